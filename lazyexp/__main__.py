@@ -1,0 +1,3 @@
+from lazyexp.cli import main
+
+main()

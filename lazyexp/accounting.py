@@ -1,0 +1,176 @@
+"""Counters, clocks and energy: everything that is claimed about a run is counted here."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class Clock:
+    """Seconds inside `with clock:`, less those inside `with clock.off():`.
+
+    On a GPU it is read only after a synchronise, and `off` does nothing: two synchronisations for every update
+    would cost more than what they leave out.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.seconds = 0.0
+        self._cuda = device if device.type == "cuda" else None
+
+    def _now(self) -> float:
+        if self._cuda is not None:
+            torch.cuda.synchronize(self._cuda)
+        return time.perf_counter()
+
+    def __enter__(self) -> Clock:
+        self.seconds -= self._now()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.seconds += self._now()
+
+    @contextmanager
+    def off(self) -> Iterator[None]:
+        if self._cuda is not None:
+            yield
+            return
+        start = time.perf_counter()
+        yield
+        self.seconds -= time.perf_counter() - start
+
+
+@dataclass
+class Outcome:
+    """What became of a chunk of samples: `loss`, `wrong` and `learned`, each (m,) in the order presented.
+
+    `forwards` are the samples forwarded, `updates` the steps that changed the weights.
+    """
+
+    loss: Tensor
+    wrong: Tensor
+    learned: Tensor
+    forwards: int
+    updates: int
+
+
+@dataclass
+class Tally:
+    """The counters of a run, as defined in the documentation of metrics.csv."""
+
+    samples_seen: int = 0
+    forward_samples: int = 0
+    backward_samples: int = 0
+    updates: int = 0
+    # Since the last evaluation:
+    count: int = 0
+    correct: int = 0
+    loss: float = 0.0
+
+
+class Counters:
+    """The tally, and for every training sample how often it was presented, misclassified and learned from."""
+
+    def __init__(self, samples: int, device: torch.device) -> None:
+        self.tally = Tally()
+        self.presented, self.misclassified, self.learned = (
+            torch.zeros(samples, dtype=torch.int32, device=device) for _ in range(3)
+        )
+
+    def add(self, index: Tensor, outcome: Outcome) -> tuple[int, int, bool]:
+        """Books a chunk. Returns (correct, learned, whether every loss was finite)."""
+        # One transfer for the three numbers that Python needs.
+        loss, wrong, learned = torch.stack(
+            [outcome.loss.double().sum(), outcome.wrong.sum().double(), outcome.learned.sum().double()]
+        ).tolist()
+        tally, size = self.tally, len(index)
+        tally.samples_seen += size
+        tally.forward_samples += outcome.forwards
+        tally.backward_samples += int(learned)
+        tally.updates += outcome.updates
+        tally.count += size
+        tally.correct += size - int(wrong)
+        tally.loss += loss
+        for counts, mask in (
+            (self.presented, torch.ones_like(outcome.wrong)),
+            (self.misclassified, outcome.wrong),
+            (self.learned, outcome.learned),
+        ):
+            counts.index_add_(0, index, mask.int())
+        return size - int(wrong), int(learned), loss - loss == 0
+
+    def take_interval(self) -> tuple[float, float]:
+        """Mean loss and accuracy over the samples presented since the last call."""
+        tally = self.tally
+        count = max(tally.count, 1)
+        means = tally.loss / count, tally.correct / count
+        tally.count, tally.correct, tally.loss = 0, 0, 0.0
+        return means
+
+    def state(self) -> dict[str, Any]:
+        samples = {name: getattr(self, name) for name in ("presented", "misclassified", "learned")}
+        return {"tally": asdict(self.tally), **samples}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.tally = Tally(**{field.name: state["tally"][field.name] for field in fields(Tally)})
+        for name in ("presented", "misclassified", "learned"):
+            getattr(self, name).copy_(state[name])
+
+
+class Energy:
+    """What plasticity costs: M1 = sum of |dw|, M0 = number of dw != 0, over all updates and parameters.
+
+    After Li & van Rossum 2020 (eLife 9:e50804) and van Rossum & Pache 2024. Biases count. The minima are
+    those of the direct path from the initial to the present weights.
+    """
+
+    def __init__(self, model: nn.Module, clock: Clock, enabled: bool = True) -> None:
+        self.enabled, self.clock = enabled, clock
+        self.parameters = list(model.parameters())
+        self.initial = [parameter.detach().clone() for parameter in self.parameters] if enabled else []
+        self._before: list[Tensor] = []
+        device = self.parameters[0].device
+        self.l0, self.l1 = (torch.zeros((), dtype=torch.float64, device=device) for _ in range(2))
+
+    def before_step(self) -> None:
+        """Remembers the weights, whatever the optimizer is about to do to them."""
+        if self.enabled:
+            with self.clock.off(), torch.no_grad():
+                if not self._before:
+                    self._before = [torch.empty_like(parameter) for parameter in self.parameters]
+                for kept, parameter in zip(self._before, self.parameters, strict=True):
+                    kept.copy_(parameter)
+
+    def after_step(self) -> None:
+        """Adds what the step has changed."""
+        if self.enabled:
+            with self.clock.off(), torch.no_grad():
+                for kept, parameter in zip(self._before, self.parameters, strict=True):
+                    self.add_change(kept.sub_(parameter))
+
+    def add_change(self, change: Tensor, factor: float = 1.0) -> None:
+        """Adds an update of `factor * change` to some parameter; `change` is overwritten."""
+        self.l0 += change.count_nonzero()
+        self.l1 += change.abs_().sum().double() * factor
+
+    def minimum(self) -> tuple[int, float]:
+        """(M0, M1) of the direct path."""
+        m0, m1 = 0, 0.0
+        with torch.no_grad():
+            for first, parameter in zip(self.initial, self.parameters, strict=True):
+                change = parameter.double() - first.double()
+                m0 += int(change.count_nonzero())
+                m1 += float(change.abs_().sum())
+        return m0, m1
+
+    def state(self) -> dict[str, Tensor]:
+        return {"l0": self.l0, "l1": self.l1}
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        self.l0.copy_(state["l0"])
+        self.l1.copy_(state["l1"])

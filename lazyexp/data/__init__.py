@@ -1,0 +1,120 @@
+"""From a data set's name to tensors on the device."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lazyexp.config import DatasetConfig
+from lazyexp.data.images import Images, scaling
+from lazyexp.data.official import load_official
+from lazyexp.data.own import load_digits, load_folder
+from lazyexp.data.raw import Raw
+from lazyexp.errors import UserError
+from lazyexp.seeding import generator
+
+__all__ = ["Data", "Images", "load_data", "load_raw"]
+
+
+@dataclass
+class Data:
+    """A data set ready for training; `index` (n,) are the training samples' places in the published set."""
+
+    train: Images
+    test: Images
+    val: Images | None
+    index: Tensor
+    classes: int
+    shape: tuple[int, int, int]
+    sha256: str
+    counts: dict[str, int]
+    notes: list[str] = field(default_factory=list)
+
+
+def load_raw(config: DatasetConfig, data_dir: str) -> Raw:
+    """The published data set, checked. Raises UserError."""
+    if config.name == "digits":
+        raw = load_digits()
+    elif config.name == "folder":
+        raw = load_folder(Path(str(config.path)).expanduser())
+    else:
+        raw = load_official(config.name, Path(data_dir).expanduser(), config.mirror)
+    raw.check()
+    return raw
+
+
+def load_data(
+    config: DatasetConfig, data_dir: str, device: torch.device, dtype: torch.dtype = torch.float32
+) -> Data:
+    """The training, validation and test samples that the settings ask for. Raises UserError."""
+    raw = load_raw(config, data_dir)
+    sha256, available = raw.sha256(), len(raw.train_targets)
+    if config.val_size >= available:
+        raise UserError(f"dataset.val_size={config.val_size}: too large, there are {available} training samples")
+    held_out, rest = _split(raw.train_targets, torch.arange(available), config.val_size, "val")
+    size = len(rest) if config.train_size is None else config.train_size
+    if size > len(rest):
+        raise UserError(f"dataset.train_size={size}: larger than the data, {len(rest)} training samples")
+    index, _ = _split(raw.train_targets, rest, size, "train_size")
+    index = index.sort().values
+    scale, offset = scaling(raw, index, config.scale)
+    if config.subset:
+        index = _learned(Path(config.subset).expanduser(), index, available, sha256)
+    shift = config.max_shift if config.augment == "shift" else 0
+    if shift >= min(raw.train_images.shape[2:]):
+        raise UserError(f"dataset.max_shift={shift}: must be smaller than the images")
+
+    def images(pixels: Tensor, targets: Tensor, shift: int = 0) -> Images:
+        return Images(pixels.to(device), targets.to(device), scale, offset, shift, dtype)
+
+    everything = len(index) == available
+    train_pixels = raw.train_images if everything else raw.train_images[index]
+    return Data(
+        train=images(train_pixels, raw.train_targets[index], shift),
+        test=images(raw.test_images, raw.test_targets),
+        val=images(raw.train_images[held_out], raw.train_targets[held_out]) if config.val_size else None,
+        index=index,
+        classes=raw.classes,
+        shape=tuple(raw.train_images.shape[1:]),
+        sha256=sha256,
+        counts={"train": available, "test": len(raw.test_targets), "used": len(index), "val": config.val_size},
+        notes=raw.notes,
+    )
+
+
+def _split(targets: Tensor, index: Tensor, size: int, purpose: str) -> tuple[Tensor, Tensor]:
+    """`size` of the samples `index`, balanced over classes, and the others; the same ones in every run.
+
+    Smaller subsets are contained in larger ones: the samples are put in one order, in which the classes take
+    turns, and cut.
+    """
+    shuffled = index[torch.randperm(len(index), generator=generator(0, purpose))]
+    labels = targets[shuffled]
+    turn = torch.empty_like(shuffled)
+    for label in labels.unique():
+        members = (labels == label).nonzero().flatten()
+        turn[members] = torch.arange(len(members))
+    order = shuffled[turn.argsort(stable=True)]
+    return order[:size], order[size:].sort().values
+
+
+def _learned(path: Path, index: Tensor, available: int, sha256: str) -> Tensor:
+    """Those of the samples `index` that the run which wrote `path` (a learned.npz) learned from."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            places, learned, origin = archive["index"], archive["learned"], str(archive["data_sha256"])
+    except (OSError, ValueError, KeyError, EOFError) as error:
+        reason = " ".join(str(error).split())[:150]
+        raise UserError(f"dataset.subset={path}: not a readable learned.npz ({reason})") from None
+    if origin != sha256:
+        raise UserError(f"dataset.subset={path}: was written by a run on other data")
+    wanted = torch.zeros(available, dtype=torch.bool)
+    wanted[torch.from_numpy(places[learned > 0])] = True
+    chosen = index[wanted[index]]
+    if len(chosen) == 0:
+        raise UserError(f"dataset.subset={path}: none of the training samples was learned from")
+    return chosen

@@ -1,0 +1,208 @@
+"""The published data sets, through torchvision: files, checksums and layouts are its business."""
+
+from __future__ import annotations
+
+import os
+import urllib.error
+from collections.abc import Callable
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from filelock import FileLock, Timeout
+from torch import Tensor
+
+from lazyexp.data.idx import read_idx
+from lazyexp.data.raw import Raw
+from lazyexp.errors import UserError
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a data set comes from: torchvision's class, how to ask for a part, and its official size."""
+
+    kind: str
+    classes: int
+    official: tuple[int, int]
+    split: str | None = None
+
+
+SOURCES = {
+    "mnist": Source("MNIST", 10, (60000, 10000)),
+    "fashion_mnist": Source("FashionMNIST", 10, (60000, 10000)),
+    "kmnist": Source("KMNIST", 10, (60000, 10000)),
+    "qmnist": Source("QMNIST", 10, (60000, 60000)),
+    "emnist": Source("EMNIST", 10, (240000, 40000), "digits"),
+    "emnist_balanced": Source("EMNIST", 47, (112800, 18800), "balanced"),
+    "emnist_letters": Source("EMNIST", 26, (124800, 20800), "letters"),
+    "emnist_byclass": Source("EMNIST", 62, (697932, 116323), "byclass"),
+    "emnist_bymerge": Source("EMNIST", 47, (697932, 116323), "bymerge"),
+    "emnist_mnist": Source("EMNIST", 10, (60000, 10000), "mnist"),
+    "usps": Source("USPS", 10, (7291, 2007)),
+    "svhn": Source("SVHN", 10, (73257, 26032)),
+    "cifar10": Source("CIFAR10", 10, (50000, 10000)),
+    "cifar100": Source("CIFAR100", 100, (50000, 10000)),
+}
+
+
+def load_official(name: str, root: Path, mirror: str | None = None) -> Raw:
+    """The named data set from `root`, downloaded into it if it is not there. Raises UserError."""
+    source = SOURCES[name]
+    files = {part: _idx_files(source, root, part) for part in ("train", "test")}
+    if not _present(source, root, files):
+        _download(name, source, root, mirror)
+    for part in files.values():
+        for file in part:
+            _check_size(file)
+    parts: dict[str, Any] = {}
+    sources: dict[str, str] = {}
+    for part in ("train", "test"):
+        with _readable_errors(name, source, root):
+            images, targets = _tensors(source, _construct(source, root, part, download=False))
+        parts.update({f"{part}_images": images, f"{part}_targets": targets})
+        where = [str(file) for file in files[part]] or [str(_folder(source, root))] * 2
+        sources.update({f"{part}_images": where[0], f"{part}_targets": where[1]})
+    return Raw(**parts, classes=source.classes, sources=sources, official=source.official)
+
+
+def _class(source: Source) -> Any:
+    from torchvision import datasets
+
+    return getattr(datasets, source.kind)
+
+
+def _construct(source: Source, root: Path, part: str, download: bool) -> Any:
+    if source.kind == "SVHN":
+        return _class(source)(root, split=part, download=download)
+    if source.split:
+        return _class(source)(root, split=source.split, train=part == "train", download=download)
+    return _class(source)(root, train=part == "train", download=download)
+
+
+def _tensors(source: Source, dataset: Any) -> tuple[Tensor, Tensor]:
+    """torchvision's arrays as (n, channels, height, width) uint8 and (n,) int64, whatever their layout."""
+    images = torch.as_tensor(np.asarray(dataset.data))
+    targets = torch.as_tensor(np.asarray(dataset.labels if source.kind == "SVHN" else dataset.targets)).long()
+    if source.kind == "QMNIST":
+        targets = targets[:, 0]  # the other columns tell who wrote the digit
+    if source.split == "letters":
+        targets = targets - 1  # its labels start at 1
+    if source.kind == "EMNIST":
+        images = images.transpose(1, 2)  # stored transposed
+    if images.dim() == 3:
+        images = images.unsqueeze(1)
+    elif source.kind.startswith("CIFAR"):
+        images = images.permute(0, 3, 1, 2)
+    return images.contiguous(), targets
+
+
+def _folder(source: Source, root: Path) -> Path:
+    """Where torchvision keeps the files, and where a user has to put them by hand."""
+    in_raw = source.kind.endswith("MNIST")
+    return root / source.kind / "raw" if in_raw else root
+
+
+def _idx_files(source: Source, root: Path, part: str) -> list[Path]:
+    """The unpacked images and labels files of a part, for the data sets that are in IDX format."""
+    folder = _folder(source, root)
+    if folder == root:
+        return []
+    if source.kind == "EMNIST":
+        stem = folder / f"emnist-{source.split}-{part}"
+        return [Path(f"{stem}-images-idx3-ubyte"), Path(f"{stem}-labels-idx1-ubyte")]
+    if source.kind == "QMNIST":
+        names = [Path(url).stem for url, _ in _class(source).resources[part]]
+        return [folder / name for name in names]
+    stem = "train" if part == "train" else "t10k"
+    return [folder / f"{stem}-images-idx3-ubyte", folder / f"{stem}-labels-idx1-ubyte"]
+
+
+def _present(source: Source, root: Path, files: dict[str, list[Path]]) -> bool:
+    if any(files.values()):
+        return all(file.exists() for part in files.values() for file in part)
+    return all((root / name).exists() for _, name, _ in _resources(source, root))
+
+
+def _check_size(file: Path) -> None:
+    """torchvision looks only whether an unpacked file exists; an interrupted unpacking leaves a short one."""
+    if file.stat().st_size < 2**20:  # cheap enough to read whole
+        read_idx(file)
+        return
+    with file.open("rb") as stream:
+        head = stream.read(16)
+    dimensions = head[3]
+    shape = np.frombuffer(head[4 : 4 + 4 * min(dimensions, 3)], ">u4").astype(int)
+    size, expected = file.stat().st_size, 4 + 4 * dimensions + int(np.prod(shape))
+    if head[:3] != b"\0\0\x08" and head[:3] != b"\0\0\x0c":
+        raise UserError(f"{file} is not an IDX file (wrong magic number); delete it and fetch it again")
+    if head[2] == 8 and size != expected:
+        raise UserError(
+            f"{file} is {'truncated' if size < expected else 'too long'}: {size} bytes, "
+            f"its header asks for {expected}; delete it and fetch it again"
+        )
+
+
+def _resources(source: Source, root: Path) -> list[tuple[str, str, str]]:
+    """(address, file name, md5) of everything the data set is downloaded as."""
+    kind = _class(source)
+    if source.kind == "EMNIST":
+        return [(kind.url, Path(kind.url).name, kind.md5)]
+    if source.kind == "QMNIST":
+        both = [*kind.resources["train"], *kind.resources["test"]]
+        return [(url, Path(url).name, md5) for url, md5 in both]
+    if source.kind in ("USPS", "SVHN"):
+        return [tuple(kind.split_list[part]) for part in ("train", "test")]
+    if source.kind.startswith("CIFAR"):
+        return [(kind.url, kind.filename, kind.tgz_md5)]
+    return [(kind.mirrors[0] + name, name, md5) for name, md5 in kind.resources]
+
+
+def _download(name: str, source: Source, root: Path, mirror: str | None) -> None:
+    """Fetches and unpacks under a lock, so that runs started together do not write into one another."""
+    from torchvision.datasets.utils import download_url
+
+    resources, folder = _resources(source, root), _folder(source, root)
+    files = ", ".join(file for _, file, _ in resources)
+    by_hand = f"get {files} from {os.path.dirname(resources[0][0])} and put it into {folder}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(root / f".{source.kind}.lock"):
+            if mirror:
+                for _, file, md5 in resources:
+                    _from_mirror(download_url, f"{mirror.rstrip('/')}/{file}", folder, file, md5)
+            for part in ("train", "test"):
+                _construct(source, root, part, download=True)
+    except (urllib.error.URLError, TimeoutError, ConnectionError, RuntimeError) as error:
+        raise UserError(f"dataset {name} could not be downloaded ({_line(error)}); {by_hand}") from None
+    except (OSError, Timeout) as error:
+        raise UserError(f"cannot write the data set into {folder}: {_line(error)}; set data_dir") from None
+
+
+def _from_mirror(fetch: Callable[..., None], url: str, folder: Path, file: str, md5: str) -> None:
+    try:
+        fetch(url, str(folder), filename=file, md5=md5)
+    except (urllib.error.URLError, OSError, RuntimeError, ValueError) as error:
+        (folder / file).unlink(missing_ok=True)
+        print(f"lazyexp: {url}: {_line(error)}; trying the official address")
+
+
+@contextmanager
+def _readable_errors(name: str, source: Source, root: Path) -> Any:
+    """torchvision meets damaged files with all kinds of exceptions; the user needs the file's name."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        files = ", ".join(file for _, file, _ in _resources(source, root))
+        raise UserError(
+            f"dataset {name} cannot be read ({_line(error)}); delete {files} and what was unpacked from it "
+            f"in {_folder(source, root)}, then fetch it again"
+        ) from None
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

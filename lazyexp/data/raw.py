@@ -1,0 +1,69 @@
+"""A data set as it was published, in one layout, with its checks and its fingerprint."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from lazyexp.errors import UserError
+
+
+@dataclass
+class Raw:
+    """Images (n, channels, height, width), uint8 or float32, and targets (n,) int64, on the CPU.
+
+    `sources` names the four parts for error messages: the file (or folder) to look at. `white` is the pixel
+    value that `scale=unit` maps to 1.
+    """
+
+    train_images: Tensor
+    train_targets: Tensor
+    test_images: Tensor
+    test_targets: Tensor
+    classes: int
+    sources: dict[str, str]
+    white: float = 255.0
+    official: tuple[int, int] | None = None
+    notes: list[str] = field(default_factory=list)
+
+    def check(self) -> None:
+        """Refuses what cannot be trained on, naming the file. Raises UserError."""
+        for part in ("train", "test"):
+            images, targets = getattr(self, f"{part}_images"), getattr(self, f"{part}_targets")
+            where_images, where_targets = self.sources[f"{part}_images"], self.sources[f"{part}_targets"]
+            if len(images) != len(targets):
+                raise UserError(
+                    f"{where_images} has {len(images)} images but {where_targets} has {len(targets)} labels; "
+                    "delete the wrong one and fetch it again"
+                )
+            if len(images) == 0:
+                raise UserError(f"{where_images} holds no images")
+            if images.is_floating_point() and not bool(torch.isfinite(images).all()):
+                raise UserError(f"{where_images} holds pixels that are NaN or infinite")
+            low, high = int(targets.min()), int(targets.max())
+            if low < 0 or high >= self.classes:
+                raise UserError(
+                    f"{where_targets} is mislabelled: labels run from {low} to {high}, "
+                    f"expected 0 to {self.classes - 1}"
+                )
+        if self.train_images.shape[1:] != self.test_images.shape[1:]:
+            raise UserError(
+                f"images of {self.sources['train_images']} and {self.sources['test_images']} differ in size: "
+                f"{tuple(self.train_images.shape[1:])} and {tuple(self.test_images.shape[1:])}"
+            )
+        counts = (len(self.train_images), len(self.test_images))
+        if self.official and counts != self.official:
+            self.notes.append(
+                f"not the official data set: {counts[0]:,} training and {counts[1]:,} test images, "
+                f"the official one has {self.official[0]:,} and {self.official[1]:,}"
+            )
+
+    def sha256(self) -> str:
+        """Of all pixels and labels, in the order of the files."""
+        digest = hashlib.sha256()
+        for name in ("train_images", "train_targets", "test_images", "test_targets"):
+            digest.update(getattr(self, name).contiguous().numpy().data)
+        return digest.hexdigest()

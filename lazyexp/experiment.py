@@ -1,0 +1,104 @@
+"""One run, top to bottom: data, model, rule, training, results."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lazyexp.accounting import Clock, Energy
+from lazyexp.config import Config, run_id
+from lazyexp.data import Data, load_data
+from lazyexp.errors import UserError
+from lazyexp.face import say
+from lazyexp.models import make_model
+from lazyexp.recorder import Recorder
+from lazyexp.results import COMPLETE, RunFolder
+from lazyexp.rules import Setting, make_rule
+from lazyexp.training import Plan, Trainer, make_engine
+
+
+@dataclass
+class Report:
+    """How a run ended: its folder, its status, its row of figures; `repeated` if it had been done before."""
+
+    folder: Path
+    status: str
+    summary: dict[str, Any]
+    repeated: bool = False
+    signal: int = 0
+
+
+def run(config: Config) -> Report:
+    """Trains as a checked `config` says and writes all files. Raises UserError, RunIsBusy, OSError."""
+    rule = make_rule(config.rule)
+    device = pick_device(config.device)
+    data = load_data(config.dataset, config.data_dir, device)
+    if config.batch_size > len(data.train):
+        raise UserError(f"batch_size={config.batch_size}: larger than the training set ({len(data.train)})")
+    for note in data.notes:
+        say(f"note: {note}")
+    constants = constant_columns(config, data, device)
+    with RunFolder(Path(config.runs_dir).expanduser() / constants["run_id"], constants) as folder:
+        if config.overwrite:
+            folder.clear()
+        if folder.read_summary().get("status") in COMPLETE:
+            summary = folder.read_summary()
+            return Report(folder.path, summary["status"], summary, repeated=True)
+
+        model = make_model(config.model, data.shape, data.classes, config.seed).to(device)
+        rule.start(Setting(len(data.train), config.batch_size, config.epochs, config.seed, device))
+        energy = Energy(model, Clock(device), config.energy)
+        engine = make_engine(
+            config.engine, model, data.train, rule, config.optimizer, config.batch_size, energy
+        )
+        with Recorder(config, folder, data, device) as recorder:
+            trainer = Trainer(make_plan(config), data, model, rule, engine, energy, recorder)
+            recorder.start(trainer)
+            status = trainer.run()
+            summary = recorder.finish(trainer, status)
+            return Report(folder.path, status, summary, signal=recorder.interruption.signal)
+
+
+def pick_device(name: str) -> torch.device:
+    """The device of a name from the settings; a GPU if there is one for `auto`. Raises UserError."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(name)
+    if device.type == "cuda":
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if (device.index or 0) >= count:
+            raise UserError(f"device={name}: there are {count} CUDA devices here; use device=cpu or auto")
+    return device
+
+
+def constant_columns(config: Config, data: Data, device: torch.device) -> dict[str, Any]:
+    """The columns of metrics.csv that are the same in every row of a run."""
+    return {
+        "run_id": run_id(config, device.type, data.sha256),
+        "dataset": config.dataset.name,
+        "train_size": len(data.train),
+        "rule": config.rule["name"],
+        "width": config.model.width,
+        "depth": config.model.depth,
+        "batch_size": config.batch_size,
+        "lr": config.optimizer.lr,
+        "seed": config.seed,
+        "device": str(device),
+    }
+
+
+def make_plan(config: Config) -> Plan:
+    """The part of the settings that the trainer needs."""
+    return Plan(
+        seed=config.seed,
+        epochs=config.epochs,
+        batch_size=config.batch_size,
+        eval_every=config.eval_every,
+        lr=config.optimizer.lr,
+        schedule=config.optimizer.schedule,
+        stop_at=config.stop_at,
+        checkpoint_every=config.checkpoint_every,
+    )

@@ -1,0 +1,124 @@
+"""What a user sees of a run: the bar while it goes on, the table at its end."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from typing import Any
+
+from tqdm import tqdm
+
+from lazyexp.results import CROSSING
+
+
+def say(message: str) -> None:
+    """A line to the user, beside the bar and apart from the results on stdout."""
+    tqdm.write(f"lazyexp: {message}", file=sys.stderr)
+
+
+class Bar:
+    """Progress over the presented samples, with accuracy and share of samples that learn, as they are judged."""
+
+    def __init__(self, total: int, done: int, title: str) -> None:
+        self._bar = tqdm(
+            total=total, initial=done, desc=title, unit="sample", unit_scale=True, leave=False, disable=None
+        )
+        self._correct, self._learned = 0.0, 0.0
+        self._weight = 0.0
+
+    def advance(self, samples: int, correct: int, learned: int) -> None:
+        if self._bar.disable:
+            return
+        # An exponential mean over the last few chunks; the sums fade together, so their ratio is unbiased.
+        self._weight = 0.9 * self._weight + samples
+        self._correct = 0.9 * self._correct + correct
+        self._learned = 0.9 * self._learned + learned
+        accuracy, share = self._correct / self._weight, self._learned / self._weight
+        self._bar.set_postfix_str(f"accuracy {accuracy:.1%}, learning {share:.2%}", refresh=False)
+        self._bar.update(samples)
+
+    def close(self) -> None:
+        self._bar.close()
+
+
+class Interruption:
+    """Turns the first Ctrl-C (or SIGTERM) into a wish to stop at the next border; the second one kills."""
+
+    def __init__(self) -> None:
+        self.signal = 0
+
+    def __enter__(self) -> Interruption:
+        self._former = {}
+        for number in (signal.SIGINT, signal.SIGTERM):
+            try:
+                self._former[number] = signal.signal(number, self._handle)
+            except ValueError:  # not in the main thread: somebody else handles signals
+                break
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for number, handler in self._former.items():
+            signal.signal(number, handler)
+
+    def _handle(self, number: int, frame: object) -> None:
+        self.signal = number
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        say("stopping as soon as everything is saved; again to quit at once")
+
+
+def table(summary: dict[str, Any]) -> str:
+    """The final figures of a run as lines of text."""
+
+    def number(key: str) -> float:
+        return float(summary.get(key) or 0)
+
+    def share(key: str, of: str) -> str:
+        return f"{number(key):,.0f} ({number(key) / max(number(of), 1):.2%})"
+
+    lines = [
+        ("test accuracy", f"{number('test_accuracy'):.2%} (best {number('best_test_accuracy'):.2%})"),
+        ("training seconds", f"{number('train_seconds'):.2f}"),
+        ("samples presented", f"{number('samples_seen'):,.0f}"),
+        ("samples forwarded", f"{number('forward_samples'):,.0f}"),
+        ("samples learned from", share("backward_samples", "samples_seen")),
+        ("  distinct", share("distinct_learned", "train_size")),
+        ("updates", share("updates", "updates_possible")),
+    ]
+    if summary.get("val_accuracy"):
+        lines.insert(1, ("validation accuracy", f"{number('val_accuracy'):.2%}"))
+    if summary.get("energy_l1"):
+        for norm in ("l1", "l0"):
+            spent, least = number(f"energy_{norm}"), number(f"energy_{norm}_min")
+            ratio = f", {spent / least:.3g} times the direct path" if least else ""
+            lines.append((f"energy M{norm[1]}", f"{spent:.4g}{ratio}"))
+    for key in summary:
+        if key.startswith("seconds_to_"):
+            lines.append(_crossing(summary, key.removeprefix("seconds_to_")))
+    width = max(len(name) for name, _ in lines)
+    return "\n".join(f"  {name:<{width}}  {value}" for name, value in lines)
+
+
+def _crossing(summary: dict[str, Any], target: str) -> tuple[str, str]:
+    title = f"to {float(target):.2%}".replace("0%", "%").replace(".%", "%")
+    values = {name: summary.get(f"{name}_to_{target}") for name in CROSSING}
+    if not values["seconds"]:
+        return title, "not reached"
+    return title, (
+        f"{float(values['seconds']):.2f} s, {int(values['samples']):,} samples, "
+        f"{int(values['backward']):,} learned from, {int(values['updates']):,} updates"
+    )
+
+
+def show_end(title: str, report: Any) -> int:
+    """Prints how a run ended. Returns the exit code."""
+    if report.repeated:
+        print(f"{title}: {report.status} before; overwrite=true does it again")
+    else:
+        print(f"{title}: {report.status}")
+    if report.summary.get("test_accuracy"):
+        print(table(report.summary))
+    print(f"  {report.folder}")
+    if report.status == "interrupted":
+        print("  the same command goes on from here")
+        return 128 + (report.signal or signal.SIGINT)
+    return 0

@@ -1,0 +1,143 @@
+"""Between a run and its folder: passes on rows and checkpoints, shows the bar, notes what produced them."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+import sys
+from dataclasses import asdict
+from datetime import datetime, timezone
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from lazyexp.config import Config
+from lazyexp.data import Data
+from lazyexp.face import Bar, Interruption
+from lazyexp.results import RunFolder
+from lazyexp.training import Trainer
+
+PACKAGES = ("lazyexp", "torch", "torchvision", "hydra-core", "omegaconf", "numpy", "pandas", "scikit-learn")
+
+
+class Recorder:
+    """Watches a trainer. As a context manager it also holds the keyboard: Ctrl-C becomes `stop`."""
+
+    def __init__(self, config: Config, folder: RunFolder, data: Data, device: torch.device) -> None:
+        self.config, self.folder, self.data, self.device = config, folder, data, device
+        self.interruption = Interruption()
+
+    def __enter__(self) -> Recorder:
+        self.interruption.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.interruption.__exit__(*error)
+        if hasattr(self, "_bar"):
+            self._bar.close()
+
+    def start(self, trainer: Trainer) -> None:
+        """Continues from the folder's checkpoint if it has one, else starts its files anew."""
+        state = self.folder.load_checkpoint(self.device)
+        self._facts = self.folder.read_json() if state else {}
+        if state:
+            trainer.restore(state)
+        else:
+            self.folder.clear()
+        self._facts.setdefault("sessions", []).append({"command": sys.argv, "start": _now(), "end": None})
+        self._facts.update(provenance(self.config, self.folder, self.data, self.device))
+        self.folder.write_json(self._facts)
+        total = self.config.epochs * len(self.data.train)
+        self._bar = Bar(total, trainer.counters.tally.samples_seen, self.config.rule["name"])
+
+    def row(self, row: dict[str, Any]) -> None:
+        self.folder.append(row)
+
+    def checkpoint(self, state: dict[str, Any]) -> None:
+        self.folder.save_checkpoint(state)
+
+    def progress(self, samples: int, correct: int, learned: int) -> None:
+        self._bar.advance(samples, correct, learned)
+
+    def stop(self) -> bool:
+        return self.interruption.signal != 0
+
+    def finish(self, trainer: Trainer, status: str) -> dict[str, Any]:
+        """Writes everything that stands at the end of a run. Returns its row of summary.csv."""
+        counters = trainer.counters
+        self.folder.write_learned(
+            {
+                "index": self.data.index.numpy(),
+                "presented": counters.presented.cpu().numpy(),
+                "misclassified": counters.misclassified.cpu().numpy(),
+                "learned": counters.learned.cpu().numpy(),
+                "data_sha256": np.array(self.data.sha256),
+            }
+        )
+        self.folder.write_model({name: value.cpu() for name, value in trainer.model.state_dict().items()})
+        self._facts["sessions"][-1]["end"] = self._facts["end"] = _now()
+        self._facts["status"] = status
+        self.folder.write_json(self._facts)
+        # The summary comes last: a run that has one has everything else.
+        summary = self.folder.write_summary(self.config, status)
+        if status != "interrupted":
+            self.folder.drop_checkpoint()
+        return summary
+
+
+def provenance(config: Config, folder: RunFolder, data: Data, device: torch.device) -> dict[str, Any]:
+    """What produced a run, for run.json."""
+    cuda = device.type == "cuda"
+    return {
+        "run_id": folder.constants["run_id"],
+        "status": "running",
+        "start": _now(),
+        "end": None,
+        "command": sys.argv,
+        "settings": asdict(config),
+        "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
+        "device": torch.cuda.get_device_name(device) if cuda else _processor(),
+        "device_type": device.type,
+        "threads": torch.get_num_threads(),
+        "platform": platform.platform(),
+        "git_commit": _git_commit(),
+        "data": {"sha256": data.sha256, "counts": data.counts, "notes": data.notes},
+    }
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def _git_commit() -> str | None:
+    """The commit of the checkout that this code runs from, if it does."""
+    root = Path(__file__).resolve().parent.parent
+    if not (root / ".git").exists():
+        return None
+    try:
+        answer = subprocess.run(
+            ["git", "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return answer.stdout.strip() if answer.returncode == 0 else None

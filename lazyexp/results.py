@@ -1,0 +1,187 @@
+"""The files of a run: written so that nothing finished is lost and nothing half-written is read as a result."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import torch
+from filelock import FileLock, Timeout
+
+from lazyexp.config import Config
+from lazyexp.errors import UserError
+
+CONSTANTS = (
+    "run_id", "dataset", "train_size", "rule", "width", "depth", "batch_size", "lr", "seed", "device",
+)  # fmt: skip
+MEASURED = (
+    "epoch", "samples_seen", "forward_samples", "backward_samples", "updates", "updates_possible",
+    "train_seconds", "eval_seconds", "train_loss", "train_accuracy", "val_accuracy", "test_accuracy",
+    "energy_l0", "energy_l1", "energy_l0_min", "energy_l1_min", "distinct_learned", "learning_rate",
+)  # fmt: skip
+COLUMNS = CONSTANTS + MEASURED
+# What is noted of the first row that reaches a target, and under which name.
+CROSSING = {
+    "seconds": "train_seconds",
+    "samples": "samples_seen",
+    "backward": "backward_samples",
+    "updates": "updates",
+    "energy_l1": "energy_l1",
+}
+COMPLETE = ("finished", "stopped", "diverged")
+
+
+def write_safely(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Writes beside and renames: a reader finds the old file or the new one, never a part."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with beside.open("wb") as stream:
+            write(stream)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def _csv_line(values: list[Any]) -> bytes:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerow(["" if value is None else value for value in values])
+    return text.getvalue().encode()
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """The complete rows of a CSV file; a last line that was cut off while being written is left out."""
+    if not path.exists():
+        return []
+    lines = path.read_text().splitlines(keepends=True)
+    if lines and not lines[-1].endswith("\n"):
+        lines.pop()
+    return list(csv.DictReader(lines))
+
+
+class RunFolder:
+    """One run's folder. Use it as a context manager: it is locked against other processes meanwhile."""
+
+    def __init__(self, path: Path, constants: dict[str, Any]) -> None:
+        self.path, self.constants = path, constants
+        self.metrics, self.summary = path / "metrics.csv", path / "summary.csv"
+        self._lock = FileLock(path / ".lock")
+
+    def __enter__(self) -> RunFolder:
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            raise RunIsBusy(self.path) from None
+        except OSError as error:
+            raise UserError(
+                f"runs_dir: cannot write into {self.path}: {error.strerror or error}; set runs_dir"
+            ) from None
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._lock.release()
+
+    def read_summary(self) -> dict[str, str]:
+        """The row of summary.csv, empty if there is none."""
+        rows = read_rows(self.summary)
+        return rows[0] if rows else {}
+
+    def clear(self) -> None:
+        """Forgets everything that was here, so that the run starts anew."""
+        for name in ("summary.csv", "checkpoint.pt", "metrics.csv", "run.json", "learned.npz", "model.pt"):
+            (self.path / name).unlink(missing_ok=True)
+
+    def load_checkpoint(self, device: torch.device) -> dict[str, Any] | None:
+        """The state to continue from, with metrics.csv cut back to the rows written before it."""
+        path = self.path / "checkpoint.pt"
+        if not path.exists():
+            return None
+        try:
+            state = torch.load(path, map_location=device, weights_only=True)
+        except Exception as error:
+            raise UserError(
+                f"{path} cannot be read ({' '.join(str(error).split())[:120]}); "
+                "delete it to start the run anew"
+            ) from None
+        lines = self.metrics.read_bytes().splitlines(keepends=True) if self.metrics.exists() else []
+        rows = state["course"]["rows"]
+        if rows and len(lines) < rows + 1:
+            raise UserError(
+                f"{self.metrics} has lost rows that {path} has seen; delete {path} to start the run anew"
+            )
+        write_safely(self.metrics, lambda stream: stream.writelines(lines[: rows + 1]))
+        return state
+
+    def save_checkpoint(self, state: dict[str, Any]) -> None:
+        write_safely(self.path / "checkpoint.pt", lambda stream: torch.save(state, stream))
+
+    def append(self, row: dict[str, Any]) -> None:
+        """Adds an evaluation to metrics.csv; it is in the file when this returns."""
+        new = not self.metrics.exists() or self.metrics.stat().st_size == 0
+        values = {**self.constants, **row}
+        with self.metrics.open("ab") as stream:
+            line = _csv_line([values[column] for column in COLUMNS])
+            stream.write(_csv_line(list(COLUMNS)) + line if new else line)
+
+    def write_summary(self, config: Config, status: str) -> dict[str, Any]:
+        """summary.csv from the rows of metrics.csv. Returns its one row."""
+        rows = read_rows(self.metrics)
+        summary: dict[str, Any] = {**self.constants, **(rows[-1] if rows else {})}
+        summary.update(settings(config))
+        accuracies = [float(row["test_accuracy"]) for row in rows]
+        summary["best_test_accuracy"] = max(accuracies, default=None)
+        summary["status"] = status
+        for target in config.targets or []:
+            reached = (row for row, value in zip(rows, accuracies, strict=True) if value >= target)
+            crossing = next(reached, {})
+            for name, column in CROSSING.items():
+                summary[f"{name}_to_{target:g}"] = crossing.get(column)
+        content = _csv_line(list(summary)) + _csv_line(list(summary.values()))
+        write_safely(self.summary, lambda stream: stream.write(content))
+        return summary
+
+    def write_json(self, facts: dict[str, Any]) -> None:
+        content = json.dumps(facts, indent=2).encode() + b"\n"
+        write_safely(self.path / "run.json", lambda stream: stream.write(content))
+
+    def read_json(self) -> dict[str, Any]:
+        try:
+            return json.loads((self.path / "run.json").read_text())
+        except (OSError, ValueError):
+            return {}
+
+    def write_learned(self, arrays: dict[str, np.ndarray]) -> None:
+        write_safely(self.path / "learned.npz", lambda stream: np.savez_compressed(stream, **arrays))
+
+    def write_model(self, state: dict[str, Any]) -> None:
+        write_safely(self.path / "model.pt", lambda stream: torch.save(state, stream))
+
+    def drop_checkpoint(self) -> None:
+        (self.path / "checkpoint.pt").unlink(missing_ok=True)
+
+
+class RunIsBusy(Exception):
+    """Another process is working on this run."""
+
+
+def settings(config: Config) -> dict[str, Any]:
+    """The settings of a run that are not among the constant columns, flat, for summary.csv."""
+    flat: dict[str, Any] = {}
+    for key, value in asdict(config).items():
+        if key == "rule":
+            options = {name: option for name, option in value.items() if name != "name"}
+            flat["rule_options"] = json.dumps(options, sort_keys=True)
+        elif isinstance(value, dict):
+            flat.update({f"{key}.{name}": entry for name, entry in value.items()})
+        elif key not in ("seed", "batch_size", "device", "runs_dir", "data_dir", "overwrite"):
+            flat[key] = json.dumps(value) if isinstance(value, list) else value
+    return flat

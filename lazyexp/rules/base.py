@@ -1,0 +1,80 @@
+"""What a rule is: an object that says who is visited and who learns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a rule may know of the run it serves."""
+
+    samples: int
+    batch_size: int
+    epochs: int
+    seed: int
+    device: torch.device
+
+
+class Judged:
+    """A batch after its forward pass: `index` (b,), `logits` (b, classes), `targets` (b,)."""
+
+    def __init__(self, index: Tensor, logits: Tensor, targets: Tensor) -> None:
+        self.index, self.logits, self.targets = index, logits, targets
+
+    @cached_property
+    def wrong(self) -> Tensor:
+        """(b,) bool: argmax(logits) is not the target."""
+        return self.logits.argmax(1) != self.targets
+
+    @cached_property
+    def loss(self) -> Tensor:
+        """(b,) softmax cross-entropy."""
+        return F.cross_entropy(self.logits, self.targets, reduction="none")
+
+    @cached_property
+    def confidence(self) -> Tensor:
+        """(b,) the largest softmax probability."""
+        return self.logits.softmax(1).amax(1)
+
+
+@dataclass
+class Rule:
+    """Backprop: everybody is visited and everybody learns. Other rules override one answer or both.
+
+    A rule's options are its dataclass fields. It is asked nothing else: batches, clocks and counters are
+    not its business.
+    """
+
+    # True if a sample's own logits and target decide, so that samples may be judged in any grouping.
+    pointwise: ClassVar[bool] = False
+
+    def check(self) -> None:
+        """Raises UserError if an option is out of range."""
+
+    def start(self, setting: Setting) -> None:
+        """Called once before training."""
+        self.setting = setting
+
+    def visit(self, epoch: int) -> Tensor | None:
+        """Training samples to present in this epoch, in order; None: all of them, shuffled."""
+        return None
+
+    def weigh(self, judged: Judged) -> Tensor | None:
+        """(b,) bool or weights: who learns (not 0) and how much of its gradient counts; None: all, with 1."""
+        return None
+
+    def state(self) -> dict[str, Tensor]:
+        """What a resumed run must be given back, by name."""
+        return {}
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Takes back what `state` gave."""
+        for name, value in state.items():
+            setattr(self, name, value.to(getattr(self, name).device))

@@ -1,0 +1,72 @@
+"""The general loop: autograd, any module, any optimizer. The plain text against which fast paths are tested."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lazyexp.accounting import Energy, Outcome
+from lazyexp.config import OptimizerConfig
+from lazyexp.data import Images
+from lazyexp.rules import Judged, Rule
+
+OPTIMIZERS = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+
+
+class General:
+    """Presents batches one after the other; those who learn decide whether there is a step at all."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        images: Images,
+        rule: Rule,
+        config: OptimizerConfig,
+        batch_size: int,
+        energy: Energy,
+    ) -> None:
+        self.model, self.images, self.rule, self.energy = model, images, rule, energy
+        self.batch_size, self.reduction = batch_size, config.reduction
+        options: dict[str, Any] = {"lr": config.lr, "weight_decay": config.weight_decay}
+        if config.name == "sgd":
+            options["momentum"] = config.momentum
+        self.optimizer = OPTIMIZERS[config.name](model.parameters(), **options)
+
+    def train(self, index: Tensor, rates: list[float]) -> Outcome:
+        """Presents the samples `index` (m,) in batches, with one learning rate per batch."""
+        losses, wrongs, learners, updates = [], [], [], 0
+        for batch, rate in zip(index.split(self.batch_size), rates, strict=True):
+            images, targets = self.images.batch(batch)
+            logits = self.model(images)
+            loss = F.cross_entropy(logits, targets, reduction="none")
+            judged = Judged(batch, logits.detach(), targets)
+            weight = self.rule.weigh(judged)
+            learns = torch.ones_like(judged.wrong) if weight is None else weight != 0
+            number = len(batch) if weight is None else int(learns.sum())
+            if number:
+                self._step(loss, weight, number, rate)
+                updates += 1
+            losses.append(loss.detach())
+            wrongs.append(judged.wrong)
+            learners.append(learns)
+        return Outcome(torch.cat(losses), torch.cat(wrongs), torch.cat(learners), len(index), updates)
+
+    def _step(self, loss: Tensor, weight: Tensor | None, number: int, rate: float) -> None:
+        """One optimizer step on the weighted loss, divided by the batch size or the `number` that learn."""
+        total = loss.sum() if weight is None else (loss * weight).sum()
+        self.optimizer.zero_grad()
+        (total / (len(loss) if self.reduction == "batch" else number)).backward()
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.energy.before_step()
+        self.optimizer.step()
+        self.energy.after_step()
+
+    def state(self) -> dict[str, Any]:
+        return self.optimizer.state_dict()
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.optimizer.load_state_dict(state)

@@ -1,0 +1,223 @@
+"""The course of a run: epochs, evaluations, targets, checkpoints. How samples are learned is the engine's."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from lazyexp.accounting import Clock, Counters, Energy, Outcome
+from lazyexp.data import Data, Images
+from lazyexp.rules import Rule
+from lazyexp.seeding import generator
+
+
+class Engine(Protocol):
+    """Learns from samples in the order given."""
+
+    def train(self, index: Tensor, rates: list[float]) -> Outcome: ...
+    def state(self) -> dict[str, Any]: ...
+    def restore(self, state: dict[str, Any]) -> None: ...
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long to train and when to look: the settings of the same names."""
+
+    seed: int
+    epochs: int
+    batch_size: int
+    eval_every: int
+    lr: float
+    schedule: str
+    stop_at: float | None
+    checkpoint_every: float
+
+
+class Watcher(Protocol):
+    """Sees a run going on: rows, checkpoints, progress; says whether it should stop."""
+
+    def row(self, row: dict[str, Any]) -> None: ...
+    def checkpoint(self, state: dict[str, Any]) -> None: ...
+    def progress(self, samples: int, correct: int, learned: int) -> None: ...
+    def stop(self) -> bool: ...
+
+
+SCHEDULES: dict[str, Callable[[float], float]] = {
+    "constant": lambda progress: 1.0,
+    "linear": lambda progress: 1.0 - progress,
+    "cosine": lambda progress: 0.5 * (1.0 + math.cos(math.pi * progress)),
+}
+# Samples between two looks at the clock, the keyboard and the losses. Part of the result: fast engines join
+# samples into blocks, and no block reaches over such a border.
+CHUNK = 2048
+
+
+class Trainer:
+    """Trains `model` on `data.train` as the plan says, telling `watcher` what happens."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        data: Data,
+        model: nn.Module,
+        rule: Rule,
+        engine: Engine,
+        energy: Energy,
+        watcher: Watcher,
+    ) -> None:
+        self.plan, self.data, self.model, self.rule, self.engine = plan, data, model, rule, engine
+        self.energy, self.clock, self.watcher = energy, energy.clock, watcher
+        self.device = data.train.targets.device
+        self.counters = Counters(len(data.train), self.device)
+        self.eval_clock = Clock(self.device)
+        self.epoch = self.place = self.rows = self.samples_at_last_row = 0
+        self.last_test_accuracy, self.rate = 0.0, plan.lr
+        self._order: Tensor | None = None
+        self._saved_at = time.monotonic()
+
+    def run(self) -> str:
+        """Trains to the end. Returns the status: finished, stopped, diverged or interrupted."""
+        while self.epoch < self.plan.epochs:
+            if self._order is None:
+                with self.clock:
+                    self._order = self._start_epoch()
+            while self.place < len(self._order):
+                finite = self._train_chunk(self._order)
+                due = self._evaluation_is_due()
+                if due or not finite:
+                    self._evaluate()
+                if not finite:
+                    return "diverged"
+                if due and self.plan.stop_at is not None and self.last_test_accuracy >= self.plan.stop_at:
+                    return "stopped"
+                if self.watcher.stop():
+                    self.watcher.checkpoint(self.state())
+                    return "interrupted"
+                self._checkpoint_if_due(evaluated=due)
+            self._order, self.place = None, 0
+            self.epoch += 1
+        if self.counters.tally.samples_seen > self.samples_at_last_row or not self.rows:
+            self._evaluate()
+        return "finished"
+
+    def _start_epoch(self) -> Tensor:
+        self._rule_at_start = {name: value.clone() for name, value in self.rule.state().items()}
+        self.data.train.start_epoch(self.plan.seed, self.epoch)
+        order = self.rule.visit(self.epoch)
+        if order is None:
+            shuffle = generator(self.plan.seed, "order", self.epoch)
+            order = torch.randperm(len(self.data.train), generator=shuffle)
+        return order.to(self.device)
+
+    def _train_chunk(self, order: Tensor) -> bool:
+        """Trains up to the next border. Returns whether all losses were finite."""
+        batch_size, seen = self.plan.batch_size, self.counters.tally.samples_seen
+        until_evaluation = self.plan.eval_every - seen % self.plan.eval_every
+        batches = math.ceil(min(CHUNK, until_evaluation) / batch_size)
+        index = order[self.place : self.place + batches * batch_size]
+        rates = [self._rate(self.place + start, len(order)) for start in range(0, len(index), batch_size)]
+        with self.clock:
+            outcome = self.engine.train(index, rates)
+        correct, learned, finite = self.counters.add(index, outcome)
+        self.place, self.rate = self.place + len(index), rates[-1]
+        self.watcher.progress(len(index), correct, learned)
+        return finite
+
+    def _rate(self, place: int, length: int) -> float:
+        """The learning rate of the batch that starts at `place`: depends on what was presented, not learned."""
+        progress = (self.epoch + place / length) / self.plan.epochs
+        return self.plan.lr * SCHEDULES[self.plan.schedule](progress)
+
+    def _evaluation_is_due(self) -> bool:
+        seen, every = self.counters.tally.samples_seen, self.plan.eval_every
+        return seen // every > self.samples_at_last_row // every
+
+    def _evaluate(self) -> None:
+        with self.eval_clock:
+            test_accuracy = accuracy(self.model, self.data.test)
+            val_accuracy = None if self.data.val is None else accuracy(self.model, self.data.val)
+        tally, energy = self.counters.tally, self.energy
+        train_loss, train_accuracy = self.counters.take_interval()
+        l0_min, l1_min = energy.minimum() if energy.enabled else (None, None)
+        length = len(self._order) if self._order is not None else 1
+        row = {
+            "epoch": round(self.epoch + self.place / length, 6),
+            "samples_seen": tally.samples_seen,
+            "forward_samples": tally.forward_samples,
+            "backward_samples": tally.backward_samples,
+            "updates": tally.updates,
+            "updates_possible": self._updates_possible(length),
+            "train_seconds": round(self.clock.seconds, 6),
+            "eval_seconds": round(self.eval_clock.seconds, 6),
+            "train_loss": train_loss,
+            "train_accuracy": train_accuracy,
+            "val_accuracy": val_accuracy,
+            "test_accuracy": test_accuracy,
+            "energy_l0": int(energy.l0) if energy.enabled else None,
+            "energy_l1": float(energy.l1) if energy.enabled else None,
+            "energy_l0_min": l0_min,
+            "energy_l1_min": l1_min,
+            "distinct_learned": int(self.counters.learned.count_nonzero()),
+            "learning_rate": self.rate,
+        }
+        self.rows += 1
+        self.last_test_accuracy, self.samples_at_last_row = test_accuracy, tally.samples_seen
+        self.watcher.row(row)
+
+    def _updates_possible(self, length: int) -> int:
+        """Steps of a backprop run at the same point: whole epochs, and of this one the share presented."""
+        samples, batch_size = len(self.data.train), self.plan.batch_size
+        this_epoch = -(-self.place * samples // (length * batch_size))
+        return self.epoch * math.ceil(samples / batch_size) + this_epoch
+
+    def _checkpoint_if_due(self, evaluated: bool) -> None:
+        every = self.plan.checkpoint_every
+        if time.monotonic() - self._saved_at >= every if every else evaluated:
+            self.watcher.checkpoint(self.state())
+            self._saved_at = time.monotonic()
+
+    def state(self) -> dict[str, Any]:
+        """All that a resumed run needs besides its settings; tensors and plain values only."""
+        return {
+            "model": self.model.state_dict(),
+            "engine": self.engine.state(),
+            "rule_at_epoch_start": self._rule_at_start,
+            "rule": self.rule.state(),
+            "counters": self.counters.state(),
+            "energy": self.energy.state(),
+            "seconds": [self.clock.seconds, self.eval_clock.seconds],
+            "course": {name: getattr(self, name) for name in COURSE},
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Continues from a `state` of the same settings."""
+        self.model.load_state_dict(state["model"])
+        self.engine.restore(state["engine"])
+        self.counters.restore(state["counters"])
+        self.energy.restore(state["energy"])
+        for name in COURSE:
+            setattr(self, name, state["course"][name])
+        # The epoch's order is not saved: the rule makes it again from what it knew when the epoch began.
+        self.rule.restore(state["rule_at_epoch_start"])
+        self._order = self._start_epoch()
+        self.rule.restore(state["rule"])
+        self.clock.seconds, self.eval_clock.seconds = state["seconds"]
+
+
+COURSE = ("epoch", "place", "rows", "samples_at_last_row", "last_test_accuracy", "rate")
+
+
+@torch.inference_mode()
+def accuracy(model: nn.Module, images: Images) -> float:
+    """Share of `images` that the model classifies correctly."""
+    correct = torch.zeros((), dtype=torch.int64, device=images.targets.device)
+    for start in range(0, len(images), 4096):
+        inputs, targets = images.part(start, start + 4096)
+        correct += (model(inputs).argmax(1) == targets).sum()
+    return int(correct) / len(images)
