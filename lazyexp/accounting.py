@@ -158,6 +158,34 @@ class Energy:
         self.l0 += change.count_nonzero()
         self.l1 += change.abs_().sum().double() * factor
 
+    def add_step(self, delta: Tensor, inputs: Tensor, rate: float = 1.0) -> None:
+        """Adds one update of a linear layer, dW = rate * delta^T inputs, db = rate * sum of delta.
+
+        delta (b, out), inputs (b, in). A single row factorises, see `add_rank_one_steps`.
+        """
+        if not self.enabled:
+            return
+        with self.clock.off():
+            if len(delta) == 1:
+                self._add_rank_one(delta, inputs, rate)
+            else:
+                self.add_change(delta.t() @ inputs, rate)
+                self.add_change(delta.sum(0), rate)
+
+    def add_rank_one_steps(self, deltas: Tensor, inputs: Tensor) -> None:
+        """Adds n updates of a linear layer, the i-th being dW = deltas[i] inputs[i]^T, db = deltas[i].
+
+        The sums factorise: sum |d_a x_b| = sum |d_a| * sum |x_b|, likewise for the counts.
+        """
+        if self.enabled:
+            with self.clock.off():
+                self._add_rank_one(deltas, inputs, 1.0)
+
+    def _add_rank_one(self, deltas: Tensor, inputs: Tensor, rate: float) -> None:
+        size = deltas.abs().sum(1).double() * (inputs.abs().sum(1).double() + 1)
+        self.l1 += size.sum() * rate
+        self.l0 += ((deltas != 0).sum(1) * ((inputs != 0).sum(1) + 1)).sum()
+
     def minimum(self) -> tuple[int, float]:
         """(M0, M1) of the direct path."""
         m0, m1 = 0, 0.0

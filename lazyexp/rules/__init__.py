@@ -6,12 +6,12 @@ from dataclasses import fields
 from typing import Any
 
 from lazyexp.errors import UserError
-from lazyexp.rules.base import Judged, Rule, Setting
+from lazyexp.rules.base import Backprop, Judged, Rule, Setting
 from lazyexp.rules.controls import Random
 from lazyexp.rules.mistakes import Confidence, Lazy
 
 RULES: dict[str, type[Rule]] = {
-    "backprop": Rule,
+    "backprop": Backprop,
     "lazy": Lazy,
     "confidence": Confidence,
     "random": Random,

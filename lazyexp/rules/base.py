@@ -46,12 +46,14 @@ class Judged:
 
 @dataclass
 class Rule:
-    """Backprop: everybody is visited and everybody learns. Other rules override one answer or both.
+    """Everybody is visited and everybody learns, unless a subclass overrides one answer or both.
 
     A rule's options are its dataclass fields. It is asked nothing else: batches, clocks and counters are
     not its business.
     """
 
+    # False if `weigh` always says None: nobody needs to be asked.
+    selects: ClassVar[bool] = True
     # True if a sample's own logits and target decide, so that samples may be judged in any grouping.
     pointwise: ClassVar[bool] = False
 
@@ -78,3 +80,10 @@ class Rule:
         """Takes back what `state` gave."""
         for name, value in state.items():
             setattr(self, name, value.to(getattr(self, name).device))
+
+
+@dataclass
+class Backprop(Rule):
+    """Everybody learns: the control."""
+
+    selects: ClassVar[bool] = False

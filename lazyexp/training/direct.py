@@ -1,0 +1,90 @@
+"""The hand-derived loop for MLPs with SGD: batch by batch, in place, any momentum and weight decay."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lazyexp.accounting import Energy, Outcome
+from lazyexp.config import OptimizerConfig
+from lazyexp.data import Images
+from lazyexp.rules import Judged, Rule
+from lazyexp.training.layers import Layers, divisor, error
+
+
+class Direct:
+    """Forward all of a batch, backward only those who learn, and change the weights where they are."""
+
+    def __init__(
+        self,
+        model: nn.Sequential,
+        images: Images,
+        rule: Rule,
+        config: OptimizerConfig,
+        batch_size: int,
+        energy: Energy,
+    ) -> None:
+        self.layers, self.images, self.rule, self.energy = Layers(model), images, rule, energy
+        self.batch_size, self.reduction = batch_size, config.reduction
+        self.momentum, self.decay = config.momentum, config.weight_decay
+        self.plain = not (self.momentum or self.decay)
+        parameters = [*self.layers.weights, *self.layers.biases]
+        self.velocity = [torch.zeros_like(parameter) for parameter in parameters] if self.momentum else []
+
+    @torch.inference_mode()
+    def train(self, index: Tensor, rates: list[float]) -> Outcome:
+        """Presents the samples `index` (m,) in batches, with one learning rate per batch."""
+        losses, wrongs, learners, updates = [], [], [], 0
+        for batch, rate in zip(index.split(self.batch_size), rates, strict=True):
+            images, targets = self.images.batch(batch)
+            inputs = images.flatten(1)
+            zs, hs, logits = self.layers.rest(self.layers.first(inputs))
+            judged = Judged(batch, logits, targets)
+            weight = self.rule.weigh(judged)
+            learns = torch.ones_like(judged.wrong) if weight is None else weight != 0
+            number = len(batch) if weight is None else int(learns.sum())
+            if number:
+                last = error(logits, targets)
+                if weight is not None:
+                    last.mul_(weight.unsqueeze(1))
+                if number < len(batch):
+                    rows = learns.nonzero().squeeze(1)
+                    last, inputs = last[rows], inputs[rows]
+                    zs, hs = [z[rows] for z in zs], [h[rows] for h in hs]
+                last.div_(divisor(len(batch), number, self.reduction))
+                self._step(self.layers.backward(last, zs, hs), [inputs, *hs], rate)
+                updates += 1
+            losses.append(F.cross_entropy(logits, targets, reduction="none"))
+            wrongs.append(judged.wrong)
+            learners.append(learns)
+        return Outcome(torch.cat(losses), torch.cat(wrongs), torch.cat(learners), len(index), updates)
+
+    def _step(self, deltas: list[Tensor], inputs: list[Tensor], rate: float) -> None:
+        """Changes all weights by the gradient delta^T h, as torch.optim.SGD would."""
+        if self.plain:
+            for layer, (delta, h) in enumerate(zip(deltas, inputs, strict=True)):
+                self.layers.weights[layer].addmm_(delta.t(), h, alpha=-rate)
+                self.layers.biases[layer].add_(delta.sum(0), alpha=-rate)
+                self.energy.add_step(delta, h, rate)
+            return
+        self.energy.before_step()
+        gradients = [delta.t() @ h for delta, h in zip(deltas, inputs, strict=True)]
+        gradients += [delta.sum(0) for delta in deltas]
+        parameters = [*self.layers.weights, *self.layers.biases]
+        for place, (parameter, gradient) in enumerate(zip(parameters, gradients, strict=True)):
+            if self.decay:
+                gradient.add_(parameter, alpha=self.decay)
+            if self.momentum:
+                gradient = self.velocity[place].mul_(self.momentum).add_(gradient)
+            parameter.add_(gradient, alpha=-rate)
+        self.energy.after_step()
+
+    def state(self) -> dict[str, Any]:
+        return {"velocity": self.velocity}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        for mine, saved in zip(self.velocity, state["velocity"], strict=True):
+            mine.copy_(saved)

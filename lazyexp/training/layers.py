@@ -1,0 +1,87 @@
+"""The mathematics of an MLP by hand: what autograd would do, without autograd."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+# activation: (z into h), (dL/dh, z, h into dL/dz); the very kernels that autograd calls.
+_aten = torch.ops.aten
+ACTIVATIONS: dict[type[nn.Module], tuple[Callable[..., object], Callable[..., object]]] = {
+    nn.ReLU: (
+        lambda z, h: torch.clamp_min(z, 0, out=h),
+        lambda grad, z, h, out: _aten.threshold_backward.grad_input(grad, h, 0, grad_input=out),
+    ),
+    nn.LeakyReLU: (
+        lambda z, h: _aten.leaky_relu.out(z, 0.01, out=h),
+        lambda grad, z, h, out: _aten.leaky_relu_backward.grad_input(grad, z, 0.01, False, grad_input=out),
+    ),
+    nn.GELU: (
+        lambda z, h: _aten.gelu.out(z, out=h),
+        lambda grad, z, h, out: _aten.gelu_backward.grad_input(grad, z, grad_input=out),
+    ),
+    nn.Tanh: (
+        lambda z, h: torch.tanh(z, out=h),
+        lambda grad, z, h, out: _aten.tanh_backward.grad_input(grad, h, grad_input=out),
+    ),
+}
+
+
+class Layers:
+    """The weights of an MLP as plain tensors that are changed in place.
+
+    Shapes: weight (out, in), bias (out,), a batch (b, in). With z_l = h_(l-1) W_l^T + b_l and h_l = f(z_l), the
+    gradient of the summed softmax cross-entropy is delta_L = softmax(z_L) - onehot,
+    delta_l = (delta_(l+1) W_(l+1)) * f'(z_l), dW_l = delta_l^T h_(l-1), db_l = sum of delta_l over the batch.
+    """
+
+    def __init__(self, model: nn.Sequential) -> None:
+        linears = [layer for layer in model if isinstance(layer, nn.Linear)]
+        self.weights = [layer.weight.detach() for layer in linears]
+        self.biases = [layer.bias.detach() for layer in linears]
+        self.activate, self.differentiate = ACTIVATIONS[type(model[2])]
+        self.inputs, self.classes = self.weights[0].shape[1], self.weights[-1].shape[0]
+        self.width, self.depth = self.weights[0].shape[0], len(linears) - 1
+
+    @staticmethod
+    def fit(model: nn.Module) -> bool:
+        """Whether the model is an MLP of the kind that `make_model` builds."""
+        kinds = [type(layer) for layer in model] if isinstance(model, nn.Sequential) else []
+        if len(kinds) < 4 or kinds[0] is not nn.Flatten or kinds[2] not in ACTIVATIONS:
+            return False
+        return kinds[1:] == [nn.Linear, kinds[2]] * ((len(kinds) - 2) // 2) + [nn.Linear]
+
+    def first(self, inputs: Tensor) -> Tensor:
+        """Pre-activations of the first hidden layer: (b, in) -> (b, width)."""
+        return torch.addmm(self.biases[0], inputs, self.weights[0].t())
+
+    def rest(self, z: Tensor) -> tuple[list[Tensor], list[Tensor], Tensor]:
+        """From the first pre-activations (b, width): all z, all h, and the logits (b, classes)."""
+        zs, hs = [z], [torch.empty_like(z)]
+        self.activate(z, hs[0])
+        for weight, bias in zip(self.weights[1:-1], self.biases[1:-1], strict=True):
+            zs.append(torch.addmm(bias, hs[-1], weight.t()))
+            hs.append(torch.empty_like(zs[-1]))
+            self.activate(zs[-1], hs[-1])
+        return zs, hs, torch.addmm(self.biases[-1], hs[-1], self.weights[-1].t())
+
+    def backward(self, last: Tensor, zs: list[Tensor], hs: list[Tensor]) -> list[Tensor]:
+        """The deltas of all layers, first to last, given the last one (b, classes)."""
+        deltas = [last]
+        for weight, z, h in zip(self.weights[:0:-1], zs[::-1], hs[::-1], strict=True):
+            deltas.append(deltas[-1] @ weight)
+            self.differentiate(deltas[-1], z, h, deltas[-1])
+        return deltas[::-1]
+
+
+def error(logits: Tensor, targets: Tensor) -> Tensor:
+    """softmax(logits) - onehot(targets): (b, classes)."""
+    minus_one = torch.full_like(targets, -1, dtype=logits.dtype).unsqueeze(1)
+    return logits.softmax(1).scatter_add_(1, targets.unsqueeze(1), minus_one)
+
+
+def divisor(presented: int, learning: int, reduction: str) -> int:
+    """What the summed gradient of a batch is divided by, see the setting optimizer.reduction."""
+    return presented if reduction == "batch" else learning

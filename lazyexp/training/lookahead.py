@@ -1,0 +1,163 @@
+"""Exact online learning from mistakes, judged many samples at a time.
+
+While nobody learns, no weight changes. So a block of coming samples is judged with the present weights, all up
+to the first one that learns are thereby done, and only those behind it are affected by its update: the
+first layer's pre-activations of sample j by (x_i . x_j + 1) d_i (see deferred.py), the later layers by being
+computed again. What is learned, and when, is what one-at-a-time learning would have done.
+
+A block's first layer is one matrix product. Within the block a smaller window is judged at once, so that a
+mistake throws away few judgements; a window is first told what the block has learned before it. Window sizes
+follow the number of learners: many in a row while mistakes are rare, few while they are common.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lazyexp.accounting import Energy, Outcome
+from lazyexp.config import OptimizerConfig
+from lazyexp.data import Images
+from lazyexp.rules import Judged, Rule
+from lazyexp.training.layers import Layers, divisor, error
+
+BLOCK = 256
+# A window of n samples costs about as much as COST judged samples besides its own, so sqrt(2 COST / rate) samples
+# balance that against the judgements that a mistake throws away.
+COST = 40
+
+
+class LookAhead:
+    """Plain SGD (no momentum, no weight decay) under a rule that decides by a sample's own logits."""
+
+    def __init__(
+        self,
+        model: nn.Sequential,
+        images: Images,
+        rule: Rule,
+        config: OptimizerConfig,
+        batch_size: int,
+        energy: Energy,
+    ) -> None:
+        self.layers, self.images, self.rule, self.energy = Layers(model), images, rule, energy
+        self.batch_size, self.reduction = batch_size, config.reduction
+        self.block = BLOCK // batch_size * batch_size
+        self.share = 0.5  # of batches that learn, as lately seen
+
+    @torch.inference_mode()
+    def train(self, index: Tensor, rates: list[float]) -> Outcome:
+        """Presents the samples `index` (m,) in batches, with one learning rate per batch."""
+        parts = []
+        for place in range(0, len(index), self.block):
+            first = place // self.batch_size
+            block = Block(self, index[place : place + self.block], rates[first:])
+            block.learn()
+            parts.append(block)
+        logits = torch.cat([block.logits for block in parts])
+        targets = torch.cat([block.targets for block in parts])
+        loss = F.cross_entropy(logits, targets, reduction="none")
+        learned = torch.cat([block.learned for block in parts])
+        forwards, updates = sum(block.forwards for block in parts), sum(block.updates for block in parts)
+        return Outcome(loss, logits.argmax(1) != targets, learned, forwards, updates)
+
+    def window(self) -> int:
+        """Samples to judge at once, a whole number of batches."""
+        rate = max(self.share / self.batch_size, 1e-6)
+        samples = min(math.sqrt(2 * COST / rate), self.block)
+        return max(int(samples) // self.batch_size, 1) * self.batch_size
+
+    def state(self) -> dict[str, Any]:
+        return {"share": self.share}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.share = state["share"]
+
+
+class Block:
+    """A block of samples on its way through the engine: what was judged, and what was learned so far."""
+
+    def __init__(self, engine: LookAhead, index: Tensor, rates: list[float]) -> None:
+        self.engine, self.layers, self.index, self.rates = engine, engine.layers, index, rates
+        images, self.targets = engine.images.batch(index)
+        self.inputs = images.flatten(1)
+        self.z = self.layers.first(self.inputs)
+        self.logits = self.z.new_empty(len(index), self.layers.classes)
+        self.learned = torch.zeros(len(index), dtype=torch.bool, device=index.device)
+        self.learners: list[Tensor] = []  # inputs (k, in) of those who learned, batch by batch
+        self.changes: list[Tensor] = []  # what they added to the first layer's pre-activations, (k, width)
+        self.forwards = self.updates = 0
+
+    def learn(self) -> None:
+        """Judges and learns all samples in order, then changes the first layer."""
+        start = 0
+        while start < len(self.index):
+            stop = min(start + self.engine.window(), len(self.index))
+            self._correct(start, stop, self.learners, self.changes)
+            while start < stop:
+                start = self._judge(start, stop)
+        if self.changes:
+            changes, learners = torch.cat(self.changes), torch.cat(self.learners)
+            self.layers.weights[0].addmm_(changes.t(), learners)
+            self.layers.biases[0].add_(changes.sum(0))
+
+    def _correct(self, start: int, stop: int, learners: list[Tensor], changes: list[Tensor]) -> None:
+        """Adds to the pre-activations from start to stop what the learners have changed."""
+        if changes:
+            overlap = (self.inputs[start:stop] @ torch.cat(learners).t()).add_(1)
+            self.z[start:stop].addmm_(overlap, torch.cat(changes))
+
+    def _judge(self, start: int, stop: int) -> int:
+        """Judges from start to stop and lets the first batch that wants to learn do so.
+
+        Returns where to go on: behind that batch, or at `stop` if there is none.
+        """
+        engine = self.engine
+        zs, hs, self.logits[start:stop] = self.layers.rest(self.z[start:stop])
+        judged = Judged(self.index[start:stop], self.logits[start:stop], self.targets[start:stop])
+        weight = engine.rule.weigh(judged)
+        wants = weight != 0
+        self.forwards += stop - start
+        learners = wants.nonzero().squeeze(1).tolist()  # the one thing that Python must know
+        if not learners:
+            self._note(batches=math.ceil((stop - start) / engine.batch_size), learned=0)
+            return stop
+        first = learners[0] // engine.batch_size  # in batches from `start`
+        begin = first * engine.batch_size
+        end = min(begin + engine.batch_size, stop - start)
+        rows = [row for row in learners if row < end]
+        self._note(batches=first + 1, learned=1)
+        self._learn_batch(start, rows, end - begin, weight, zs, hs)
+        if start + end < stop:
+            self._correct(start + end, stop, self.learners[-1:], self.changes[-1:])
+        return start + end
+
+    def _learn_batch(
+        self, start: int, rows: list[int], size: int, weight: Tensor, zs: list[Tensor], hs: list[Tensor]
+    ) -> None:
+        """One update by the `rows` (counted from start) of a batch of `size` samples."""
+        engine, layers = self.engine, self.layers
+        # A slice is a view, a list of rows a copy; at batch 1 there is one row.
+        pick: Any = slice(rows[0], rows[0] + 1) if len(rows) == 1 else torch.tensor(rows, device=weight.device)
+        inputs, zs, hs = self.inputs[start:][pick], [z[pick] for z in zs], [h[pick] for h in hs]
+        self.learned[start:][pick] = True
+        rate = self.rates[(start + rows[0]) // engine.batch_size]
+        last = error(self.logits[start:][pick], self.targets[start:][pick])
+        last.mul_(weight[pick].unsqueeze(1)).mul_(-rate / divisor(size, len(rows), engine.reduction))
+        deltas = layers.backward(last, zs, hs)
+        for layer in range(1, layers.depth + 1):
+            layers.weights[layer].addmm_(deltas[layer].t(), hs[layer - 1])
+            layers.biases[layer].add_(deltas[layer].sum(0))
+        self.learners.append(inputs)
+        self.changes.append(deltas[0])
+        self.updates += 1
+        for delta, h in zip(deltas, [inputs, *hs], strict=True):
+            engine.energy.add_step(delta, h)
+
+    def _note(self, batches: int, learned: int) -> None:
+        """Keeps the share of batches that learn, with a memory of some ten learners."""
+        memory = 0.99**batches
+        self.engine.share = self.engine.share * memory + (1 - memory) * learned / batches
