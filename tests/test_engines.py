@@ -1,0 +1,217 @@
+"""Every engine learns what plain autograd learns, step for step."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from lazyexp.accounting import Clock, Energy
+from lazyexp.config import ModelConfig, OptimizerConfig
+from lazyexp.data import Images
+from lazyexp.errors import UserError
+from lazyexp.models import make_model
+from lazyexp.rules import Setting, make_rule
+from lazyexp.training import make_engine
+from lazyexp.training.deferred import Deferred
+from lazyexp.training.direct import Direct
+from lazyexp.training.general import General
+from lazyexp.training.lookahead import LookAhead
+
+CPU = torch.device("cpu")
+
+
+def problem(n: int, dtype=torch.float64):
+    """n noisy images of 8x8 pixels in 10 classes that a network can learn, but not perfectly."""
+    rng = torch.Generator().manual_seed(0)
+    pixels = torch.rand(n, 1, 8, 8, dtype=torch.float64, generator=rng)
+    targets = (pixels.flatten(1) @ torch.randn(64, 10, dtype=torch.float64, generator=rng)).argmax(1)
+    return pixels.to(dtype), targets
+
+
+def learn(kind, rule, n=3000, batch_size=1, lr=0.05, dtype=torch.float64, chunk=1000, device=CPU, **options):
+    """Trains a small network with an engine of `kind`. Returns (model, outcomes, energy)."""
+    depth, activation = options.pop("depth", 1), options.pop("activation", "relu")
+    pixels, targets = problem(n, dtype)
+    images = Images(pixels.to(device), targets.to(device), 2.0, -1.0, 0, dtype)
+    model = make_model(ModelConfig(width=40, depth=depth, activation=activation), (1, 8, 8), 10, 0)
+    model = model.to(device, dtype)
+    rule = make_rule(rule)
+    rule.start(Setting(n, batch_size, 1, 0, device))
+    rule.visit(0)
+    energy = Energy(model, Clock(device))
+    engine = kind(model, images, rule, OptimizerConfig(lr=lr, **options), batch_size, energy)
+    order = torch.randperm(n, generator=torch.Generator().manual_seed(1)).to(device)
+    outcomes = []
+    for index in order.split(chunk // batch_size * batch_size):
+        rates = [lr * (1 - i / n) for i in range(0, len(index), batch_size)]
+        outcomes.append(engine.train(index, rates))
+    return model, outcomes, energy
+
+
+def assert_same(one, other, tolerance=1e-10):
+    for p, q in zip(one[0].parameters(), other[0].parameters(), strict=True):
+        assert (p - q).abs().max() < tolerance
+    for a, b in zip(one[1], other[1], strict=True):
+        assert torch.equal(a.wrong, b.wrong)
+        assert torch.equal(a.learned, b.learned)
+        assert a.updates == b.updates
+        assert (a.loss - b.loss).abs().max() < tolerance
+    assert float(one[2].l1) == pytest.approx(float(other[2].l1), rel=max(1e-9, tolerance))
+
+
+RULES = {
+    "backprop": {"name": "backprop"},
+    "lazy": {"name": "lazy"},
+    "confidence": {"name": "confidence", "threshold": 0.6},
+    "random": {"name": "random", "window": 50},
+}
+NETWORKS = {
+    "relu": {},
+    "gelu": {"depth": 2, "activation": "gelu", "reduction": "selected"},
+    "tanh": {"depth": 3, "activation": "tanh"},
+    "leaky": {"activation": "leaky_relu", "reduction": "selected"},
+}
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("batch_size", [1, 3, 16, 64])
+@pytest.mark.parametrize("rule", RULES)
+def test_hand_derived_engines_equal_autograd(rule, batch_size, network):
+    options = dict(n=1000 if network != "relu" else 3000, batch_size=batch_size, **NETWORKS[network])
+    plain = learn(General, RULES[rule], **options)
+    kinds = [Direct]
+    if batch_size <= 32:
+        kinds.append(Deferred)
+    if rule in ("lazy", "confidence"):
+        kinds.append(LookAhead)
+    for kind in kinds:
+        assert_same(learn(kind, RULES[rule], **options), plain)
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("batch_size", [1, 16])
+def test_direct_with_momentum_and_decay_equals_autograd(rule, batch_size):
+    options = dict(batch_size=batch_size, momentum=0.9, weight_decay=0.01, lr=0.005)
+    assert_same(learn(Direct, RULES[rule], **options), learn(General, RULES[rule], **options))
+
+
+@pytest.mark.parametrize("rule", ["lazy", "confidence"])
+@pytest.mark.parametrize("lr", [0.005, 0.02, 0.1])
+def test_look_ahead_is_one_at_a_time_learning(rule, lr):
+    """More than 20,000 samples: the samples learned from and the weights are those of the online loop."""
+    options = dict(n=21000, lr=lr)
+    plain = learn(Direct, RULES[rule], **options)
+    ahead = learn(LookAhead, RULES[rule], **options)
+    assert_same(ahead, plain)
+    assert sum(int(outcome.learned.sum()) for outcome in plain[1]) > 500
+    assert sum(outcome.forwards for outcome in ahead[1]) > 21000  # thrown-away judgements are counted
+
+
+@pytest.mark.parametrize("kind", [Direct, Deferred, LookAhead])
+def test_single_precision_stays_close(kind):
+    options = dict(dtype=torch.float32, lr=0.02)
+    fast, plain = learn(kind, RULES["lazy"], **options), learn(General, RULES["lazy"], **options)
+    same = torch.cat([a.learned == b.learned for a, b in zip(fast[1], plain[1], strict=True)])
+    assert same.float().mean() > 0.999
+    for p, q in zip(fast[0].parameters(), plain[0].parameters(), strict=True):
+        assert (p - q).abs().max() < 1e-2 * q.abs().max()
+
+
+def test_the_last_batch_may_be_short():
+    for kind in (Direct, Deferred, LookAhead):
+        options = dict(n=1003, batch_size=8, chunk=1003)
+        assert_same(learn(kind, RULES["lazy"], **options), learn(General, RULES["lazy"], **options))
+
+
+def test_engines_are_chosen_by_what_they_can_do():
+    def choose(rule="lazy", batch_size=1, name="auto", **optimizer):
+        model = make_model(ModelConfig(width=4), (1, 8, 8), 10, 0)
+        energy = Energy(model, Clock(CPU))
+        config = OptimizerConfig(**optimizer)
+        images = Images(*problem(10))
+        return type(make_engine(name, model, images, make_rule({"name": rule}), config, batch_size, energy))
+
+    assert choose() is LookAhead
+    assert choose("backprop") is Deferred
+    assert choose("random") is Deferred
+    assert choose("backprop", batch_size=256) is Direct
+    assert choose(momentum=0.9) is Direct
+    assert choose(weight_decay=0.1) is Direct
+    assert choose(name="general") is General
+
+
+def test_adam_needs_the_general_engine():
+    model = make_model(ModelConfig(width=4), (1, 8, 8), 10, 0)
+    arguments = (model, Images(*problem(10)), make_rule({"name": "lazy"}))
+    energy = Energy(model, Clock(CPU))
+    assert type(make_engine("auto", *arguments, OptimizerConfig(name="adam"), 1, energy)) is General
+    with pytest.raises(UserError, match="engine=fast"):
+        make_engine("fast", *arguments, OptimizerConfig(name="adam"), 1, energy)
+
+
+@pytest.mark.parametrize("optimizer, momentum", [("sgd", 0.0), ("sgd", 0.9), ("adam", 0.0), ("adamw", 0.0)])
+def test_nothing_changes_while_nobody_learns(optimizer, momentum):
+    """Neither momentum nor weight decay moves a weight in a batch without a mistake."""
+    pixels, targets = problem(64)
+    images = Images(pixels, targets, dtype=torch.float64)
+    model = make_model(ModelConfig(width=40), (1, 8, 8), 10, 0).double()
+    rule = make_rule({"name": "lazy"})
+    energy = Energy(model, Clock(CPU))
+    config = OptimizerConfig(name=optimizer, momentum=momentum, weight_decay=0.1, lr=0.01)
+    engine = make_engine("auto", model, images, rule, config, 8, energy)
+    everything = torch.arange(64)
+    engine.train(everything, [0.01] * 8)  # momentum builds up
+    with torch.no_grad():
+        images.targets.copy_(model(images.batch(everything)[0]).argmax(1))  # from now on all is right
+    before, spent = [p.clone() for p in model.parameters()], float(energy.l1)
+    outcome = engine.train(everything, [0.01] * 8)
+    assert outcome.updates == 0 and not outcome.learned.any()
+    assert all(torch.equal(p, q) for p, q in zip(before, model.parameters(), strict=True))
+    assert float(energy.l1) == spent > 0
+
+
+@pytest.mark.parametrize("kind", [General, Direct, Deferred, LookAhead])
+@pytest.mark.parametrize("reduction", ["batch", "selected"])
+def test_lazy_is_backprop_when_all_are_wrong(kind, reduction):
+    """Targets are chosen anew so that every sample is wrong at its time."""
+    pixels, _ = problem(40)
+
+    def model_and_engine(rule):
+        images = Images(pixels, torch.zeros(40, dtype=torch.int64), dtype=torch.float64)
+        model = make_model(ModelConfig(width=20), (1, 8, 8), 10, 0).double()
+        energy = Energy(model, Clock(CPU))
+        config = OptimizerConfig(lr=1e-3, reduction=reduction)
+        return model, images, kind(model, images, make_rule({"name": rule}), config, 4, energy)
+
+    rules = ["lazy"] if kind is LookAhead else ["lazy", "backprop"]
+    ends = []
+    for rule in rules:
+        model, images, engine = model_and_engine(rule)
+        with torch.no_grad():
+            images.targets.copy_(model(images.batch(torch.arange(40))[0]).argmin(1))
+        outcome = engine.train(torch.arange(40), [1e-3] * 10)
+        assert outcome.learned.all() and outcome.wrong.all()
+        assert outcome.updates == 10
+        ends.append([p.detach().clone() for p in model.parameters()])
+    if kind is LookAhead:
+        model, images, _ = model_and_engine("backprop")
+        with torch.no_grad():
+            images.targets.copy_(model(images.batch(torch.arange(40))[0]).argmin(1))
+        energy = Energy(model, Clock(CPU))
+        config = OptimizerConfig(lr=1e-3, reduction=reduction)
+        General(model, images, make_rule({"name": "backprop"}), config, 4, energy).train(
+            torch.arange(40), [1e-3] * 10
+        )
+        ends.append(list(model.parameters()))
+    for p, q in zip(*ends, strict=True):
+        assert (p - q).abs().max() < 1e-12
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("kind", [Direct, Deferred, LookAhead])
+def test_engines_on_a_gpu(kind):
+    rule = RULES["lazy"] if kind is LookAhead else RULES["backprop"]
+    on_gpu = learn(kind, rule, device=torch.device("cuda"))
+    on_cpu = learn(General, rule)
+    for p, q in zip(on_gpu[0].parameters(), on_cpu[0].parameters(), strict=True):
+        assert (p.cpu() - q).abs().max() < 1e-10
