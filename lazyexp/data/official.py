@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import sys
 import urllib.error
-from collections.abc import Callable
+import urllib.request
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +16,7 @@ import numpy as np
 import torch
 from filelock import FileLock, Timeout
 from torch import Tensor
+from tqdm import tqdm
 
 from lazyexp.data.idx import read_idx
 from lazyexp.data.raw import Raw
@@ -162,8 +165,6 @@ def _resources(source: Source, root: Path) -> list[tuple[str, str, str]]:
 
 def _download(name: str, source: Source, root: Path, mirror: str | None) -> None:
     """Fetches and unpacks under a lock, so that runs started together do not write into one another."""
-    from torchvision.datasets.utils import download_url
-
     resources, folder = _resources(source, root), _folder(source, root)
     files = ", ".join(file for _, file, _ in resources)
     by_hand = f"get {files} from {os.path.dirname(resources[0][0])} and put it into {folder}"
@@ -172,7 +173,7 @@ def _download(name: str, source: Source, root: Path, mirror: str | None) -> None
         with FileLock(root / f".{source.kind}.lock"):
             if mirror:
                 for _, file, md5 in resources:
-                    _from_mirror(download_url, f"{mirror.rstrip('/')}/{file}", folder, file, md5)
+                    _from_mirror(f"{mirror.rstrip('/')}/{file}", folder / file, md5)
             for part in ("train", "test"):
                 _construct(source, root, part, download=True)
     except (urllib.error.URLError, TimeoutError, ConnectionError, RuntimeError) as error:
@@ -181,16 +182,31 @@ def _download(name: str, source: Source, root: Path, mirror: str | None) -> None
         raise UserError(f"cannot write the data set into {folder}: {_line(error)}; set data_dir") from None
 
 
-def _from_mirror(fetch: Callable[..., None], url: str, folder: Path, file: str, md5: str) -> None:
+def _from_mirror(url: str, path: Path, md5: str) -> None:
+    """Puts the mirror's copy where torchvision will look before it downloads, if the checksum holds."""
+    from torchvision.datasets.utils import check_integrity
+
+    if check_integrity(str(path), md5):
+        return
+    beside = path.with_name(f".{path.name}.part")
     try:
-        fetch(url, str(folder), filename=file, md5=md5)
-    except (urllib.error.URLError, OSError, RuntimeError, ValueError) as error:
-        (folder / file).unlink(missing_ok=True)
-        print(f"lazyexp: {url}: {_line(error)}; trying the official address")
+        with urllib.request.urlopen(url, timeout=60) as answer, beside.open("wb") as stream:
+            size = int(answer.headers.get("Content-Length") or 0) or None
+            with tqdm(total=size, unit="B", unit_scale=True, desc=path.name, disable=None) as bar:
+                while part := answer.read(2**20):
+                    stream.write(part)
+                    bar.update(len(part))
+        if not check_integrity(str(beside), md5):
+            raise ValueError("its checksum is not the published one")
+        os.replace(beside, path)
+    except (OSError, ValueError) as error:
+        print(f"lazyexp: {url}: {_line(error)}; trying the official address", file=sys.stderr)
+    finally:
+        beside.unlink(missing_ok=True)
 
 
 @contextmanager
-def _readable_errors(name: str, source: Source, root: Path) -> Any:
+def _readable_errors(name: str, source: Source, root: Path) -> Iterator[None]:
     """torchvision meets damaged files with all kinds of exceptions; the user needs the file's name."""
     try:
         yield

@@ -1,0 +1,113 @@
+"""Energies against a brute-force sum, counters against a hand count, clocks against a made-up time."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+import torch
+from torch import nn
+
+from lazyexp.accounting import Clock, Counters, Energy, Outcome
+from lazyexp.config import OptimizerConfig
+from lazyexp.data import Images
+from lazyexp.rules import make_rule
+from lazyexp.training import make_engine
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize("engine", ["auto", "general"])
+@pytest.mark.parametrize("rule", ["backprop", "lazy"])
+@pytest.mark.parametrize(
+    "optimizer, batch_size",
+    [
+        (OptimizerConfig(lr=0.05), 1),
+        (OptimizerConfig(lr=0.05), 8),
+        (OptimizerConfig(lr=0.5), 64),
+        (OptimizerConfig(lr=0.05, momentum=0.9), 8),
+        (OptimizerConfig(lr=0.05, momentum=0.9, weight_decay=0.01), 64),
+        (OptimizerConfig(name="adam", lr=0.001), 8),
+    ],
+)
+def test_energy_is_the_brute_force_sum(engine, rule, optimizer, batch_size):
+    """One batch at a time, so that every change of every weight can be seen from outside."""
+    rng = torch.Generator().manual_seed(0)
+    pixels = torch.rand(256, 1, 3, 4, dtype=torch.float64, generator=rng)
+    pixels[pixels < 0.3] = 0  # so that M0 is not just the number of weights
+    images = Images(pixels, torch.randint(0, 5, (256,), generator=rng), dtype=torch.float64)
+    layers = [nn.Flatten(), nn.Linear(12, 20), nn.ReLU(), nn.Linear(20, 5)]
+    model = nn.Sequential(*layers).double()
+    for p in model.parameters():
+        nn.init.uniform_(p, -0.5, 0.5, generator=rng)
+    energy = Energy(model, Clock(CPU))
+    learner = make_engine(engine, model, images, make_rule({"name": rule}), optimizer, batch_size, energy)
+    initial = [p.detach().clone() for p in model.parameters()]
+    l0, l1, updates = 0, 0.0, 0
+    for index in torch.arange(256).repeat(2).split(batch_size):
+        before = [p.detach().clone() for p in model.parameters()]
+        updates += learner.train(index, [optimizer.lr]).updates
+        for p, q in zip(before, model.parameters(), strict=True):
+            l0 += int((p != q).sum())
+            l1 += float((p - q).detach().abs().sum())
+    assert updates > 2
+    assert float(energy.l1) == pytest.approx(l1, rel=1e-9)
+    assert float(energy.l0) == pytest.approx(l0, rel=1e-3)
+    direct = [(p - q).detach() for p, q in zip(initial, model.parameters(), strict=True)]
+    m0, m1 = energy.minimum()
+    assert m0 == sum(int((change != 0).sum()) for change in direct)
+    assert m1 == pytest.approx(sum(float(change.abs().sum()) for change in direct), rel=1e-12)
+
+
+def test_energy_can_be_switched_off():
+    model = nn.Linear(3, 2)
+    energy = Energy(model, Clock(CPU), enabled=False)
+    energy.before_step()
+    energy.after_step()
+    energy.add_step(torch.ones(2, 2), torch.ones(2, 3))
+    energy.add_rank_one_steps(torch.ones(2, 2), torch.ones(2, 3))
+    assert float(energy.l1) == float(energy.l0) == 0 and not energy.initial
+
+
+def test_one_update_by_hand():
+    """dW = d x^T with d = (1, -2), x = (3, 0, 4): |dW| sums to 21, four entries; the bias adds 3 and two."""
+    model = nn.Linear(3, 2)
+    energy = Energy(model, Clock(CPU))
+    energy.add_rank_one_steps(torch.tensor([[1.0, -2.0]]), torch.tensor([[3.0, 0.0, 4.0]]))
+    assert (float(energy.l1), float(energy.l0)) == (24.0, 6.0)
+
+
+def test_counters_by_hand():
+    counters = Counters(5, CPU)
+    yes, no = True, False
+
+    def outcome(wrong, learned, updates):
+        loss = torch.full((len(wrong),), 0.5)
+        return Outcome(loss, torch.tensor(wrong), torch.tensor(learned), 2 * len(wrong), updates)
+
+    first = outcome([yes, no, yes], [yes, no, no], 1)
+    assert counters.add(torch.tensor([4, 0, 2]), first) == (1, 1, True)
+    assert counters.add(torch.tensor([4, 1]), outcome([yes, no], [yes, yes], 2)) == (1, 2, True)
+    tally = counters.tally
+    assert (tally.samples_seen, tally.forward_samples) == (5, 10)
+    assert (tally.backward_samples, tally.updates) == (3, 3)
+    assert counters.presented.tolist() == [1, 1, 1, 0, 2]
+    assert counters.misclassified.tolist() == [0, 0, 1, 0, 2]
+    assert counters.learned.tolist() == [0, 1, 0, 0, 2]
+    assert counters.take_interval() == (0.5, 0.4)
+    assert counters.tally.count == 0
+
+
+def test_counters_notice_divergence():
+    loss = torch.tensor([1.0, float("nan")])
+    wrong = torch.tensor([True, True])
+    assert Counters(2, CPU).add(torch.arange(2), Outcome(loss, wrong, wrong, 2, 2))[2] is False
+
+
+def test_clock_leaves_out_what_is_off(monkeypatch):
+    now = iter([10.0, 12.0, 15.0, 20.0])  # in, off, on again, out
+    monkeypatch.setattr(time, "perf_counter", lambda: next(now))
+    clock = Clock(CPU)
+    with clock, clock.off():
+        pass
+    assert clock.seconds == 7.0
