@@ -16,7 +16,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException, MissingConfigException
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -37,7 +37,7 @@ Examples
   lazyexp -m rule=lazy,backprop dataset=mnist model.width=100,300 seed=0,1,2      a sweep over all combinations
 
 Choices (group=choice)
-  $APP_CONFIG_GROUPS
+$APP_CONFIG_GROUPS
 Keys (key=value)
 {keys}
 
@@ -47,7 +47,7 @@ Defaults of the data sets (epochs, eval_every, targets)
 Results: runs_dir/<run>/metrics.csv, summary.csv, run.json, learned.npz, model.pt. A finished run is not
 repeated, an interrupted one is continued by the same command.
 Exit codes: 0 done, 2 something to mend (one line says what), 130 interrupted.
-Shell completion: eval "$(lazyexp -sc install=bash)" (or zsh, fish). Hydra's own flags: lazyexp --hydra-help
+Shell completion: eval "$$(lazyexp -sc install=bash)" (or zsh, fish). Hydra's own flags: lazyexp --hydra-help
 """
 
 
@@ -61,7 +61,7 @@ def key_lines(schema: type = Config, prefix: str = "") -> list[str]:
         elif entry.name == "rule":
             lines.append("  rule.<option>          (the rule's)  options of the chosen rule, see conf/rule")
         else:
-            shown = {None: "null", True: "true", False: "false"}.get(default, default)
+            shown = {"None": "null", "True": "true", "False": "false"}.get(str(default), default)
             lines.append(f"  {prefix + entry.name:<22} {shown!s:<13} {entry.metadata['help']}")
     return lines
 
@@ -74,7 +74,7 @@ def register() -> None:
     ]
     store = ConfigStore.instance()
     store.store(name="schema", node=Config)
-    text = HELP.format(keys="\n".join(key_lines()), datasets="\n".join(datasets))
+    text = HELP.format(keys="\n".join(key_lines()).replace("$", "$$"), datasets="\n".join(datasets))
     store.store(group="hydra/help", name="lazyexp", node={"app_name": "lazyexp", "template": text})
 
 
@@ -205,6 +205,8 @@ class readable_errors:
             name = os.path.basename(error.missing_cfg_file or "")
             choices = ", ".join(error.options or sorted(file.stem for file in (CONF / group).glob("*.yaml")))
             raise UserError(f"{group}={name}: no such choice; one of {choices or 'none'}") from None
+        if isinstance(error, OverrideParseException):
+            raise UserError(f"{error.override}: not of the form key=value ({error})") from None
         first = str(error).splitlines()[0].strip()
         cause = str(error.__cause__).splitlines()[0] if error.__cause__ else ""
         if first.startswith("Could not override"):
@@ -214,7 +216,9 @@ class readable_errors:
 
 
 def _rule_hint(key: str) -> str:
-    return " (rule options belong to their rule: rule=NAME rule.OPTION=...)" if key.startswith("rule.") else ""
+    return (
+        " (rule options belong to their rule: rule=NAME rule.OPTION=...)" if key.startswith("rule.") else ""
+    )
 
 
 def checked(settings: DictConfig) -> Config:

@@ -100,9 +100,7 @@ class Config:
     device: str = _key("auto", "auto, cpu, cuda, cuda:N")
     epochs: int | None = _key(None, "passes over the training set; null: the data set's default")
     batch_size: int = _key(1, "samples per presented batch; 1 is online learning")
-    eval_every: int | None = _key(
-        None, "samples between two evaluations; null: the data set's default"
-    )
+    eval_every: int | None = _key(None, "samples between two evaluations; null: the data set's default")
     targets: list[float] | None = _key(
         None, "test accuracies whose first crossing is timed; null: the data set's"
     )
@@ -188,7 +186,9 @@ def check(config: Config) -> Config:
         config.device,
         "auto, cpu, cuda or cuda:N",
     )
-    _require(isinstance(config.rule.get("name"), str), "rule.name", config.rule.get("name"), "the name of a rule")
+    _require(
+        isinstance(config.rule.get("name"), str), "rule.name", config.rule.get("name"), "the name of a rule"
+    )
     return config
 
 

@@ -54,7 +54,9 @@ def load_data(
     raw = load_raw(config, data_dir)
     sha256, available = raw.sha256(), len(raw.train_targets)
     if config.val_size >= available:
-        raise UserError(f"dataset.val_size={config.val_size}: too large, there are {available} training samples")
+        raise UserError(
+            f"dataset.val_size={config.val_size}: too large, there are {available} training samples"
+        )
     held_out, rest = _split(raw.train_targets, torch.arange(available), config.val_size, "val")
     size = len(rest) if config.train_size is None else config.train_size
     if size > len(rest):
@@ -81,7 +83,12 @@ def load_data(
         classes=raw.classes,
         shape=tuple(raw.train_images.shape[1:]),
         sha256=sha256,
-        counts={"train": available, "test": len(raw.test_targets), "used": len(index), "val": config.val_size},
+        counts={
+            "train": available,
+            "test": len(raw.test_targets),
+            "used": len(index),
+            "val": config.val_size,
+        },
         notes=raw.notes,
     )
 

@@ -1,0 +1,197 @@
+"""The command as its users meet it: help, errors, sweeps, installation."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import only_run, rows, write_idx
+
+from lazyexp.config import DATASETS, Config, DatasetConfig, ModelConfig, OptimizerConfig
+
+QUICK = ("epochs=1", "model.width=20", "dataset.train_size=100")
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def test_the_default_run_works_offline(call):
+    answer = call("epochs=1")
+    assert answer.code == 0
+    assert "test accuracy" in answer.out and "to 90.0%" in answer.out
+    folder = only_run(Path("runs"))
+    assert str(folder) in answer.out
+    found = {path.name for path in folder.iterdir()} - {".lock"}
+    assert found == {"metrics.csv", "summary.csv", "run.json", "learned.npz", "model.pt"}
+
+
+@pytest.mark.parametrize(
+    "arguments, names",
+    [
+        (["rule=nonsense"], "rule=nonsense: no such choice; one of backprop, confidence, lazy, random"),
+        (["rule.name=nonsense"], "rule.name=nonsense: must be one of backprop"),
+        (["dataset=nonsense"], "dataset=nonsense: no such choice"),
+        (["sweep=nonsense"], "sweep=nonsense: no such choice"),
+        (["nonsense=1"], "nonsense: unknown key"),
+        (["+nonsense=1"], "nonsense: unknown key"),
+        (["+model.nonsense=1"], "model.nonsense: unknown key"),
+        (["+rule.nonsense=1"], "rule.nonsense: unknown option"),
+        (["rule.threshold=0.5"], "rule.threshold: unknown key"),
+        (["epochs=many"], "epochs"),
+        (["epochs=1.5"], "epochs"),
+        (["epochs=0"], "epochs=0: must be at least 1"),
+        (["batch_size=0"], "batch_size=0"),
+        (["batch_size=-3"], "batch_size=-3"),
+        (["eval_every=0"], "eval_every=0"),
+        (["model.width=0"], "model.width=0: must be at least 1"),
+        (["model.depth=-1"], "model.depth=-1"),
+        (["model.activation=sine"], "model.activation=sine: must be one of relu"),
+        (["dataset.train_size=0"], "dataset.train_size=0"),
+        (["dataset.train_size=99999"], "dataset.train_size=99999: larger than the data, 1437"),
+        (["dataset.val_size=1437"], "dataset.val_size=1437: too large"),
+        (["dataset.max_shift=8", "dataset.augment=shift"], "dataset.max_shift=8: must be smaller"),
+        (["optimizer.lr=0"], "optimizer.lr=0"),
+        (["optimizer.lr=-1"], "optimizer.lr=-1"),
+        (["optimizer.lr=nan"], "optimizer.lr=nan"),
+        (["optimizer.lr=inf"], "optimizer.lr=inf"),
+        (["optimizer.momentum=1"], "optimizer.momentum=1"),
+        (["optimizer=adam", "optimizer.momentum=0.9"], "momentum is an option of sgd"),
+        (["optimizer=adam", "engine=fast"], "engine=fast"),
+        (["device=cuda:99"], "device=cuda:99"),
+        (["device=toaster"], "device=toaster: must be auto, cpu, cuda or cuda:N"),
+        (["targets=[0.5,1.5]"], "targets=[0.5, 1.5]: must be accuracies"),
+        (["targets=[0]"], "targets"),
+        (["targets=0.9"], "targets"),
+        (["stop_at=2"], "stop_at=2"),
+        (["batch_size=5000"], "batch_size=5000: larger than the training set (1437)"),
+        (["seed=-1"], "seed=-1"),
+        (["seed=null"], "seed"),
+        (["checkpoint_every=-1"], "checkpoint_every"),
+        (["dataset=folder"], "dataset.path"),
+        (["dataset=folder", "dataset.path=/nowhere"], "/nowhere: no such file or folder"),
+        (["dataset.subset=/nowhere.npz"], "not a readable learned.npz"),
+        (["rule=confidence", "rule.threshold=2"], "rule.threshold=2"),
+        (["runs_dir=/proc/nowhere"], "runs_dir: cannot write into /proc/nowhere"),
+        (["epochs=[1"], "epochs=[1"),
+        (["seed=1,2"], "seed"),
+        (["-m", "seed=0,1", "model.width=0,20"], "model.width=0"),
+        (["-m", "seed=0,1", "rule=lazy,nonsense"], "rule=nonsense: no such choice"),
+        (["-m", "seed=0,1", "+nonsense=1"], "nonsense: unknown key"),
+        (["-m", "sweep=nonsense"], "sweep=nonsense: no such choice"),
+    ],
+)
+def test_errors_are_one_line_with_exit_code_2(call, arguments, names):
+    answer = call(*QUICK[:2], *arguments)
+    assert answer.code == 2
+    assert answer.err.startswith("lazyexp: error: ") and answer.err.count("\n") == 1
+    assert names in answer.err
+    assert not list(Path().rglob("metrics.csv"))  # no work was begun
+
+
+@pytest.mark.skipif(
+    "torch" in sys.modules and sys.modules["torch"].cuda.is_available(), reason="there is a GPU here"
+)
+def test_cuda_without_a_gpu(call):
+    answer = call("device=cuda")
+    assert answer.code == 2 and "device=cuda: there are 0 CUDA devices here" in answer.err
+
+
+def test_damaged_data_is_an_error_line(call, tmp_path):
+    write_idx(tmp_path / "data/MNIST/raw/train-images-idx3-ubyte", np.zeros((5, 28, 28), np.uint8))
+    for name in ("train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"):
+        (tmp_path / "data/MNIST/raw" / name).write_bytes(b"")
+    answer = call("dataset=mnist")
+    assert answer.code == 2 and answer.err.count("\n") == 1 and "train-labels-idx1-ubyte" in answer.err
+
+
+def test_a_sweep_runs_all_combinations(call):
+    answer = call("-m", *QUICK, "rule=lazy,backprop", "seed=0,1", "rule.name=${hydra:runtime.choices.rule}")
+    assert answer.code == 2  # Hydra's resolvers are not part of our settings
+    answer = call("-m", *QUICK, "rule=lazy,backprop", "seed=0,1")
+    assert answer.code == 0 and "4 of 4 runs done" in answer.out
+    found = {(row["rule"], row["seed"]) for path in Path("runs").rglob("summary.csv") for row in rows(path)}
+    assert found == {("lazy", "0"), ("lazy", "1"), ("backprop", "0"), ("backprop", "1")}
+    again = call("-m", *QUICK, "rule=lazy,backprop", "seed=0,1,2")
+    assert again.out.count("finished before") == 4 and "6 of 6 runs done" in again.out
+
+
+def test_a_failed_run_does_not_stop_the_others(call):
+    answer = call("-m", *QUICK, "batch_size=5000,10", "seed=0,1")
+    assert answer.code == 1
+    assert "2 of 4 runs done" in answer.out
+    assert answer.err.count("lazyexp: failed: digits lazy seed") == 2
+    assert len(list(Path("runs").rglob("summary.csv"))) == 2
+
+
+def test_diverged_runs_are_results(call):
+    answer = call("-m", *QUICK, "rule=backprop", "optimizer.lr=0.01,1e30")
+    assert answer.code == 0 and "2 of 2 runs done" in answer.out
+    states = sorted(rows(path)[0]["status"] for path in Path("runs").rglob("summary.csv"))
+    assert states == ["diverged", "finished"]
+
+
+def test_help_shows_every_key_choice_and_examples(call):
+    answer = call("--help")
+    assert answer.code == 0
+    names = [entry.name for entry in fields(Config)]
+    for schema, group in ((DatasetConfig, "dataset"), (ModelConfig, "model"), (OptimizerConfig, "optimizer")):
+        names += [f"{group}.{entry.name}" for entry in fields(schema)]
+    for name in names:
+        if name not in ("dataset", "model", "optimizer", "rule"):
+            assert f"\n  {name} " in answer.out, name
+    for text in ("lazyexp rule=lazy dataset=emnist", "rule: backprop, confidence", *DATASETS):
+        assert text in answer.out
+
+
+def python(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    kept = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "LAZYEXP_DATA")}
+    return subprocess.run(
+        [sys.executable, *arguments], cwd=cwd, env={**kept, **environment}, capture_output=True, text=True
+    )
+
+
+def test_help_and_completion_do_not_import_torch(tmp_path):
+    for arguments in (["--help"], ["-sc", "query=bash"], ["--cfg", "job"]):
+        code = (
+            f"import sys; sys.argv = ['lazyexp', *{arguments!r}]; from lazyexp.cli import main\ntry: main()\n"
+        )
+        code += "except SystemExit as end: assert end.code == 0, end.code\nassert 'torch' not in sys.modules"
+        done = python(
+            "-c", code, cwd=tmp_path, PYTHONPATH=str(ROOT), COMP_LINE="lazyexp rule=", COMP_POINT="13"
+        )
+        assert done.returncode == 0, done.stderr
+    assert (
+        "rule="
+        in python(
+            "-m", "lazyexp", "-sc", "query=bash", cwd=ROOT, COMP_LINE="lazyexp ru", COMP_POINT="10"
+        ).stdout
+    )
+
+
+def test_from_a_checkout_started_anywhere(tmp_path):
+    done = python("-m", "lazyexp", *QUICK, cwd=tmp_path, PYTHONPATH=str(ROOT))
+    assert done.returncode == 0, done.stderr
+    assert only_run(tmp_path / "runs")
+
+
+def test_from_a_wheel_installed_elsewhere(tmp_path):
+    """Builds the wheel, unpacks it as pip would, and runs it without the checkout in sight."""
+    built = python(
+        "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(ROOT), cwd=tmp_path
+    )
+    assert built.returncode == 0, built.stderr
+    (wheel,) = tmp_path.glob("*.whl")
+    target = tmp_path / "site"
+    done = python(
+        "-m", "pip", "install", "--no-deps", "--no-index", "--target", str(target), str(wheel), cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    assert (target / "lazyexp" / "conf" / "config.yaml").exists()
+    code = "import lazyexp, sys; print(lazyexp.__file__); sys.argv = ['lazyexp', *sys.argv[1:]]\n"
+    code += "from lazyexp.cli import main; main()"
+    done = python("-c", code, *QUICK, cwd=tmp_path, PYTHONPATH=str(target))
+    assert done.returncode == 0, done.stderr
+    assert str(target) in done.stdout and only_run(tmp_path / "runs")
