@@ -216,9 +216,7 @@ class readable_errors:
 
 
 def _rule_hint(key: str) -> str:
-    return (
-        " (rule options belong to their rule: rule=NAME rule.OPTION=...)" if key.startswith("rule.") else ""
-    )
+    return " (rule options belong to their rule: rule=NAME rule.OPTION=...)" if key.startswith("rule.") else ""
 
 
 def checked(settings: DictConfig) -> Config:

@@ -101,9 +101,7 @@ class Config:
     epochs: int | None = _key(None, "passes over the training set; null: the data set's default")
     batch_size: int = _key(1, "samples per presented batch; 1 is online learning")
     eval_every: int | None = _key(None, "samples between two evaluations; null: the data set's default")
-    targets: list[float] | None = _key(
-        None, "test accuracies whose first crossing is timed; null: the data set's"
-    )
+    targets: list[float] | None = _key(None, "test accuracies whose first crossing is timed; null: the data set's")
     stop_at: float | None = _key(None, "end the run once this test accuracy is reached")
     data_dir: str = _key("data", "where data sets are (torchvision's layout); default $LAZYEXP_DATA or data")
     runs_dir: str = _key("runs", "where results go")
@@ -154,12 +152,8 @@ def check(config: Config) -> Config:
     if data.train_size is not None:
         _require(data.train_size >= 1, "dataset.train_size", data.train_size, "at least 1")
     _require(data.name != "folder" or bool(data.path), "dataset.path", data.path, "set for dataset=folder")
-    _require(
-        data.name == "folder" or not data.path, "dataset.path", data.path, "left alone unless dataset=folder"
-    )
-    _require(
-        math.isfinite(optimizer.lr) and optimizer.lr > 0, "optimizer.lr", optimizer.lr, "a number above 0"
-    )
+    _require(data.name == "folder" or not data.path, "dataset.path", data.path, "left alone unless dataset=folder")
+    _require(math.isfinite(optimizer.lr) and optimizer.lr > 0, "optimizer.lr", optimizer.lr, "a number above 0")
     _require(0 <= optimizer.momentum < 1, "optimizer.momentum", optimizer.momentum, "from 0 to below 1")
     _require(
         optimizer.name == "sgd" or optimizer.momentum == 0,
@@ -186,9 +180,7 @@ def check(config: Config) -> Config:
         config.device,
         "auto, cpu, cuda or cuda:N",
     )
-    _require(
-        isinstance(config.rule.get("name"), str), "rule.name", config.rule.get("name"), "the name of a rule"
-    )
+    _require(isinstance(config.rule.get("name"), str), "rule.name", config.rule.get("name"), "the name of a rule")
     return config
 
 

@@ -51,9 +51,7 @@ def run(config: Config) -> Report:
         model = make_model(config.model, data.shape, data.classes, config.seed).to(device)
         rule.start(Setting(len(data.train), config.batch_size, config.epochs, config.seed, device))
         energy = Energy(model, Clock(device), config.energy)
-        engine = make_engine(
-            config.engine, model, data.train, rule, config.optimizer, config.batch_size, energy
-        )
+        engine = make_engine(config.engine, model, data.train, rule, config.optimizer, config.batch_size, energy)
         with Recorder(config, folder, data, device) as recorder:
             trainer = Trainer(make_plan(config), data, model, rule, engine, energy, recorder)
             recorder.start(trainer)

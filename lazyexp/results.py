@@ -109,15 +109,12 @@ class RunFolder:
             state = torch.load(path, map_location=device, weights_only=True)
         except Exception as error:
             raise UserError(
-                f"{path} cannot be read ({' '.join(str(error).split())[:120]}); "
-                "delete it to start the run anew"
+                f"{path} cannot be read ({' '.join(str(error).split())[:120]}); delete it to start the run anew"
             ) from None
         lines = self.metrics.read_bytes().splitlines(keepends=True) if self.metrics.exists() else []
         rows = state["course"]["rows"]
         if rows and len(lines) < rows + 1:
-            raise UserError(
-                f"{self.metrics} has lost rows that {path} has seen; delete {path} to start the run anew"
-            )
+            raise UserError(f"{self.metrics} has lost rows that {path} has seen; delete {path} to start the run anew")
         write_safely(self.metrics, lambda stream: stream.writelines(lines[: rows + 1]))
         return state
 

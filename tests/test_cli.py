@@ -91,9 +91,7 @@ def test_errors_are_one_line_with_exit_code_2(call, arguments, names):
     assert not list(Path().rglob("metrics.csv"))  # no work was begun
 
 
-@pytest.mark.skipif(
-    "torch" in sys.modules and sys.modules["torch"].cuda.is_available(), reason="there is a GPU here"
-)
+@pytest.mark.skipif("torch" in sys.modules and sys.modules["torch"].cuda.is_available(), reason="there is a GPU here")
 def test_cuda_without_a_gpu(call):
     answer = call("device=cuda")
     assert answer.code == 2 and "device=cuda: there are 0 CUDA devices here" in answer.err
@@ -155,19 +153,13 @@ def python(*arguments: str, cwd: Path, **environment: str) -> subprocess.Complet
 
 def test_help_and_completion_do_not_import_torch(tmp_path):
     for arguments in (["--help"], ["-sc", "query=bash"], ["--cfg", "job"]):
-        code = (
-            f"import sys; sys.argv = ['lazyexp', *{arguments!r}]; from lazyexp.cli import main\ntry: main()\n"
-        )
+        code = f"import sys; sys.argv = ['lazyexp', *{arguments!r}]; from lazyexp.cli import main\ntry: main()\n"
         code += "except SystemExit as end: assert end.code == 0, end.code\nassert 'torch' not in sys.modules"
-        done = python(
-            "-c", code, cwd=tmp_path, PYTHONPATH=str(ROOT), COMP_LINE="lazyexp rule=", COMP_POINT="13"
-        )
+        done = python("-c", code, cwd=tmp_path, PYTHONPATH=str(ROOT), COMP_LINE="lazyexp rule=", COMP_POINT="13")
         assert done.returncode == 0, done.stderr
     assert (
         "rule="
-        in python(
-            "-m", "lazyexp", "-sc", "query=bash", cwd=ROOT, COMP_LINE="lazyexp ru", COMP_POINT="10"
-        ).stdout
+        in python("-m", "lazyexp", "-sc", "query=bash", cwd=ROOT, COMP_LINE="lazyexp ru", COMP_POINT="10").stdout
     )
 
 
@@ -179,9 +171,7 @@ def test_from_a_checkout_started_anywhere(tmp_path):
 
 def test_from_a_wheel_installed_elsewhere(tmp_path):
     """Builds the wheel, unpacks it as pip would, and runs it without the checkout in sight."""
-    built = python(
-        "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(ROOT), cwd=tmp_path
-    )
+    built = python("-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(ROOT), cwd=tmp_path)
     assert built.returncode == 0, built.stderr
     (wheel,) = tmp_path.glob("*.whl")
     target = tmp_path / "site"

@@ -64,8 +64,7 @@ def test_emnist_format(tmp_path, split):
     assert np.array_equal(raw.train_images[:, 0].numpy(), images.transpose(0, 2, 1))  # upright
     assert raw.train_targets.tolist() == labels.tolist()  # letters: from 0
     assert (
-        raw.classes
-        == {"digits": 10, "balanced": 47, "letters": 26, "byclass": 62, "bymerge": 47, "mnist": 10}[split]
+        raw.classes == {"digits": 10, "balanced": 47, "letters": 26, "byclass": 62, "bymerge": 47, "mnist": 10}[split]
     )
 
 
@@ -88,8 +87,7 @@ def test_usps_format(tmp_path, monkeypatch):
     images, labels = toy(20, shape=(16, 16))
     for part in ("train", "test"):
         lines = [
-            f"{label + 1} "
-            + " ".join(f"{i + 1}:{v / 255 * 2 - 1:.4f}" for i, v in enumerate(image.flatten()))
+            f"{label + 1} " + " ".join(f"{i + 1}:{v / 255 * 2 - 1:.4f}" for i, v in enumerate(image.flatten()))
             for image, label in zip(images, labels, strict=True)
         ]
         name = USPS.split_list[part][1]
@@ -287,9 +285,7 @@ def test_own_idx_files(tmp_path, zipped):
     assert (data.shape, data.classes, len(data.train), len(data.test)) == ((1, 5, 9), 3, 60, 20)
 
 
-@pytest.mark.parametrize(
-    "shape, expected", [((7, 5), (1, 7, 5)), ((7, 5, 3), (3, 7, 5)), ((3, 7, 5), (3, 7, 5))]
-)
+@pytest.mark.parametrize("shape, expected", [((7, 5), (1, 7, 5)), ((7, 5, 3), (3, 7, 5)), ((3, 7, 5), (3, 7, 5))])
 def test_own_npz(tmp_path, shape, expected):
     x, y = toy(40, 4, shape)
     np.savez(tmp_path / "d.npz", x_train=x, y_train=y, x_test=x[:8], y_test=y[:8])
@@ -388,10 +384,7 @@ def test_shift_moves_every_sample_and_lets_black_in():
     corners = set()
     for i in range(50):
         matches = [
-            (r, c)
-            for r in range(5)
-            for c in range(5)
-            if torch.equal(padded[i, :, r : r + 6, c : c + 7], x[i])
+            (r, c) for r in range(5) for c in range(5) if torch.equal(padded[i, :, r : r + 6, c : c + 7], x[i])
         ]
         assert len(matches) == 1
         corners.add(matches[0])
@@ -427,9 +420,7 @@ def test_read_idx_knows_all_types(tmp_path):
 
 
 @needs_data
-@pytest.mark.parametrize(
-    "name, n, mean, std", [("mnist", 60000, 0.1307, 0.3081), ("emnist", 109000, 0.1732, 0.3316)]
-)
+@pytest.mark.parametrize("name, n, mean, std", [("mnist", 60000, 0.1307, 0.3081), ("emnist", 109000, 0.1732, 0.3316)])
 def test_real_data(name, n, mean, std):
     data = load(name, REAL)
     assert len(data.train) == n

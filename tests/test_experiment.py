@@ -67,9 +67,7 @@ def test_counters_of_lazy_agree_with_learned_npz(tmp_path):
     assert int(last["distinct_learned"]) == (counts["learned"] > 0).sum()
     wrong = sum(
         (1 - float(row["train_accuracy"])) * (int(row["samples_seen"]) - before)
-        for row, before in zip(
-            rows(report.folder / "metrics.csv"), [0, 500, 1000, 1500, 2000, 2500], strict=True
-        )
+        for row, before in zip(rows(report.folder / "metrics.csv"), [0, 500, 1000, 1500, 2000, 2500], strict=True)
     )
     assert wrong == pytest.approx(counts["misclassified"].sum())
 

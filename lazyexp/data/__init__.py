@@ -47,16 +47,12 @@ def load_raw(config: DatasetConfig, data_dir: str) -> Raw:
     return raw
 
 
-def load_data(
-    config: DatasetConfig, data_dir: str, device: torch.device, dtype: torch.dtype = torch.float32
-) -> Data:
+def load_data(config: DatasetConfig, data_dir: str, device: torch.device, dtype: torch.dtype = torch.float32) -> Data:
     """The training, validation and test samples that the settings ask for. Raises UserError."""
     raw = load_raw(config, data_dir)
     sha256, available = raw.sha256(), len(raw.train_targets)
     if config.val_size >= available:
-        raise UserError(
-            f"dataset.val_size={config.val_size}: too large, there are {available} training samples"
-        )
+        raise UserError(f"dataset.val_size={config.val_size}: too large, there are {available} training samples")
     held_out, rest = _split(raw.train_targets, torch.arange(available), config.val_size, "val")
     size = len(rest) if config.train_size is None else config.train_size
     if size > len(rest):

@@ -42,9 +42,7 @@ class Deferred:
         self.batch_size, self.reduction = batch_size, config.reduction
         self.block = BLOCK // batch_size * batch_size
         self.buffers = Buffers(self.layers, self.block)
-        self.slots = [
-            Slot(self.buffers, start, start + batch_size) for start in range(0, self.block, batch_size)
-        ]
+        self.slots = [Slot(self.buffers, start, start + batch_size) for start in range(0, self.block, batch_size)]
 
     @torch.inference_mode()
     def train(self, index: Tensor, rates: list[float]) -> Outcome:
@@ -55,9 +53,7 @@ class Deferred:
             self._train_block(block, step)
             for block, step in zip(index.split(self.block), steps.split(self.block), strict=True)
         ]
-        loss, wrong, learned = (
-            torch.cat(column) for column in zip(*(part[:3] for part in parts), strict=True)
-        )
+        loss, wrong, learned = (torch.cat(column) for column in zip(*(part[:3] for part in parts), strict=True))
         return Outcome(loss, wrong, learned, len(index), sum(part[3] for part in parts))
 
     def _train_block(self, index: Tensor, rates: Tensor) -> tuple[Tensor, Tensor, Tensor, int]:
@@ -94,16 +90,12 @@ class Deferred:
             slot.zs[0].addmm_(slot.gram, slot.earlier)
         layers.activate(slot.zs[0], slot.hs[0])
         for layer in range(1, layers.depth):
-            torch.addmm(
-                layers.biases[layer], slot.hs[layer - 1], layers.weights[layer].t(), out=slot.zs[layer]
-            )
+            torch.addmm(layers.biases[layer], slot.hs[layer - 1], layers.weights[layer].t(), out=slot.zs[layer])
             layers.activate(slot.zs[layer], slot.hs[layer])
         torch.addmm(layers.biases[-1], slot.hs[-1], layers.weights[-1].t(), out=slot.logits)
 
         here = slice(slot.start, slot.stop)
-        weight = (
-            self.rule.weigh(Judged(index[here], slot.logits, targets[here])) if self.rule.selects else None
-        )
+        weight = self.rule.weigh(Judged(index[here], slot.logits, targets[here])) if self.rule.selects else None
         torch.softmax(slot.logits, 1, out=slot.last).sub_(slot.onehot).mul_(slot.step)
         if weight is not None:
             learned[here] = weight != 0

@@ -141,9 +141,7 @@ class Block:
         """One update by the `rows` (counted from start) of a batch of `size` samples."""
         engine, layers = self.engine, self.layers
         # A slice is a view, a list of rows a copy; at batch 1 there is one row.
-        pick: Any = (
-            slice(rows[0], rows[0] + 1) if len(rows) == 1 else torch.tensor(rows, device=weight.device)
-        )
+        pick: Any = slice(rows[0], rows[0] + 1) if len(rows) == 1 else torch.tensor(rows, device=weight.device)
         inputs, zs, hs = self.inputs[start:][pick], [z[pick] for z in zs], [h[pick] for h in hs]
         self.learned[start:][pick] = True
         rate = self.rates[(start + rows[0]) // engine.batch_size]
