@@ -23,12 +23,12 @@ from lazyexp.accounting import Energy, Outcome
 from lazyexp.config import OptimizerConfig
 from lazyexp.data import Images
 from lazyexp.rules import Judged, Rule
-from lazyexp.training.layers import Layers, divisor, error
+from lazyexp.training.layers import Layers, divisor
 
-BLOCK = 256
+BLOCK = 512
 # A window of n samples costs about as much as COST judged samples besides its own, so sqrt(2 COST / rate) samples
 # balance that against the judgements that a mistake throws away.
-COST = 40
+COST = 80
 
 
 class LookAhead:
@@ -86,42 +86,42 @@ class Block:
         self.inputs = images.flatten(1)
         self.z = self.layers.first(self.inputs)
         self.logits = self.z.new_empty(len(index), self.layers.classes)
+        self.onehot = F.one_hot(self.targets, self.layers.classes).to(self.z.dtype)
         self.learned = torch.zeros(len(index), dtype=torch.bool, device=index.device)
-        self.learners: list[Tensor] = []  # inputs (k, in) of those who learned, batch by batch
-        self.changes: list[Tensor] = []  # what they added to the first layer's pre-activations, (k, width)
-        self.forwards = self.updates = 0
+        # Inputs of those who learned so far, and what they added to the first layer's pre-activations.
+        self.learners, self.changes = torch.empty_like(self.inputs), torch.empty_like(self.z)
+        self.number = self.forwards = self.updates = 0
 
     def learn(self) -> None:
         """Judges and learns all samples in order, then changes the first layer."""
         start = 0
         while start < len(self.index):
             stop = min(start + self.engine.window(), len(self.index))
-            self._correct(start, stop, self.learners, self.changes)
+            self._correct(start, stop, slice(0, self.number))
             while start < stop:
                 start = self._judge(start, stop)
-        if self.changes:
-            changes, learners = torch.cat(self.changes), torch.cat(self.learners)
-            self.layers.weights[0].addmm_(changes.t(), learners)
+        if self.number:
+            changes = self.changes[: self.number]
+            self.layers.weights[0].addmm_(changes.t(), self.learners[: self.number])
             self.layers.biases[0].add_(changes.sum(0))
 
-    def _correct(self, start: int, stop: int, learners: list[Tensor], changes: list[Tensor]) -> None:
+    def _correct(self, start: int, stop: int, learners: slice) -> None:
         """Adds to the pre-activations from start to stop what the learners have changed."""
-        if changes:
-            overlap = (self.inputs[start:stop] @ torch.cat(learners).t()).add_(1)
-            self.z[start:stop].addmm_(overlap, torch.cat(changes))
+        if learners.start < learners.stop and start < stop:
+            overlap = torch.mm(self.inputs[start:stop], self.learners[learners].t()).add_(1)
+            self.z[start:stop].addmm_(overlap, self.changes[learners])
 
     def _judge(self, start: int, stop: int) -> int:
         """Judges from start to stop and lets the first batch that wants to learn do so.
 
         Returns where to go on: behind that batch, or at `stop` if there is none.
         """
-        engine = self.engine
-        zs, hs, self.logits[start:stop] = self.layers.rest(self.z[start:stop])
-        judged = Judged(self.index[start:stop], self.logits[start:stop], self.targets[start:stop])
-        weight = engine.rule.weigh(judged)
-        wants = weight != 0
+        engine, here = self.engine, slice(start, stop)
+        zs, hs, logits = self.layers.rest(self.z[here])
+        self.logits[here] = logits
+        weight = engine.rule.weigh(Judged(self.index[here], logits, self.targets[here]))
         self.forwards += stop - start
-        learners = wants.nonzero().squeeze(1).tolist()  # the one thing that Python must know
+        learners = weight.nonzero().squeeze(1).tolist()  # the one thing that Python must know
         if not learners:
             self._note(batches=math.ceil((stop - start) / engine.batch_size), learned=0)
             return stop
@@ -131,8 +131,7 @@ class Block:
         rows = [row for row in learners if row < end]
         self._note(batches=first + 1, learned=1)
         self._learn_batch(start, rows, end - begin, weight, zs, hs)
-        if start + end < stop:
-            self._correct(start + end, stop, self.learners[-1:], self.changes[-1:])
+        self._correct(start + end, stop, slice(self.number - len(rows), self.number))
         return start + end
 
     def _learn_batch(
@@ -145,15 +144,16 @@ class Block:
         inputs, zs, hs = self.inputs[start:][pick], [z[pick] for z in zs], [h[pick] for h in hs]
         self.learned[start:][pick] = True
         rate = self.rates[(start + rows[0]) // engine.batch_size]
-        last = error(self.logits[start:][pick], self.targets[start:][pick])
-        last.mul_(weight[pick].unsqueeze(1)).mul_(-rate / divisor(size, len(rows), engine.reduction))
-        deltas = layers.backward(last, zs, hs)
+        last = self.logits[start:][pick].softmax(1).sub_(self.onehot[start:][pick])
+        if weight.dtype != torch.bool:
+            last.mul_(weight[pick].unsqueeze(1))
+        deltas = layers.backward(last.mul_(-rate / divisor(size, len(rows), engine.reduction)), zs, hs)
         for layer in range(1, layers.depth + 1):
             layers.weights[layer].addmm_(deltas[layer].t(), hs[layer - 1])
-            layers.biases[layer].add_(deltas[layer].sum(0))
-        self.learners.append(inputs)
-        self.changes.append(deltas[0])
-        self.updates += 1
+            layers.biases[layer].add_(deltas[layer][0] if len(rows) == 1 else deltas[layer].sum(0))
+        new = slice(self.number, self.number + len(rows))
+        self.learners[new], self.changes[new] = inputs, deltas[0]
+        self.number, self.updates = new.stop, self.updates + 1
         for delta, h in zip(deltas, [inputs, *hs], strict=True):
             engine.energy.add_step(delta, h)
 
