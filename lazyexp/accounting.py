@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +11,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from lazyexp.rules import Judged
 
 
 class Clock:
@@ -47,13 +50,12 @@ class Clock:
 
 @dataclass
 class Outcome:
-    """What became of a chunk of samples: `loss`, `wrong` and `learned`, each (m,) in the order presented.
-
-    `forwards` are the samples forwarded, `updates` the steps that changed the weights.
+    """What became of a chunk of m samples: the `logits` (m, classes) by which they were judged, in the order
+    presented, and the samples that `learned` (k,) meanwhile. `forwards` are the samples forwarded, `updates` the
+    optimizer steps.
     """
 
-    loss: Tensor
-    wrong: Tensor
+    logits: Tensor
     learned: Tensor
     forwards: int
     updates: int
@@ -82,27 +84,25 @@ class Counters:
             torch.zeros(samples, dtype=torch.int32, device=device) for _ in range(3)
         )
 
-    def add(self, index: Tensor, outcome: Outcome) -> tuple[int, int, bool]:
+    def add(self, judged: Judged, outcome: Outcome) -> tuple[int, int, bool]:
         """Books a chunk. Returns (correct, learned, whether every loss was finite)."""
-        # One transfer for the three numbers that Python needs.
-        loss, wrong, learned = torch.stack(
-            [outcome.loss.double().sum(), outcome.wrong.sum().double(), outcome.learned.sum().double()]
-        ).tolist()
-        tally, size = self.tally, len(index)
+        # One transfer for the numbers that Python needs.
+        loss, wrong = torch.stack([judged.loss.double().sum(), judged.wrong.sum().double()]).tolist()
+        tally, size, learned = self.tally, len(judged.index), len(outcome.learned)
         tally.samples_seen += size
         tally.forward_samples += outcome.forwards
-        tally.backward_samples += int(learned)
+        tally.backward_samples += learned
         tally.updates += outcome.updates
         tally.count += size
         tally.correct += size - int(wrong)
         tally.loss += loss
-        for counts, mask in (
-            (self.presented, torch.ones_like(outcome.wrong)),
-            (self.misclassified, outcome.wrong),
+        for counts, index in (
+            (self.presented, judged.index),
+            (self.misclassified, judged.index[judged.wrong]),
             (self.learned, outcome.learned),
         ):
-            counts.index_add_(0, index, mask.int())
-        return size - int(wrong), int(learned), loss - loss == 0
+            counts.index_add_(0, index, torch.ones_like(index, dtype=torch.int32))
+        return size - int(wrong), learned, math.isfinite(loss)
 
     def take_interval(self) -> tuple[float, float]:
         """Mean loss and accuracy over the samples presented since the last call."""

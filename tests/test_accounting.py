@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 
 import pytest
@@ -11,7 +12,7 @@ from torch import nn
 from lazyexp.accounting import Clock, Counters, Energy, Outcome
 from lazyexp.config import OptimizerConfig
 from lazyexp.data import Images
-from lazyexp.rules import make_rule
+from lazyexp.rules import Judged, make_rule
 from lazyexp.training import make_engine
 
 CPU = torch.device("cpu")
@@ -81,27 +82,28 @@ def test_counters_by_hand():
     counters = Counters(5, CPU)
     yes, no = True, False
 
-    def outcome(wrong, learned, updates):
-        loss = torch.full((len(wrong),), 0.5)
-        return Outcome(loss, torch.tensor(wrong), torch.tensor(learned), 2 * len(wrong), updates)
+    def add(index, wrong, learned, updates):
+        """Logits 0 and 0 give the loss ln 2 and, by the first argmax, class 0."""
+        logits = torch.zeros(len(index), 2)
+        judged = Judged(torch.tensor(index), logits, torch.tensor(wrong).long())
+        return counters.add(judged, Outcome(logits, torch.tensor(index)[learned], 2 * len(index), updates))
 
-    first = outcome([yes, no, yes], [yes, no, no], 1)
-    assert counters.add(torch.tensor([4, 0, 2]), first) == (1, 1, True)
-    assert counters.add(torch.tensor([4, 1]), outcome([yes, no], [yes, yes], 2)) == (1, 2, True)
+    assert add([4, 0, 2], [yes, no, yes], [yes, no, no], 1) == (1, 1, True)
+    assert add([4, 1], [yes, no], [yes, yes], 2) == (1, 2, True)
     tally = counters.tally
     assert (tally.samples_seen, tally.forward_samples) == (5, 10)
     assert (tally.backward_samples, tally.updates) == (3, 3)
     assert counters.presented.tolist() == [1, 1, 1, 0, 2]
     assert counters.misclassified.tolist() == [0, 0, 1, 0, 2]
     assert counters.learned.tolist() == [0, 1, 0, 0, 2]
-    assert counters.take_interval() == (0.5, 0.4)
+    assert counters.take_interval() == (pytest.approx(math.log(2)), 0.4)
     assert counters.tally.count == 0
 
 
 def test_counters_notice_divergence():
-    loss = torch.tensor([1.0, float("nan")])
-    wrong = torch.tensor([True, True])
-    assert Counters(2, CPU).add(torch.arange(2), Outcome(loss, wrong, wrong, 2, 2))[2] is False
+    logits = torch.tensor([[1.0, 0.0], [float("nan"), 0.0]])
+    judged = Judged(torch.arange(2), logits, torch.zeros(2, dtype=torch.int64))
+    assert Counters(2, CPU).add(judged, Outcome(logits, judged.index, 2, 2))[2] is False
 
 
 def test_clock_leaves_out_what_is_off(monkeypatch):

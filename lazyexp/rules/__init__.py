@@ -8,13 +8,21 @@ from typing import Any
 from lazyexp.errors import UserError
 from lazyexp.rules.base import Backprop, Judged, Rule, Setting
 from lazyexp.rules.controls import Random
-from lazyexp.rules.mistakes import Confidence, Lazy
+from lazyexp.rules.mistakes import Confidence, Lazy, Progressive, Spaced, Sticky
+from lazyexp.rules.peers import InfoBatch, Kakurenbo, SelectiveBackprop, TopLoss
 
 RULES: dict[str, type[Rule]] = {
     "backprop": Backprop,
     "lazy": Lazy,
     "confidence": Confidence,
     "random": Random,
+    "sticky": Sticky,
+    "progressive": Progressive,
+    "spaced": Spaced,
+    "top_loss": TopLoss,
+    "selective_backprop": SelectiveBackprop,
+    "infobatch": InfoBatch,
+    "kakurenbo": Kakurenbo,
 }
 
 __all__ = ["RULES", "Judged", "Rule", "Setting", "make_rule"]

@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lazyexp.seeding import generator
+
 
 @dataclass(frozen=True)
 class Setting:
@@ -64,13 +66,20 @@ class Rule:
         """Called once before training."""
         self.setting = setting
 
-    def visit(self, epoch: int) -> Tensor | None:
-        """Training samples to present in this epoch, in order; None: all of them, shuffled."""
-        return None
+    def visit(self, epoch: int) -> Tensor:
+        """Training samples to present in this epoch, in order. Also the place to draw this epoch's chances.
+
+        By default all of them, in an order that depends on seed and epoch alone; a rule that leaves some out
+        keeps the others in this order, so that runs stay matched.
+        """
+        return torch.randperm(self.setting.samples, generator=generator(self.setting.seed, "order", epoch))
 
     def weigh(self, judged: Judged) -> Tensor | None:
         """(b,) bool or weights: who learns (not 0) and how much of its gradient counts; None: all, with 1."""
         return None
+
+    def remember(self, judged: Judged) -> None:
+        """Told once, soon after, how every presented sample was judged when its turn came."""
 
     def state(self) -> dict[str, Tensor]:
         """What a resumed run must be given back, by name."""

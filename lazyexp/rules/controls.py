@@ -33,11 +33,12 @@ class Random(Rule):
         self.booked = torch.zeros(2 * self.window, dtype=torch.bool)
         self.place = torch.zeros((), dtype=torch.int64)
 
-    def visit(self, epoch: int) -> None:
+    def visit(self, epoch: int) -> Tensor:
         draws = generator(self.setting.seed, "rule", epoch)
         self.draw = torch.rand(self.setting.samples, generator=draws)
         if self.setting.batch_size > 1:
             self.draw = self.draw.to(self.setting.device)
+        return super().visit(epoch)
 
     def weigh(self, judged: Judged) -> Tensor:
         if self.setting.batch_size == 1:

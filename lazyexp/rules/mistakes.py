@@ -1,4 +1,4 @@
-"""Learning from mistakes: the paper's rule and its more cautious variant."""
+"""Learning from mistakes: the paper's rule and its relatives, which decide by a sample's own logits and past."""
 
 from __future__ import annotations
 
@@ -9,30 +9,76 @@ import torch
 from torch import Tensor
 
 from lazyexp.errors import UserError
-from lazyexp.rules.base import Judged, Rule
+from lazyexp.rules.base import Judged, Rule, Setting
 
 
 @dataclass
-class Lazy(Rule):
-    """Only misclassified samples learn (Pache & van Rossum 2023, arXiv 2303.16067)."""
+class Selective(Rule):
+    """What the rules of this file share: two ways to spend fewer forward passes, both off by default.
+
+    `max_interval` (spaced review, ours): a sample that did not learn when its turn came sleeps for 1, 2, 4, …
+    epochs, at most this many, before it is judged again; one that learned is awake in the next epoch.
+    `block` (packing, ours): up to this many samples are judged at once with the present weights, those that must
+    learn are queued, and whenever `batch_size` of them are waiting they are forwarded again and learned together.
+    Selection is stale by at most a block.
+    """
 
     pointwise: ClassVar[bool] = True
+    max_interval: int = 0
+    block: int = 0
+
+    def check(self) -> None:
+        for name in ("max_interval", "block"):
+            if getattr(self, name) < 0:
+                raise UserError(f"rule.{name}={getattr(self, name)}: must be at least 0 (0: off)")
+
+    def start(self, setting: Setting) -> None:
+        super().start(setting)
+        if self.max_interval:
+            # Epochs that a sample sleeps after the next time it is right, and when it is judged again.
+            self.interval = torch.ones(setting.samples, dtype=torch.int32, device=setting.device)
+            self.due = torch.zeros(setting.samples, dtype=torch.int32, device=setting.device)
+
+    def visit(self, epoch: int) -> Tensor:
+        self.epoch = epoch
+        order = super().visit(epoch)
+        if self.max_interval:
+            order = order.to(self.due.device)
+            order = order[self.due[order] <= epoch]
+        return order
+
+    def remember(self, judged: Judged) -> None:
+        if self.max_interval:
+            weight = self.weigh(judged)
+            learned = torch.ones_like(judged.wrong) if weight is None else weight != 0
+            slept = self.interval[judged.index]
+            self.due[judged.index] = self.epoch + 1 + torch.where(learned, 0, slept).int()
+            longer = (2 * slept).clamp_max(self.max_interval)
+            self.interval[judged.index] = torch.where(learned, 1, longer).int()
+
+    def state(self) -> dict[str, Tensor]:
+        return {"interval": self.interval, "due": self.due} if self.max_interval else {}
+
+
+@dataclass
+class Lazy(Selective):
+    """Only misclassified samples learn (Pache & van Rossum 2023, arXiv 2303.16067)."""
 
     def weigh(self, judged: Judged) -> Tensor:
         return judged.wrong
 
 
 @dataclass
-class Confidence(Rule):
+class Confidence(Selective):
     """Misclassified samples and hesitant ones learn: max softmax < threshold (the authors' earlier code).
 
     `threshold` 0 is lazy, 1 is backprop.
     """
 
-    pointwise: ClassVar[bool] = True
     threshold: float = 0.9
 
     def check(self) -> None:
+        super().check()
         if not 0 <= self.threshold <= 1:
             raise UserError(f"rule.threshold={self.threshold}: must be from 0 to 1")
 
@@ -40,3 +86,58 @@ class Confidence(Rule):
         if self.threshold == 1:  # rounding can make a softmax exactly 1, which is not below 1
             return torch.ones_like(judged.wrong)
         return judged.wrong | (judged.confidence < self.threshold)
+
+
+@dataclass
+class Spaced(Confidence):
+    """`confidence` (threshold 0: lazy) with spaced review; see `Selective.max_interval`."""
+
+    max_interval: int = 8
+
+
+@dataclass
+class Sticky(Selective):
+    """A sample that was misclassified once learns for ever after (the group's later code)."""
+
+    def start(self, setting: Setting) -> None:
+        super().start(setting)
+        self.stuck = torch.zeros(setting.samples, dtype=torch.bool, device=setting.device)
+
+    def weigh(self, judged: Judged) -> Tensor:
+        return judged.wrong | self.stuck[judged.index]
+
+    def remember(self, judged: Judged) -> None:
+        super().remember(judged)
+        self.stuck[judged.index] |= judged.wrong
+
+    def state(self) -> dict[str, Tensor]:
+        return {**super().state(), "stuck": self.stuck}
+
+
+@dataclass
+class Progressive(Selective):
+    """Lazy until the last `revision_epochs`, in which everybody learns (Progressive Data Dropout, NeurIPS 2025).
+
+    With `threshold` above 0 samples whose target has a softmax below it learn as well (the paper's variant uses
+    0.3). `revision_epochs` as many as there are epochs is backprop.
+    """
+
+    threshold: float = 0.0
+    revision_epochs: int = 1
+
+    def check(self) -> None:
+        super().check()
+        if not 0 <= self.threshold <= 1:
+            raise UserError(f"rule.threshold={self.threshold}: must be from 0 to 1")
+        if self.revision_epochs < 0:
+            raise UserError(f"rule.revision_epochs={self.revision_epochs}: must be at least 0")
+
+    def visit(self, epoch: int) -> Tensor:
+        self.selects = epoch < self.setting.epochs - self.revision_epochs
+        return super().visit(epoch) if self.selects else Rule.visit(self, epoch)
+
+    def weigh(self, judged: Judged) -> Tensor | None:
+        if not self.selects:
+            return None
+        own = judged.logits.softmax(1).gather(1, judged.targets.unsqueeze(1)).squeeze(1)
+        return judged.wrong | (own < self.threshold)

@@ -49,19 +49,19 @@ class Deferred:
         """Presents the samples `index` (m,) in batches, with one learning rate per batch."""
         steps = torch.tensor(rates, dtype=self.images.dtype).repeat_interleave(self.batch_size)[: len(index)]
         steps = steps.to(index.device)
-        parts = [
-            self._train_block(block, step)
-            for block, step in zip(index.split(self.block), steps.split(self.block), strict=True)
-        ]
-        loss, wrong, learned = (torch.cat(column) for column in zip(*(part[:3] for part in parts), strict=True))
-        return Outcome(loss, wrong, learned, len(index), sum(part[3] for part in parts))
+        logits = self.images.pixels.new_empty(len(index), self.layers.classes, dtype=self.images.dtype)
+        learned = torch.ones_like(index, dtype=torch.bool)
+        updates = 0
+        for start in range(0, len(index), self.block):
+            here = slice(start, start + self.block)
+            updates += self._train_block(index[here], steps[here], logits[here], learned[here])
+        return Outcome(logits, index[learned] if self.rule.selects else index, len(index), updates)
 
-    def _train_block(self, index: Tensor, rates: Tensor) -> tuple[Tensor, Tensor, Tensor, int]:
+    def _train_block(self, index: Tensor, rates: Tensor, logits: Tensor, learned: Tensor) -> int:
+        """Fills in the logits and who learned. Returns the number of updates."""
         size, buffers = len(index), self.buffers
         images, targets = self.images.batch(index)
-        inputs = images.flatten(1)
-        torch.addmm(self.layers.biases[0], inputs, self.layers.weights[0].t(), out=buffers.zs[0][:size])
-        torch.mm(inputs, inputs.t(), out=buffers.gram[:size, :size]).add_(1)
+        buffers.inputs[:size] = images.flatten(1)
         buffers.onehot[:size] = F.one_hot(targets, self.layers.classes)
         buffers.step[:size, 0] = rates / -self.batch_size
         slots = self.slots
@@ -70,18 +70,47 @@ class Deferred:
             slots = [Slot(buffers, start, min(start + self.batch_size, size)) for start in starts]
             last = slots[-1]
             last.step.mul_(self.batch_size / (last.stop - last.start))
+        if self.graph is not None and size == self.block:
+            self.graph.replay()
+            updates = len(slots)
+        else:
+            updates = self._learn(slots, index, targets, learned)
+        logits.copy_(buffers.logits[:size])
+        self._count_energy(slots, size)
+        return updates
 
-        learned = torch.ones(size, dtype=torch.bool, device=index.device)
-        updates = 0
-        for slot in slots:
-            updates += self._train_batch(slot, index, targets, learned)
+    def _learn(self, slots: list[Slot], index: Tensor, targets: Tensor, learned: Tensor) -> int:
+        """The block's arithmetic, from its inputs to the changed weights. Returns the number of updates."""
+        buffers, size = self.buffers, slots[-1].stop
+        inputs = buffers.inputs[:size]
+        torch.addmm(self.layers.biases[0], inputs, self.layers.weights[0].t(), out=buffers.zs[0][:size])
+        torch.mm(inputs, inputs.t(), out=buffers.gram[:size, :size]).add_(1)
+        updates = sum(self._train_batch(slot, index, targets, learned) for slot in slots)
         changes = buffers.deltas[0][:size]
         self.layers.weights[0].addmm_(changes.t(), inputs)
         self.layers.biases[0].add_(changes.sum(0))
-        self._count_energy(slots, inputs)
-        logits = buffers.logits[:size]
-        loss = F.cross_entropy(logits, targets, reduction="none")
-        return loss, logits.argmax(1) != targets, learned, updates
+        return updates
+
+    def _capture(self) -> torch.cuda.CUDAGraph:
+        """A full block as a CUDA graph: hundreds of small launches become one.
+
+        Only for rules that ask nothing of the host. Capturing needs rehearsals; their steps are 0, so that
+        nothing is learned from them.
+        """
+        for buffer in (self.buffers.inputs, self.buffers.onehot, self.buffers.step):
+            buffer.zero_()
+        index = torch.zeros(self.block, dtype=torch.int64, device=self.buffers.step.device)
+        learned = torch.ones_like(index, dtype=torch.bool)
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            for _ in range(3):
+                self._learn(self.slots, index, index, learned)
+        torch.cuda.current_stream().wait_stream(side)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            self._learn(self.slots, index, index, learned)
+        return graph
 
     def _train_batch(self, slot: Slot, index: Tensor, targets: Tensor, learned: Tensor) -> int:
         """One batch of a block: judge it with the weights as they are by now, then learn. Returns updates."""
@@ -116,9 +145,9 @@ class Deferred:
             delta = back
         return 1
 
-    def _count_energy(self, slots: list[Slot], inputs: Tensor) -> None:
-        buffers, size = self.buffers, len(inputs)
-        for delta, h in zip(buffers.deltas, [inputs, *buffers.hs], strict=True):
+    def _count_energy(self, slots: list[Slot], size: int) -> None:
+        buffers = self.buffers
+        for delta, h in zip(buffers.deltas, [buffers.inputs, *buffers.hs], strict=True):
             if self.batch_size == 1:
                 self.energy.add_rank_one_steps(delta[:size], h[:size])
                 continue
@@ -143,7 +172,7 @@ class Buffers:
         self.zs, self.hs = [empty(layers.width) for _ in hidden], [empty(layers.width) for _ in hidden]
         self.deltas = [empty(layers.width) for _ in hidden] + [empty(layers.classes)]
         self.logits, self.onehot, self.step = empty(layers.classes), empty(layers.classes), empty(1)
-        self.gram = empty(block)
+        self.inputs, self.gram = empty(layers.inputs), empty(block)
 
 
 class Slot:

@@ -12,7 +12,7 @@ from lazyexp.accounting import Energy, Outcome
 from lazyexp.config import OptimizerConfig
 from lazyexp.data import Images
 from lazyexp.rules import Judged, Rule
-from lazyexp.training.layers import Layers, divisor, error
+from lazyexp.training.layers import Layers, divisor
 
 
 class Direct:
@@ -37,30 +37,30 @@ class Direct:
     @torch.inference_mode()
     def train(self, index: Tensor, rates: list[float]) -> Outcome:
         """Presents the samples `index` (m,) in batches, with one learning rate per batch."""
-        losses, wrongs, learners, updates = [], [], [], 0
+        parts, learners, updates = [], [index[:0]], 0
         for batch, rate in zip(index.split(self.batch_size), rates, strict=True):
             images, targets = self.images.batch(batch)
             inputs = images.flatten(1)
             zs, hs, logits = self.layers.rest(self.layers.first(inputs))
-            judged = Judged(batch, logits, targets)
-            weight = self.rule.weigh(judged)
-            learns = torch.ones_like(judged.wrong) if weight is None else weight != 0
-            number = len(batch) if weight is None else int(learns.sum())
-            if number:
-                last = error(logits, targets)
-                if weight is not None:
-                    last.mul_(weight.unsqueeze(1))
-                if number < len(batch):
-                    rows = learns.nonzero().squeeze(1)
-                    last, inputs = last[rows], inputs[rows]
+            parts.append(logits)
+            learning, size = batch, len(batch)
+            weight = self.rule.weigh(Judged(batch, logits, targets)) if self.rule.selects else None
+            if weight is not None:
+                rows = weight.nonzero().squeeze(1)
+                if not len(rows):
+                    continue
+                if len(rows) < size:
+                    learning, weight = batch[rows], weight[rows]
+                    inputs, logits, targets = inputs[rows], logits[rows], targets[rows]
                     zs, hs = [z[rows] for z in zs], [h[rows] for h in hs]
-                last.div_(divisor(len(batch), number, self.reduction))
-                self._step(self.layers.backward(last, zs, hs), [inputs, *hs], rate)
-                updates += 1
-            losses.append(F.cross_entropy(logits, targets, reduction="none"))
-            wrongs.append(judged.wrong)
-            learners.append(learns)
-        return Outcome(torch.cat(losses), torch.cat(wrongs), torch.cat(learners), len(index), updates)
+            learners.append(learning)
+            last = logits.softmax(1).sub_(F.one_hot(targets, self.layers.classes))
+            if weight is not None and weight.dtype != torch.bool:
+                last.mul_(weight.unsqueeze(1))
+            last.div_(divisor(size, len(learning), self.reduction))
+            self._step(self.layers.backward(last, zs, hs), [inputs, *hs], rate)
+            updates += 1
+        return Outcome(torch.cat(parts), torch.cat(learners), len(index), updates)
 
     def _step(self, deltas: list[Tensor], inputs: list[Tensor], rate: float) -> None:
         """Changes all weights by the gradient delta^T h, as torch.optim.SGD would."""

@@ -37,22 +37,20 @@ class General:
 
     def train(self, index: Tensor, rates: list[float]) -> Outcome:
         """Presents the samples `index` (m,) in batches, with one learning rate per batch."""
-        losses, wrongs, learners, updates = [], [], [], 0
+        parts, learners, updates = [], [], 0
         for batch, rate in zip(index.split(self.batch_size), rates, strict=True):
             images, targets = self.images.batch(batch)
             logits = self.model(images)
-            loss = F.cross_entropy(logits, targets, reduction="none")
-            judged = Judged(batch, logits.detach(), targets)
-            weight = self.rule.weigh(judged)
-            learns = torch.ones_like(judged.wrong) if weight is None else weight != 0
+            weight = self.rule.weigh(Judged(batch, logits.detach(), targets))
+            learns = torch.ones_like(batch, dtype=torch.bool) if weight is None else weight != 0
             number = len(batch) if weight is None else int(learns.sum())
             if number:
+                loss = F.cross_entropy(logits, targets, reduction="none")
                 self._step(loss, weight, number, rate)
                 updates += 1
-            losses.append(loss.detach())
-            wrongs.append(judged.wrong)
-            learners.append(learns)
-        return Outcome(torch.cat(losses), torch.cat(wrongs), torch.cat(learners), len(index), updates)
+            parts.append(logits.detach())
+            learners.append(batch[learns])
+        return Outcome(torch.cat(parts), torch.cat(learners), len(index), updates)
 
     def _step(self, loss: Tensor, weight: Tensor | None, number: int, rate: float) -> None:
         """One optimizer step on the weighted loss, divided by the batch size or the `number` that learn."""

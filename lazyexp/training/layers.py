@@ -76,12 +76,6 @@ class Layers:
         return deltas[::-1]
 
 
-def error(logits: Tensor, targets: Tensor) -> Tensor:
-    """softmax(logits) - onehot(targets): (b, classes)."""
-    minus_one = torch.full_like(targets, -1, dtype=logits.dtype).unsqueeze(1)
-    return logits.softmax(1).scatter_add_(1, targets.unsqueeze(1), minus_one)
-
-
 def divisor(presented: int, learning: int, reduction: str) -> int:
     """What the summed gradient of a batch is divided by, see the setting optimizer.reduction."""
     return presented if reduction == "batch" else learning

@@ -58,11 +58,9 @@ class LookAhead:
             block.learn()
             parts.append(block)
         logits = torch.cat([block.logits for block in parts])
-        targets = torch.cat([block.targets for block in parts])
-        loss = F.cross_entropy(logits, targets, reduction="none")
-        learned = torch.cat([block.learned for block in parts])
+        learned = index[torch.cat([block.learned for block in parts])]
         forwards, updates = sum(block.forwards for block in parts), sum(block.updates for block in parts)
-        return Outcome(loss, logits.argmax(1) != targets, learned, forwards, updates)
+        return Outcome(logits, learned, forwards, updates)
 
     def window(self) -> int:
         """Samples to judge at once, a whole number of batches."""

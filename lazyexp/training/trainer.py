@@ -13,8 +13,7 @@ from torch import Tensor, nn
 
 from lazyexp.accounting import Clock, Counters, Energy, Outcome
 from lazyexp.data import Data, Images
-from lazyexp.rules import Rule
-from lazyexp.seeding import generator
+from lazyexp.rules import Judged, Rule
 
 
 class Engine(Protocol):
@@ -109,11 +108,7 @@ class Trainer:
     def _start_epoch(self) -> Tensor:
         self._rule_at_start = {name: value.clone() for name, value in self.rule.state().items()}
         self.data.train.start_epoch(self.plan.seed, self.epoch)
-        order = self.rule.visit(self.epoch)
-        if order is None:
-            shuffle = generator(self.plan.seed, "order", self.epoch)
-            order = torch.randperm(len(self.data.train), generator=shuffle)
-        return order.to(self.device)
+        return self.rule.visit(self.epoch).to(self.device)
 
     def _train_chunk(self, order: Tensor) -> bool:
         """Trains up to the next border. Returns whether all losses were finite."""
@@ -124,7 +119,9 @@ class Trainer:
         rates = [self._rate(self.place + start, len(order)) for start in range(0, len(index), batch_size)]
         with self.clock:
             outcome = self.engine.train(index, rates)
-        correct, learned, finite = self.counters.add(index, outcome)
+            judged = Judged(index, outcome.logits, self.data.train.targets[index])
+            self.rule.remember(judged)
+        correct, learned, finite = self.counters.add(judged, outcome)
         self.place, self.rate = self.place + len(index), rates[-1]
         self.watcher.progress(len(index), correct, learned)
         return finite

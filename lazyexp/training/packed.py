@@ -1,0 +1,62 @@
+"""Packing: judge many samples at once, queue those that must learn, learn in full batches.
+
+Forwards run at the speed of large matrices and updates are few and full, at the price that a sample is selected
+by weights that are up to a block old. It learns from its present gradient: queued samples are forwarded again.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lazyexp.accounting import Outcome
+from lazyexp.data import Images
+from lazyexp.rules import Judged, Rule
+
+# Full batches that a block should yield: while many must learn, blocks are short and selection is fresh.
+BATCHES = 4
+
+
+class Packed:
+    """Selects by `rule` in blocks of up to rule.block samples; `learner` trains on the full batches."""
+
+    def __init__(self, learner: Any, model: nn.Module, images: Images, rule: Rule, batch_size: int) -> None:
+        self.learner, self.model, self.images, self.rule = learner, model, images, rule
+        self.batch_size, self.share = batch_size, 1.0
+        self.queue = torch.empty(0, dtype=torch.int64, device=images.targets.device)
+
+    def train(self, index: Tensor, rates: list[float]) -> Outcome:
+        """Presents the samples `index` (m,) in blocks; a learning rate is that of its place in the schedule."""
+        parts, learned, forwards, updates, place = [], [index[:0]], len(index), 0, 0
+        while place < len(index):
+            block = index[place : place + self._size()]
+            place += len(block)
+            images, targets = self.images.batch(block)
+            with torch.inference_mode():
+                logits = self.model(images)
+                weight = self.rule.weigh(Judged(block, logits, targets)) if self.rule.selects else None
+            chosen = block if weight is None else block[weight.nonzero().squeeze(1)]
+            self.share = 0.5 * self.share + 0.5 * len(chosen) / len(block)
+            self.queue = torch.cat([self.queue, chosen])
+            rate = rates[(place - 1) // self.batch_size]
+            while len(self.queue) >= self.batch_size:
+                batch, self.queue = self.queue[: self.batch_size], self.queue[self.batch_size :]
+                outcome = self.learner.train(batch, [rate])
+                learned.append(batch)
+                forwards, updates = forwards + outcome.forwards, updates + outcome.updates
+            parts.append(logits)
+        return Outcome(torch.cat(parts), torch.cat(learned), forwards, updates)
+
+    def _size(self) -> int:
+        """Samples to judge at once."""
+        wanted = BATCHES * self.batch_size / max(self.share, 1e-6)
+        return max(min(int(wanted), self.rule.block), 1)
+
+    def state(self) -> dict[str, Any]:
+        return {"queue": self.queue, "share": self.share, "learner": self.learner.state()}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.queue, self.share = state["queue"], state["share"]
+        self.learner.restore(state["learner"])
