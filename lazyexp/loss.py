@@ -38,10 +38,8 @@ def lazy_loss(
     if reduction in ("none", "sum"):
         return (each if reduction == "none" else each.sum()), learns.sum()
     among = counted if reduction == "batch" else learns
-    if weight is None:
-        divisor = among.sum()
-    else:
-        divisor = torch.where(among, weight[targets.clamp_min(0)], 0.0).sum()
+    share = 1.0 if weight is None else weight[targets.clamp_min(0)]
+    divisor = torch.where(among, share, 0.0).sum()
     return each.sum() / divisor.clamp_min(torch.finfo(each.dtype).tiny), learns.sum()
 
 

@@ -43,6 +43,10 @@ class Deferred:
         self.block = BLOCK // batch_size * batch_size
         self.buffers = Buffers(self.layers, self.block)
         self.slots = [Slot(self.buffers, start, start + batch_size) for start in range(0, self.block, batch_size)]
+        self.graph = None
+        if self.buffers.step.is_cuda and not rule.selects:
+            with torch.inference_mode():
+                self.graph = self._capture()
 
     @torch.inference_mode()
     def train(self, index: Tensor, rates: list[float]) -> Outcome:
