@@ -15,7 +15,7 @@ from lazyexp.training.direct import Direct
 from lazyexp.training.lookahead import LookAhead
 
 # Share of batches that learn above which judging ahead is mostly judging in vain (see docs/performance.md).
-SWITCH = 0.15
+SWITCH = 0.5
 
 
 class Adaptive:
