@@ -45,7 +45,7 @@ CHOICES = {
     "dataset.name": tuple(DATASETS),
     "dataset.scale": ("standard", "unit"),
     "dataset.augment": ("none", "shift"),
-    "model.name": ("mlp",),
+    "model.name": ("mlp", "cnn"),
     "model.activation": ("relu", "leaky_relu", "gelu", "tanh"),
     "model.init": ("uniform", "lecun_normal", "kaiming"),
     "optimizer.name": ("sgd", "adam", "adamw"),
@@ -77,9 +77,9 @@ class DatasetConfig:
 
 @dataclass
 class ModelConfig:
-    name: str = _key("mlp", "the network")
-    width: int = _key(1000, "hidden units per layer")
-    depth: int = _key(1, "hidden layers")
+    name: str = _key("mlp", "mlp or cnn (convolutional)")
+    width: int = _key(1000, "hidden units per layer; cnn: channels of the first stage")
+    depth: int = _key(1, "hidden layers; cnn: stages")
     activation: str = _key("relu", "relu, leaky_relu, gelu, tanh")
     init: str = _key("uniform", "uniform (PyTorch's own), lecun_normal (zero biases), kaiming")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import torch
 from torch import nn
@@ -18,14 +19,38 @@ def make_model(config: ModelConfig, shape: tuple[int, int, int], classes: int, s
 
     Two runs with one seed start from identical weights, whatever their rule or device.
     """
+    make = {"mlp": _mlp, "cnn": _cnn}[config.name]
+    model = make(config, shape, classes)
+    initialise(model, config.init, seed)
+    return model
+
+
+def _mlp(config: ModelConfig, shape: tuple[int, int, int], classes: int) -> nn.Sequential:
+    """`depth` hidden layers of `width` units."""
     activation = ACTIVATIONS[config.activation]
     sizes = [math.prod(shape)] + [config.width] * config.depth
     layers: list[nn.Module] = [nn.Flatten()]
-    for fan_in, fan_out in zip(sizes[:-1], sizes[1:], strict=True):
+    for fan_in, fan_out in pairwise(sizes):
         layers += [nn.Linear(fan_in, fan_out), activation()]
-    model = nn.Sequential(*layers, nn.Linear(sizes[-1], classes))
-    initialise(model, config.init, seed)
-    return model
+    return nn.Sequential(*layers, nn.Linear(sizes[-1], classes))
+
+
+def _cnn(config: ModelConfig, shape: tuple[int, int, int], classes: int) -> nn.Sequential:
+    """`depth` stages of a 3x3 convolution and 2x2 max pooling; `width` channels, doubled at every stage.
+
+    Pooling stops when there is but one pixel left, so any image size will do.
+    """
+    activation = ACTIVATIONS[config.activation]
+    channels, height, width = shape
+    layers: list[nn.Module] = []
+    for stage in range(config.depth):
+        out = config.width * 2**stage
+        layers += [nn.Conv2d(channels, out, 3, padding=1), activation()]
+        if min(height, width) >= 2:
+            layers.append(nn.MaxPool2d(2))
+            height, width = height // 2, width // 2
+        channels = out
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(channels * height * width, classes))
 
 
 @torch.no_grad()

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from lazyexp.config import Config, check
 from lazyexp.errors import UserError
+from lazyexp.experiment import run
 from lazyexp.rules import RULES, Judged, Setting, make_rule
 
 # Softmax of the rows: (0.73, 0.27), (0.5, 0.5), (0.99995, 5e-5), (0.12, 0.88)
@@ -83,6 +85,178 @@ def test_random_online_survives_nothing_but_mistakes():
     assert sum(bool(rule.weigh(batch)) for batch in wrong) > 1900
 
 
+def run_through(rule, epochs, judge, samples=8, batch_size=4):
+    """Presents epochs to a rule; `judge(epoch, index)` gives (logits, targets). Returns who learned, by epoch."""
+    learned = []
+    for epoch in range(epochs):
+        this_epoch = []
+        for index in rule.visit(epoch).split(batch_size):
+            batch = Judged(index, *judge(epoch, index))
+            weight = rule.weigh(batch)
+            this_epoch += index.tolist() if weight is None else index[weight != 0].tolist()
+            rule.remember(batch)
+        learned.append(sorted(this_epoch))
+    return learned
+
+
+def verdict(wrong):
+    """Logits that make the samples of `wrong` wrong, by epoch, and all others right with certainty."""
+
+    def judge(epoch, index):
+        bad = torch.tensor([i in wrong[epoch] for i in index.tolist()])
+        logits = torch.where(bad[:, None], torch.tensor([0.0, 9.0]), torch.tensor([9.0, 0.0]))
+        return logits, torch.zeros(len(index), dtype=torch.int64)
+
+    return judge
+
+
+def test_sticky_never_lets_go():
+    rule = started("sticky", samples=8, epochs=3)
+    assert run_through(rule, 3, verdict([{1, 2}, {3}, set()])) == [[1, 2], [1, 2, 3], [1, 2, 3]]
+
+
+def test_progressive_ends_with_everybody():
+    rule = started("progressive", samples=8, epochs=3, revision_epochs=1)
+    everybody = list(range(8))
+    assert run_through(rule, 3, verdict([{1, 2}, {3}, {5}])) == [[1, 2], [3], everybody]
+    rule = started("progressive", samples=8, epochs=3, revision_epochs=3)
+    assert run_through(rule, 3, verdict([set()] * 3)) == [everybody] * 3
+
+
+def test_progressive_with_a_threshold_looks_at_the_target():
+    rule = started("progressive", samples=4, epochs=2, threshold=0.6)
+    assert rule.weigh(judged()).tolist() == [False, True, True, False]
+
+
+def test_spaced_review_sleeps_1_2_4_epochs():
+    rule = started("spaced", samples=2, epochs=20, max_interval=4)
+    visits = {0: [], 1: []}
+    for epoch in range(20):
+        for i in rule.visit(epoch).tolist():
+            visits[i].append(epoch)
+            wrong = i == 1 and epoch in (0, 6)
+            logits = torch.tensor([[0.0, 9.0] if wrong else [9.0, 0.0]])
+            rule.remember(Judged(torch.tensor([i]), logits, torch.tensor([0])))
+    assert visits[0] == [0, 2, 5, 10, 15]  # sleeps 1, 2, 4, 4
+    assert visits[1] == [0, 1, 3, 6, 7, 9, 12, 17]  # a mistake at 0 and at 6 starts anew
+
+
+def test_any_selective_rule_can_be_spaced():
+    rule = started("lazy", samples=8, epochs=4, max_interval=8)
+    run_through(rule, 1, verdict([{1, 2}]))
+    assert sorted(rule.visit(1).tolist()) == [1, 2]
+
+
+def test_top_loss_takes_the_largest():
+    assert started("top_loss", q=2).weigh(judged()).tolist() == [False, True, True, False]
+    assert started("top_loss", q=9).weigh(judged()).all()
+
+
+def test_top_loss_schedule():
+    rule = started("top_loss", samples=100, batch_size=16, epochs=5)
+    sizes = []
+    for accuracy in (0.5, 0.85, 0.92, 0.96, 0.999):
+        rule.visit(0)
+        sizes.append(rule.number)
+        wrong = {0: set(range(round(1000 * (1 - accuracy))))}
+        rule.remember(Judged(torch.arange(1000), *verdict(wrong)(0, torch.arange(1000))))
+    rule.visit(0)
+    assert [*sizes, rule.number] == [16, 16, 8, 4, 2, 1]
+
+
+def test_selective_backprop_follows_the_cdf():
+    rule = started("selective_backprop", samples=4000, batch_size=4, beta=2.0, history=4)
+    learned = torch.zeros(4)
+    for index in torch.arange(4000).split(4):
+        learned += rule.weigh(judged(index=index))
+    # Losses rank 2, 3, 4, 1 of 4: probabilities (rank / 4)^2.
+    assert (learned / 1000).tolist() == pytest.approx([0.25, 0.5625, 1.0, 0.0625], abs=0.05)
+
+
+def test_selective_backprop_history_is_a_ring():
+    rule = started("selective_backprop", samples=4, batch_size=4, history=3)
+    rule.weigh(judged())
+    assert sorted(rule.losses.tolist()) == pytest.approx([0.12693, 0.69315, 10.00005], abs=1e-4)
+
+
+def test_infobatch_drops_and_rescales():
+    rule = started("infobatch", samples=1000, epochs=8, ratio=0.4, anneal=0.875)
+    assert len(rule.visit(0)) == 1000 and (rule.weight == 1).all()  # nothing is known yet
+    hard = set(range(100))
+    rule.remember(Judged(torch.arange(1000), *verdict([hard])(0, torch.arange(1000))))
+    kept = rule.visit(1)
+    assert set(kept.tolist()) >= hard and 100 + 480 < len(kept) < 100 + 600
+    assert (rule.weight[:100] == 1).all() and torch.allclose(rule.weight[100:], torch.tensor(1 / 0.6))
+    assert len(rule.visit(7)) == 1000 and (rule.weight == 1).all()  # the last eighth sees all
+
+
+def test_kakurenbo_hides_the_certain_and_looks_at_them_last():
+    rule = started("kakurenbo", samples=10, epochs=3, fraction=0.3, sure=0.7)
+    assert len(rule.visit(0)) == 10 and (rule.weight == 1).all()
+    margins = torch.tensor([9.0, 8.0, 0.1, 7.0, 6.0, 5.0, 4.0, 3.0, 2.0, -1.0])
+    logits = torch.stack([margins, torch.zeros(10)], 1)
+    rule.remember(Judged(torch.arange(10), logits, torch.zeros(10, dtype=torch.int64)))
+    order = rule.visit(1)
+    assert set(order[-3:].tolist()) == {0, 1, 3} and len(order) == 10
+    assert rule.weight[[0, 1, 3]].tolist() == [0, 0, 0]
+    assert rule.weight[[2, 9]].tolist() == pytest.approx([1 / 0.7] * 2)
+    hesitant = torch.stack([torch.full((10,), 0.1), torch.zeros(10)], 1)
+    rule.remember(Judged(torch.arange(10), hesitant, torch.zeros(10, dtype=torch.int64)))
+    rule.visit(2)
+    assert (rule.weight == 1).all()  # low losses alone are not enough
+
+
+def test_rules_keep_the_matched_order():
+    order = started("backprop", samples=50).visit(3)
+    for name in ("infobatch", "spaced", "kakurenbo"):
+        rule = started(name, samples=50)
+        wrong = {*range(25)}
+        rule.remember(Judged(torch.arange(50), *verdict([wrong])(0, torch.arange(50))))
+        visited = rule.visit(3)[:20].tolist()
+        places = [order.tolist().index(i) for i in visited]
+        assert places == sorted(places), name
+
+
+def test_random_replays_a_run(tmp_path):
+    (tmp_path / "metrics.csv").write_text("samples_seen,backward_samples\n100,40\n300,50\n")
+    rule = started("random", samples=400, batch_size=10, replay=str(tmp_path))
+    wrong = verdict([set()])
+    chosen = torch.cat([rule.weigh(Judged(i, *wrong(0, i))) for i in torch.arange(400).split(10)])
+    assert chosen[:100].sum() == 40 and chosen[100:300].sum() == 10 and chosen[300:].sum() == 0
+    with pytest.raises(UserError, match="no readable metrics"):
+        make_rule({"name": "random", "replay": str(tmp_path / "nowhere")})
+
+
+NEUTRAL = {
+    "confidence": {"threshold": 1.0},
+    "progressive": {"revision_epochs": 9},
+    "spaced": {"threshold": 1.0, "max_interval": 0},
+    "top_loss": {"q": 99},
+    "selective_backprop": {"beta": 0.0},
+    "infobatch": {"ratio": 0.0},
+    "kakurenbo": {"fraction": 0.0},
+}
+
+
+@pytest.mark.parametrize("name", NEUTRAL)
+@pytest.mark.parametrize("batch_size", [1, 16])
+@pytest.mark.parametrize("engine", ["auto", "general"])
+def test_with_its_neutral_setting_a_rule_is_backprop(tmp_path, name, batch_size, engine):
+    """The same weights after two epochs; and the counters say that everybody learned."""
+    runs = []
+    for rule in ({"name": name, **NEUTRAL[name]}, {"name": "backprop"}):
+        settings = Config(
+            epochs=2, batch_size=batch_size, engine=engine, rule=rule, device="cpu", runs_dir=str(tmp_path)
+        )
+        settings.model.width, settings.dataset.train_size = 20, 300
+        runs.append(run(check(settings)))
+    one, other = (torch.load(report.folder / "model.pt") for report in runs)
+    for key in one:
+        assert torch.allclose(one[key], other[key], atol=1e-5), key
+    for column in ("samples_seen", "backward_samples", "updates", "updates_possible", "distinct_learned"):
+        assert runs[0].summary[column] == runs[1].summary[column], column
+
+
 @pytest.mark.parametrize(
     "options, message",
     [
@@ -92,6 +266,13 @@ def test_random_online_survives_nothing_but_mistakes():
         ({"name": "confidence", "threshold": "high"}, "of type float"),
         ({"name": "random", "window": 0}, "at least 1"),
         ({"name": "random", "window": 2.5}, "of type int"),
+        ({"name": "lazy", "block": -1}, "at least 0"),
+        ({"name": "spaced", "max_interval": -1}, "at least 0"),
+        ({"name": "progressive", "revision_epochs": -1}, "at least 0"),
+        ({"name": "top_loss", "q": -1}, "at least 0"),
+        ({"name": "selective_backprop", "beta": -1.0}, "from 0 up"),
+        ({"name": "infobatch", "ratio": 1.0}, "below 1"),
+        ({"name": "kakurenbo", "fraction": 1.0}, "below 1"),
     ],
 )
 def test_wrong_options_are_refused(options, message):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -19,32 +21,50 @@ class Random(Rule):
     In a batch with k mistakes k random members learn. At batch size 1 every mistake books one random place
     among the next `window` samples, and whoever stands there learns; a booked place passes on to the next
     free one, so every mistake is answered exactly once (but for those booked beyond the run's end).
+
+    With `replay`, the folder of a finished run, as many learn between two of its evaluations as did there, at
+    random places.
     """
 
     window: int = 1000
+    replay: str = ""
 
     def check(self) -> None:
         if self.window < 1:
             raise UserError(f"rule.window={self.window}: must be at least 1")
+        if self.replay:
+            learners_of(Path(self.replay))
 
     def start(self, setting: Setting) -> None:
         super().start(setting)
         # A ring of bookings for the coming samples; twice the window leaves room for passing on.
         self.booked = torch.zeros(2 * self.window, dtype=torch.bool)
         self.place = torch.zeros((), dtype=torch.int64)
+        if self.replay:
+            counts = learners_of(Path(self.replay).expanduser())
+            self.plan = scatter(counts, generator(setting.seed, "replay")).to(setting.device)
 
     def visit(self, epoch: int) -> Tensor:
-        draws = generator(self.setting.seed, "rule", epoch)
-        self.draw = torch.rand(self.setting.samples, generator=draws)
+        self.draw = torch.rand(self.setting.samples, generator=generator(self.setting.seed, "rule", epoch))
         if self.setting.batch_size > 1:
             self.draw = self.draw.to(self.setting.device)
         return super().visit(epoch)
 
     def weigh(self, judged: Judged) -> Tensor:
+        if self.replay:
+            return self._weigh_as_planned(judged)
         if self.setting.batch_size == 1:
             return self._weigh_one(judged)
         rank = self.draw[judged.index].argsort().argsort()
         return rank < judged.wrong.sum()
+
+    def _weigh_as_planned(self, judged: Judged) -> Tensor:
+        here, size = int(self.place), len(judged.index)
+        self.place += size
+        planned = torch.zeros_like(judged.wrong)
+        part = self.plan[here : here + size]
+        planned[: len(part)] = part
+        return planned
 
     def _weigh_one(self, judged: Judged) -> Tensor:
         size, here = len(self.booked), int(self.place)
@@ -60,3 +80,24 @@ class Random(Rule):
 
     def state(self) -> dict[str, Tensor]:
         return {"booked": self.booked, "place": self.place}
+
+
+def learners_of(folder: Path) -> list[tuple[int, int]]:
+    """(samples presented, samples learned from) between the evaluations of the run in `folder`."""
+    try:
+        with (folder / "metrics.csv").open() as stream:
+            ends = [(int(row["samples_seen"]), int(row["backward_samples"])) for row in csv.DictReader(stream)]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"rule.replay={folder}: no readable metrics.csv ({error})") from None
+    starts = [(0, 0), *ends[:-1]]
+    return [(seen - before[0], learned - before[1]) for (seen, learned), before in zip(ends, starts, strict=True)]
+
+
+def scatter(counts: list[tuple[int, int]], draws: torch.Generator) -> Tensor:
+    """(sum of presented,) bool: in every interval as many as learned, at random places."""
+    parts = []
+    for presented, learned in counts:
+        part = torch.zeros(presented, dtype=torch.bool)
+        part[torch.randperm(presented, generator=draws)[:learned]] = True
+        parts.append(part)
+    return torch.cat(parts) if parts else torch.zeros(0, dtype=torch.bool)

@@ -12,12 +12,18 @@ from lazyexp.accounting import Energy, Outcome
 from lazyexp.config import OptimizerConfig
 from lazyexp.data import Images
 from lazyexp.rules import Judged, Rule
+from lazyexp.training.layers import Layers, divisor
 
 OPTIMIZERS = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 
 
 class General:
-    """Presents batches one after the other; those who learn decide whether there is a step at all."""
+    """Presents batches one after the other; those who learn decide whether there is a step at all.
+
+    One forward pass serves judging and learning, and samples that do not learn count as zero gradients. But where
+    a pass is dear, that is for any model but our MLP, all are judged without a graph and those who learn are
+    forwarded again: for a few of them this is cheaper than a backward pass through the whole batch.
+    """
 
     def __init__(
         self,
@@ -30,6 +36,7 @@ class General:
     ) -> None:
         self.model, self.images, self.rule, self.energy = model, images, rule, energy
         self.batch_size, self.reduction = batch_size, config.reduction
+        self.again = rule.selects and not Layers.fit(model)
         options: dict[str, Any] = {"lr": config.lr, "weight_decay": config.weight_decay}
         if config.name == "sgd":
             options["momentum"] = config.momentum
@@ -37,26 +44,33 @@ class General:
 
     def train(self, index: Tensor, rates: list[float]) -> Outcome:
         """Presents the samples `index` (m,) in batches, with one learning rate per batch."""
-        parts, learners, updates = [], [], 0
+        parts, learners, forwards, updates = [], [], 0, 0
         for batch, rate in zip(index.split(self.batch_size), rates, strict=True):
             images, targets = self.images.batch(batch)
-            logits = self.model(images)
+            with torch.set_grad_enabled(not self.again):
+                logits = self.model(images)
+            forwards += len(batch)
             weight = self.rule.weigh(Judged(batch, logits.detach(), targets))
             learns = torch.ones_like(batch, dtype=torch.bool) if weight is None else weight != 0
             number = len(batch) if weight is None else int(learns.sum())
             if number:
-                loss = F.cross_entropy(logits, targets, reduction="none")
-                self._step(loss, weight, number, rate)
+                divide_by = divisor(len(batch), number, self.reduction)
+                graph = logits
+                if self.again:
+                    graph, targets = self.model(images[learns]), targets[learns]
+                    weight = None if weight is None else weight[learns]
+                    forwards += number
+                loss = F.cross_entropy(graph, targets, reduction="none")
+                total = loss.sum() if weight is None else (loss * weight).sum()
+                self._step(total / divide_by, rate)
                 updates += 1
             parts.append(logits.detach())
             learners.append(batch[learns])
-        return Outcome(torch.cat(parts), torch.cat(learners), len(index), updates)
+        return Outcome(torch.cat(parts), torch.cat(learners), forwards, updates)
 
-    def _step(self, loss: Tensor, weight: Tensor | None, number: int, rate: float) -> None:
-        """One optimizer step on the weighted loss, divided by the batch size or the `number` that learn."""
-        total = loss.sum() if weight is None else (loss * weight).sum()
+    def _step(self, loss: Tensor, rate: float) -> None:
         self.optimizer.zero_grad()
-        (total / (len(loss) if self.reduction == "batch" else number)).backward()
+        loss.backward()
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.energy.before_step()
