@@ -68,7 +68,9 @@ class DatasetConfig:
     path: str | None = _key(None, "for `folder`: a folder of IDX files or one .npz")
     mirror: str | None = _key(None, "address (also file://) tried before the official ones")
     train_size: int | None = _key(None, "train on a class-balanced subset of this size")
-    subset: str | None = _key(None, "learned.npz of a run: train only on what it learned from")
+    subset: str | None = _key(
+        None, "train on what a run learned from: its learned.npz, matched (rule=lazy here) or random (as many)"
+    )
     val_size: int = _key(0, "training samples held out for val_accuracy")
     scale: str = _key("standard", "standard (zero mean, unit variance) or unit ([0, 1])")
     augment: str = _key("none", "none or shift (random translation of every sample)")
@@ -188,18 +190,18 @@ def check(config: Config) -> Config:
 PLACES = ("data_dir", "runs_dir", "overwrite", "checkpoint_every")
 
 
-def run_id(config: Config, device: str, data_sha256: str) -> str:
+def run_id(config: Config, device: str, data: str) -> str:
     """The run's folder name: a readable part and a hash of everything that can change its result.
 
-    `device` is the kind that computes ("cpu" or "cuda"), `data_sha256` the fingerprint of the data, so that
-    the same command on other data is another run.
+    `device` is the kind that computes ("cpu" or "cuda"), `data` a fingerprint of the samples, so that the same
+    command on other data is another run.
     """
     settings = asdict(config)
     for key in PLACES:
         settings.pop(key)
-    for key in ("path", "mirror"):  # told apart by the data's content instead
+    for key in ("path", "mirror"):  # the data's content counts instead
         settings["dataset"].pop(key)
-    settings.update(device=device, data=data_sha256)
+    settings.update(device=device, data=data)
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:10]
     parts = (
         config.dataset.name,

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from lazyexp import coreset
 from lazyexp.accounting import Clock, Energy
 from lazyexp.config import Config, run_id
 from lazyexp.data import Data, load_data
@@ -35,7 +36,8 @@ def run(config: Config) -> Report:
     """Trains as a checked `config` says and writes all files. Raises UserError, RunIsBusy, OSError."""
     rule = make_rule(config.rule)
     device = pick_device(config.device)
-    data = load_data(config.dataset, config.data_dir, device)
+    dataset, random_subset = coreset.resolve(config)
+    data = load_data(dataset, config.data_dir, device, random_subset=random_subset)
     if config.batch_size > len(data.train):
         raise UserError(f"batch_size={config.batch_size}: larger than the training set ({len(data.train)})")
     for note in data.notes:
@@ -75,7 +77,7 @@ def pick_device(name: str) -> torch.device:
 def constant_columns(config: Config, data: Data, device: torch.device) -> dict[str, Any]:
     """The columns of metrics.csv that are the same in every row of a run."""
     return {
-        "run_id": run_id(config, device.type, data.sha256),
+        "run_id": run_id(config, device.type, f"{data.sha256}/{data.subset}"),
         "dataset": config.dataset.name,
         "train_size": len(data.train),
         "rule": config.rule["name"],

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from conftest import only_run, rows, write_idx
 
+from lazyexp import cli
 from lazyexp.config import DATASETS, Config, DatasetConfig, ModelConfig, OptimizerConfig
 
 QUICK = ("epochs=1", "model.width=20", "dataset.train_size=100")
@@ -185,3 +186,40 @@ def test_from_a_wheel_installed_elsewhere(tmp_path):
     done = python("-c", code, *QUICK, cwd=tmp_path, PYTHONPATH=str(target))
     assert done.returncode == 0, done.stderr
     assert str(target) in done.stdout and only_run(tmp_path / "runs")
+
+
+SWEEPS = sorted(path.stem for path in (ROOT / "conf" / "sweep").glob("*.yaml"))
+
+
+def expanded(*overrides: str) -> list[Config]:
+    cli.register()
+    with cli.hydra_session():
+        return [cli.checked(cli.compose_readably(job)) for job in cli.expand(list(overrides))]
+
+
+@pytest.mark.parametrize("name", SWEEPS)
+def test_named_sweeps_are_runs_with_a_matched_control(name):
+    jobs = expanded(f"sweep={name}")
+    assert {job.runs_dir for job in jobs} == {f"runs/{name}"}
+    assert {"backprop", "lazy"} <= {job.rule["name"] for job in jobs}
+    assert len({job.seed for job in jobs}) == (5 if name == "headline" else 3)
+    text = (ROOT / "conf" / "sweep" / f"{name}.yaml").read_text()
+    assert all(word in text for word in ("# Claim", "Cost:", "Read:"))
+
+
+def test_the_promised_sweeps_exist():
+    promised = "headline width dataset_size augmentation learning_rate batch_size energy datasets coreset rules"
+    assert set(promised.split()) == set(SWEEPS)
+
+
+def test_any_key_of_a_sweep_can_be_overridden():
+    jobs = expanded("sweep=headline", "seed=7,8", "dataset=mnist", "epochs=2", "model.width=10,20,30", "rule=lazy")
+    assert len(jobs) == 6 and {job.dataset.name for job in jobs} == {"mnist"}
+    assert {job.seed for job in jobs} == {7, 8} and {job.epochs for job in jobs} == {2}
+
+
+def test_a_named_sweep_runs(call):
+    small = ("dataset=digits", "seed=0", "model.width=20", "epochs=1")
+    answer = call("-m", "sweep=coreset", *small)
+    assert answer.code == 0, answer.err
+    assert len(list(Path("runs/coreset").rglob("summary.csv"))) == 6

@@ -16,6 +16,7 @@ import torch
 from conftest import REAL, needs_data, only_run, rows, timeless
 
 from lazyexp.config import Config, check
+from lazyexp.errors import UserError
 from lazyexp.experiment import run
 from lazyexp.results import COLUMNS, read_rows
 
@@ -209,6 +210,13 @@ def test_a_coreset_run_trains_on_what_another_learned_from(tmp_path):
     first = run(config(tmp_path))
     subset = run(config(tmp_path, dataset__subset=str(first.folder / "learned.npz")))
     assert int(subset.summary["train_size"]) == int(first.summary["distinct_learned"])
+    matched = run(config(tmp_path, dataset__subset="matched", rule={"name": "backprop"}))
+    chosen = run(config(tmp_path, dataset__subset="random", rule={"name": "backprop"}))
+    assert matched.summary["train_size"] == chosen.summary["train_size"] == subset.summary["train_size"]
+    used = [set(np.load(report.folder / "learned.npz")["index"].tolist()) for report in (subset, matched, chosen)]
+    assert used[0] == used[1] != used[2]
+    with pytest.raises(UserError, match="no finished run of rule=lazy"):
+        run(config(tmp_path, seed=5, dataset__subset="matched"))
 
 
 @pytest.mark.parametrize("schedule", ["constant", "linear", "cosine"])

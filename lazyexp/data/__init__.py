@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,7 +23,10 @@ __all__ = ["Data", "Images", "load_data", "load_raw"]
 
 @dataclass
 class Data:
-    """A data set ready for training; `index` (n,) are the training samples' places in the published set."""
+    """A data set ready for training; `index` (n,) are the training samples' places in the published set.
+
+    `sha256` is the fingerprint of the published set, `subset` that of the choice made by `dataset.subset`.
+    """
 
     train: Images
     test: Images
@@ -31,6 +35,7 @@ class Data:
     classes: int
     shape: tuple[int, int, int]
     sha256: str
+    subset: str | None
     counts: dict[str, int]
     notes: list[str] = field(default_factory=list)
 
@@ -47,8 +52,17 @@ def load_raw(config: DatasetConfig, data_dir: str) -> Raw:
     return raw
 
 
-def load_data(config: DatasetConfig, data_dir: str, device: torch.device, dtype: torch.dtype = torch.float32) -> Data:
-    """The training, validation and test samples that the settings ask for. Raises UserError."""
+def load_data(
+    config: DatasetConfig,
+    data_dir: str,
+    device: torch.device,
+    dtype: torch.dtype = torch.float32,
+    random_subset: bool = False,
+) -> Data:
+    """The training, validation and test samples that the settings ask for. Raises UserError.
+
+    With `random_subset` the samples of config.subset are replaced by as many random ones.
+    """
     raw = load_raw(config, data_dir)
     sha256, available = raw.sha256(), len(raw.train_targets)
     if config.val_size >= available:
@@ -60,8 +74,12 @@ def load_data(config: DatasetConfig, data_dir: str, device: torch.device, dtype:
     index, _ = _split(raw.train_targets, rest, size, "train_size")
     index = index.sort().values
     scale, offset = scaling(raw, index, config.scale)
+    subset = None
     if config.subset:
-        index = _learned(Path(config.subset).expanduser(), index, available, sha256)
+        chosen = _learned(Path(config.subset).expanduser(), index, available, sha256)
+        if random_subset:
+            chosen = _split(raw.train_targets, index, len(chosen), "subset")[0].sort().values
+        index, subset = chosen, hashlib.sha256(chosen.numpy().data).hexdigest()
     shift = config.max_shift if config.augment == "shift" else 0
     if shift >= min(raw.train_images.shape[2:]):
         raise UserError(f"dataset.max_shift={shift}: must be smaller than the images")
@@ -79,6 +97,7 @@ def load_data(config: DatasetConfig, data_dir: str, device: torch.device, dtype:
         classes=raw.classes,
         shape=tuple(raw.train_images.shape[1:]),
         sha256=sha256,
+        subset=subset,
         counts={
             "train": available,
             "test": len(raw.test_targets),

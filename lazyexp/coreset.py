@@ -1,0 +1,45 @@
+"""Which samples a run trains on when it is to train on those that another one learned from."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from lazyexp.config import PLACES, Config, DatasetConfig
+from lazyexp.errors import UserError
+
+
+def resolve(config: Config) -> tuple[DatasetConfig, bool]:
+    """The data set's settings with the path of a learned.npz, and whether random samples replace its own.
+
+    `dataset.subset` is such a path, or `matched`: that of the finished lazy run of the same settings in runs_dir,
+    or `random`: as many samples as that run learned from, but any. Raises UserError if there is no such run.
+    """
+    wanted = config.dataset.subset
+    if wanted not in ("matched", "random"):
+        return config.dataset, False
+    own = _comparable(asdict(config))
+    for path in sorted(Path(config.runs_dir).expanduser().glob(f"{config.dataset.name}-lazy-*/run.json")):
+        facts = _read(path)
+        other = facts.get("settings") or {}
+        finished = facts.get("status") in ("finished", "stopped")
+        if finished and not other["dataset"]["subset"] and _comparable(other) == own:
+            return replace(config.dataset, subset=str(path.parent / "learned.npz")), wanted == "random"
+    raise UserError(
+        f"dataset.subset={wanted}: no finished run of rule=lazy with these settings in {config.runs_dir}; "
+        "do that one first, with dataset.subset=null"
+    )
+
+
+def _comparable(settings: dict[str, Any]) -> dict[str, Any]:
+    kept = {key: value for key, value in settings.items() if key not in (*PLACES, "rule")}
+    return {**kept, "dataset": {**kept["dataset"], "subset": None}}
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
