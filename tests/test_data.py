@@ -236,7 +236,7 @@ def test_truncated_files_are_named(tmp_path, keep):
     assert IMAGES in message and "delete it" in message
 
 
-def test_a_large_truncated_file_is_noticed_without_reading_it(tmp_path):
+def test_a_large_truncated_file_is_noticed(tmp_path):
     folder = tmp_path / "MNIST" / "raw"
     images, labels = toy(3000)
     write_mnist_like(folder)

@@ -57,17 +57,18 @@ def load_official(name: str, root: Path, mirror: str | None = None) -> Raw:
     files = {part: _idx_files(source, root, part) for part in ("train", "test")}
     if not _present(source, root, files):
         _download(name, source, root, mirror)
-    for part in files.values():
-        for file in part:
-            _check_size(file)
     parts: dict[str, Any] = {}
     sources: dict[str, str] = {}
     for part in ("train", "test"):
-        with _readable_errors(name, source, root):
-            images, targets = _tensors(source, _construct(source, root, part, download=False))
-        parts.update({f"{part}_images": images, f"{part}_targets": targets})
         where = [str(file) for file in files[part]] or [str(_folder(source, root))] * 2
         sources.update({f"{part}_images": where[0], f"{part}_targets": where[1]})
+        if files[part]:
+            # Read here: importing torchvision takes two seconds, and it does not notice files cut short.
+            images, targets = (torch.from_numpy(read_idx(file)) for file in files[part])
+        else:
+            with _readable_errors(name, source, root):
+                images, targets = _arrays(source, _construct(source, root, part, download=False))
+        parts.update({f"{part}_images": _images(source, images), f"{part}_targets": _targets(source, targets)})
     return Raw(**parts, classes=source.classes, sources=sources, official=source.official)
 
 
@@ -85,21 +86,28 @@ def _construct(source: Source, root: Path, part: str, download: bool) -> Any:
     return _class(source)(root, train=part == "train", download=download)
 
 
-def _tensors(source: Source, dataset: Any) -> tuple[Tensor, Tensor]:
-    """torchvision's arrays as (n, channels, height, width) uint8 and (n,) int64, whatever their layout."""
-    images = torch.as_tensor(np.asarray(dataset.data))
-    targets = torch.as_tensor(np.asarray(dataset.labels if source.kind == "SVHN" else dataset.targets)).long()
-    if source.kind == "QMNIST":
-        targets = targets[:, 0]  # the other columns tell who wrote the digit
-    if source.split == "letters":
-        targets = targets - 1  # its labels start at 1
-    if source.kind == "EMNIST":
+def _arrays(source: Source, dataset: Any) -> tuple[Tensor, Tensor]:
+    """Images and labels of a torchvision data set; some of its classes hold arrays, some lists."""
+    labels = dataset.labels if source.kind == "SVHN" else dataset.targets
+    return torch.as_tensor(np.asarray(dataset.data)), torch.as_tensor(np.asarray(labels))
+
+
+def _images(source: Source, images: Tensor) -> Tensor:
+    """(n, channels, height, width), whatever the layout."""
+    if source.kind == "EMNIST" and images.dim() == 3:
         images = images.transpose(1, 2)  # stored transposed
     if images.dim() == 3:
         images = images.unsqueeze(1)
     elif source.kind.startswith("CIFAR"):
         images = images.permute(0, 3, 1, 2)
-    return images.contiguous(), targets
+    return images.contiguous()
+
+
+def _targets(source: Source, targets: Tensor) -> Tensor:
+    """(n,) int64 from 0."""
+    if source.kind == "QMNIST" and targets.dim() == 2:
+        targets = targets[:, 0]  # the other columns tell who wrote the digit
+    return targets.long() - int(source.split == "letters")  # EMNIST's letters start at 1
 
 
 def _folder(source: Source, root: Path) -> Path:
@@ -117,8 +125,7 @@ def _idx_files(source: Source, root: Path, part: str) -> list[Path]:
         stem = folder / f"emnist-{source.split}-{part}"
         return [Path(f"{stem}-images-idx3-ubyte"), Path(f"{stem}-labels-idx1-ubyte")]
     if source.kind == "QMNIST":
-        names = [Path(url).stem for url, _ in _class(source).resources[part]]
-        return [folder / name for name in names]
+        return [folder / f"qmnist-{part}-images-idx3-ubyte", folder / f"qmnist-{part}-labels-idx2-int"]
     stem = "train" if part == "train" else "t10k"
     return [folder / f"{stem}-images-idx3-ubyte", folder / f"{stem}-labels-idx1-ubyte"]
 
@@ -127,25 +134,6 @@ def _present(source: Source, root: Path, files: dict[str, list[Path]]) -> bool:
     if any(files.values()):
         return all(file.exists() for part in files.values() for file in part)
     return all((root / name).exists() for _, name, _ in _resources(source, root))
-
-
-def _check_size(file: Path) -> None:
-    """torchvision looks only whether an unpacked file exists; an interrupted unpacking leaves a short one."""
-    if file.stat().st_size < 2**20:  # cheap enough to read whole
-        read_idx(file)
-        return
-    with file.open("rb") as stream:
-        head = stream.read(16)
-    dimensions = head[3]
-    shape = np.frombuffer(head[4 : 4 + 4 * min(dimensions, 3)], ">u4").astype(int)
-    size, expected = file.stat().st_size, 4 + 4 * dimensions + int(np.prod(shape))
-    if head[:3] != b"\0\0\x08" and head[:3] != b"\0\0\x0c":
-        raise UserError(f"{file} is not an IDX file (wrong magic number); delete it and fetch it again")
-    if head[2] == 8 and size != expected:
-        raise UserError(
-            f"{file} is {'truncated' if size < expected else 'too long'}: {size} bytes, "
-            f"its header asks for {expected}; delete it and fetch it again"
-        )
 
 
 def _resources(source: Source, root: Path) -> list[tuple[str, str, str]]:

@@ -34,6 +34,9 @@ class Raw:
         for part in ("train", "test"):
             images, targets = getattr(self, f"{part}_images"), getattr(self, f"{part}_targets")
             where_images, where_targets = self.sources[f"{part}_images"], self.sources[f"{part}_targets"]
+            if images.dim() != 4 or targets.dim() != 1 or images.dtype not in (torch.uint8, torch.float32):
+                shapes = f"{tuple(images.shape)} and {tuple(targets.shape)}"
+                raise UserError(f"{where_images} and {where_targets} do not hold images and labels: {shapes}")
             if len(images) != len(targets):
                 raise UserError(
                     f"{where_images} has {len(images)} images but {where_targets} has {len(targets)} labels; "
