@@ -223,3 +223,9 @@ def test_a_named_sweep_runs(call):
     answer = call("-m", "sweep=coreset", *small)
     assert answer.code == 0, answer.err
     assert len(list(Path("runs/coreset").rglob("summary.csv"))) == 6
+
+
+def test_fast_lazy_brings_its_settings_and_they_can_be_overridden():
+    (job,) = expanded("rule=fast_lazy", "optimizer.lr=0.2")
+    assert (job.rule["name"], job.rule["block"], job.rule["max_interval"]) == ("spaced", 1024, 8)
+    assert (job.batch_size, job.epochs, job.optimizer.lr, job.optimizer.schedule) == (16, 8, 0.2, "linear")

@@ -1,0 +1,53 @@
+"""What the README promises is tried."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from lazyexp import cli
+
+README = (Path(__file__).resolve().parent.parent / "README.md").read_text()
+BLOCKS = re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
+COMMANDS = [shlex.split(line, comments=True) for block in BLOCKS for line in block.splitlines()]
+OURS = [words[1:] for words in COMMANDS if words and words[0] == "lazyexp"]
+
+
+def test_the_readme_has_commands():
+    assert len(OURS) >= 7
+
+
+@pytest.mark.parametrize("arguments", [words for words in OURS if "--help" not in words], ids=" ".join)
+def test_commands_are_settings_that_exist(arguments):
+    cli.register()
+    overrides = [word for word in arguments if word != "-m"]
+    with cli.hydra_session():
+        jobs = cli.expand(overrides) if "-m" in arguments else [overrides]
+        for job in jobs:
+            cli.checked(cli.compose_readably(job))
+
+
+def test_the_first_command_runs(call):
+    assert OURS[0] == []
+    answer = call()
+    assert answer.code == 0 and "digits lazy seed 0: finished" in answer.out
+
+
+def test_the_python_example_runs():
+    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    scope: dict = {}
+    exec(code, scope)
+    wrong = (scope["model"](scope["inputs"]).argmax(1) != scope["targets"]).float().mean()
+    assert float(wrong) < 0.5  # random labels of four classes: it has learned some by heart
+
+
+def test_every_rule_and_file_is_mentioned():
+    from lazyexp.rules import RULES
+
+    for name in (*RULES, "metrics.csv", "summary.csv", "run.json", "learned.npz", "model.pt"):
+        assert f"`{name}`" in README, name
+    for link in re.findall(r"\]\((?!http)([^)#]+)\)", README):
+        assert (Path(__file__).resolve().parent.parent / link).exists(), link
