@@ -15,6 +15,7 @@ import hydra
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from hydra.types import RunMode
@@ -28,13 +29,17 @@ PACKAGE = Path(__file__).resolve().parent
 # In a wheel the configs are inside the package, in a checkout beside it.
 CONF = PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else PACKAGE.parent / "conf"
 
+TOTAL = "LAZYEXP_SWEEP_RUNS"
+
 HELP = """lazyexp: train a network that learns only from its mistakes, and its matched controls.
 
 Examples
   lazyexp                                             lazy learning on the bundled digits, offline
   lazyexp rule=lazy dataset=emnist                    the paper's headline
   lazyexp rule=backprop dataset=emnist                its matched control
-  lazyexp -m rule=lazy,backprop dataset=mnist model.width=100,300 seed=0,1,2      a sweep over all combinations
+  lazyexp -m rule=lazy,backprop dataset=mnist model.width=100,300 seed=0,1,2    a sweep over all combinations
+  lazyexp -m sweep=headline                           a named sweep, one per claim of the paper
+  lazyexp-report runs/headline                        its tables and figures
 
 Choices (group=choice)
 $APP_CONFIG_GROUPS
@@ -114,11 +119,11 @@ def single(overrides: list[str]) -> int:
 
 
 def sweep(overrides: list[str]) -> int:
-    """All runs of a sweep, checked before the first one starts. Returns the exit code."""
+    """All runs of a sweep, checked before the first one starts, then the report. Returns the exit code."""
     with hydra_session():
         jobs = expand(overrides)
-        for job in jobs:
-            checked(compose_readably(job))
+        configs = [checked(compose_readably(job)) for job in jobs]
+        os.environ[TOTAL] = str(len(jobs))  # for workers in other processes, too
         batches = GlobalHydra.instance().hydra.multirun(
             config_name="config", task_function=task, overrides=[*overrides, "hydra.mode=MULTIRUN"]
         )
@@ -127,7 +132,19 @@ def sweep(overrides: list[str]) -> int:
     for result in failed:
         print(f"lazyexp: failed: {result['title']}: {result['error']}", file=sys.stderr)
     print(f"{len(results) - len(failed)} of {len(results)} runs done")
+    for folder in sorted({config.runs_dir for config in configs}):
+        show_report(Path(folder).expanduser())
     return 1 if failed else 0
+
+
+def show_report(folder: Path) -> None:
+    """Writes the report of a sweep's folder; a failure there does not make the sweep fail."""
+    from lazyexp.report.cli import write_report
+
+    try:
+        print(f"report: {write_report([folder])}")
+    except Exception as error:
+        print(f"lazyexp: no report ({error}); try lazyexp-report {folder}", file=sys.stderr)
 
 
 def task(settings: DictConfig) -> dict[str, Any]:
@@ -136,14 +153,15 @@ def task(settings: DictConfig) -> dict[str, Any]:
         config = checked(settings)
     except UserError as error:
         return {"title": "settings", "error": str(error), "code": 2}
-    result = execute(config)
+    place = f"[{HydraConfig.get().job.num + 1}/{os.environ.get(TOTAL, '?')}]"
+    result = execute(config, place)
     if result["code"] >= 128:
         raise KeyboardInterrupt
     return result
 
 
-def execute(config: Config) -> dict[str, Any]:
-    """Does a run and shows its end. Errors that a user can mend are returned, not raised."""
+def execute(config: Config, place: str = "") -> dict[str, Any]:
+    """Does a run and shows its end; in a sweep, at its `place`, in one line. Errors to mend are returned."""
     from lazyexp import experiment, face
     from lazyexp.results import RunIsBusy
 
@@ -162,7 +180,7 @@ def execute(config: Config) -> dict[str, Any]:
         if "memory" not in str(error).lower() and not isinstance(error, MemoryError):
             raise
         return {"title": title, "error": f"out of memory: {error}; use a smaller model or batch", "code": 2}
-    return {"title": title, "error": "", "code": face.show_end(title, report)}
+    return {"title": title, "error": "", "code": face.show_end(title, report, place)}
 
 
 def hydra_session() -> Any:

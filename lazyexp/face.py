@@ -109,16 +109,23 @@ def _crossing(summary: dict[str, Any], target: str) -> tuple[str, str]:
     )
 
 
-def show_end(title: str, report: Any) -> int:
-    """Prints how a run ended. Returns the exit code."""
-    if report.repeated:
-        print(f"{title}: {report.status} before; overwrite=true does it again")
-    else:
-        print(f"{title}: {report.status}")
+def show_end(title: str, report: Any, place: str = "") -> int:
+    """Prints how a run ended: a table, or one line if it has a `place` in a sweep. Returns the exit code."""
+    before = f"{report.status} before" if report.repeated else report.status
+    interrupted = report.status == "interrupted"
+    if place and not interrupted:
+        row = report.summary
+        print(
+            f"{place} {title}: {before}, {float(row['test_accuracy']):.2%}, {float(row['train_seconds']):.2f} s, "
+            f"{int(row['backward_samples']):,} learned from, {int(row['updates']):,} updates, {report.folder.name}",
+            flush=True,
+        )
+        return 0
+    print(f"{title}: {before}{'; overwrite=true does it again' if report.repeated else ''}")
     if report.summary.get("test_accuracy"):
         print(table(report.summary))
     print(f"  {report.folder}")
-    if report.status == "interrupted":
+    if interrupted:
         print("  the same command goes on from here")
         return 128 + (report.signal or signal.SIGINT)
     return 0

@@ -111,8 +111,10 @@ def test_a_sweep_runs_all_combinations(call):
     assert answer.code == 2  # Hydra's resolvers are not part of our settings
     answer = call("-m", *QUICK, "rule=lazy,backprop", "seed=0,1")
     assert answer.code == 0 and "4 of 4 runs done" in answer.out
-    found = {(row["rule"], row["seed"]) for path in Path("runs").rglob("summary.csv") for row in rows(path)}
+    found = {(row["rule"], row["seed"]) for path in Path("runs").glob("*/summary.csv") for row in rows(path)}
     assert found == {("lazy", "0"), ("lazy", "1"), ("backprop", "0"), ("backprop", "1")}
+    assert "[4/4] digits backprop seed 1: finished, " in answer.out
+    assert "report: " in answer.out and Path("runs/report.html").exists()
     again = call("-m", *QUICK, "rule=lazy,backprop", "seed=0,1,2")
     assert again.out.count("finished before") == 4 and "6 of 6 runs done" in again.out
 
@@ -122,13 +124,13 @@ def test_a_failed_run_does_not_stop_the_others(call):
     assert answer.code == 1
     assert "2 of 4 runs done" in answer.out
     assert answer.err.count("lazyexp: failed: digits lazy seed") == 2
-    assert len(list(Path("runs").rglob("summary.csv"))) == 2
+    assert len(list(Path("runs").glob("*/summary.csv"))) == 2
 
 
 def test_diverged_runs_are_results(call):
     answer = call("-m", *QUICK, "rule=backprop", "optimizer.lr=0.01,1e30")
     assert answer.code == 0 and "2 of 2 runs done" in answer.out
-    states = sorted(rows(path)[0]["status"] for path in Path("runs").rglob("summary.csv"))
+    states = sorted(rows(path)[0]["status"] for path in Path("runs").glob("*/summary.csv"))
     assert states == ["diverged", "finished"]
 
 
@@ -222,7 +224,7 @@ def test_a_named_sweep_runs(call):
     small = ("dataset=digits", "seed=0", "model.width=20", "epochs=1")
     answer = call("-m", "sweep=coreset", *small)
     assert answer.code == 0, answer.err
-    assert len(list(Path("runs/coreset").rglob("summary.csv"))) == 6
+    assert len(list(Path("runs/coreset").glob("*/summary.csv"))) == 6
 
 
 def test_fast_lazy_brings_its_settings_and_they_can_be_overridden():

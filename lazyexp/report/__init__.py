@@ -1,0 +1,1 @@
+"""Tables, speedups with intervals, and figures from runs on disk. Nothing here imports torch."""

@@ -1,0 +1,122 @@
+"""The command `lazyexp-report`: tables, speedups and figures from finished and half-finished runs."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import pandas as pd
+
+from lazyexp.errors import UserError
+from lazyexp.report.bars import speedup_bars
+from lazyexp.report.figures import curves, pareto, share_learning, time_to_target
+from lazyexp.report.groups import Group, label_rules, matched_groups, tuned_groups
+from lazyexp.report.page import blocks
+from lazyexp.report.read import MEASURES, Found, is_run, read_runs
+from lazyexp.report.render import to_html, to_markdown
+from lazyexp.report.style import Sheet
+from lazyexp.report.tables import run_table, speedup_table
+
+TITLE = "lazyexp report"
+EPILOG = """examples:
+  lazyexp-report runs                              report on all runs below runs/, written into runs/
+  lazyexp-report runs/headline --out paper         the same, written into paper/
+  lazyexp-report laptop/runs server/runs --out all several folders; runs on different machines are not compared
+
+files written: report.html (one page, opens offline), report.md, speedup.csv, summary.csv (one row per run),
+figures/*.png and *.pdf. Runs that are going on, torn or broken are named and do no harm.
+exit codes: 0 done, 2 something to mend (one line says what)
+"""
+
+
+def write_report(folders: list[Path], out: Path | None = None, max_groups: int = 12) -> Path:
+    """Reads the runs below `folders` and writes the report. Returns the path of report.html. Raises UserError.
+
+    Without `out` it goes into the first of the folders that exists, or, where that is a run's own, beside it.
+    Curves are drawn for the first `max_groups` groups of each protocol; tables have them all.
+    """
+    found = read_runs(folders)
+    if not found.runs:
+        reasons = "; ".join(f"{path}: {why}" for path, why in found.broken[:3]) or "no folder holds metrics.csv"
+        raise UserError(
+            f"no readable run below {', '.join(map(str, folders))} ({reasons}); "
+            "name the folder that runs were written to (runs_dir), or make some with lazyexp"
+        )
+    out = _place(folders) if out is None else out
+    if is_run(out):
+        raise UserError(f"--out {out}: is a run's own folder, whose files would be overwritten; name another")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        return _write(found, out, max_groups)
+    except OSError as error:
+        raise UserError(
+            f"cannot write into {out}: {error.strerror or error}; name another folder with --out"
+        ) from None
+
+
+def _place(folders: list[Path]) -> Path:
+    place = next(folder for folder in folders if folder.is_dir()).resolve()
+    while is_run(place):
+        place = place.parent
+    return place
+
+
+def _write(found: Found, out: Path, max_groups: int) -> Path:
+    matched, tuned = matched_groups(found.runs), tuned_groups(found.runs)
+    groups = matched + tuned
+    speedups = speedup_table(groups)
+    speedups.drop(columns="rule_label").to_csv(out / "speedup.csv", index=False)
+    run_table(groups).to_csv(out / "summary.csv", index=False)
+    sheet = Sheet(out / "figures", list(label_rules(found.runs).values()))
+    notes = []
+    for some in (matched, tuned):
+        if some:
+            _draw(some, speedups, sheet, max_groups)
+        if len(some) > max_groups:
+            notes.append(
+                f"curves are drawn for {max_groups} of {len(some)} {some[0].protocol} groups (--max-groups)."
+            )
+    for dataset in sorted({str(group.settings["dataset.name"]) for group in matched}):
+        pareto([group for group in matched if group.settings["dataset.name"] == dataset], sheet, dataset)
+    content = blocks(found, groups, speedups, sheet.drawn, notes)
+    (out / "report.md").write_text(to_markdown(TITLE, content), encoding="utf-8")
+    page = out / "report.html"
+    page.write_text(to_html(TITLE, content, sheet.folder), encoding="utf-8")
+    return page
+
+
+def _draw(groups: list[Group], speedups: pd.DataFrame, sheet: Sheet, max_groups: int) -> None:
+    for measure in MEASURES:
+        speedup_bars(speedups, groups, sheet, measure)
+    for group in groups[:max_groups]:
+        for x in ("train_seconds", "forward_samples", "updates", "energy_l1"):
+            curves(group, sheet, x)
+        time_to_target(group, sheet)
+        share_learning(group, sheet)
+
+
+def main() -> None:
+    """Entry point; exits with 0 or 2 (user error)."""
+    parser = argparse.ArgumentParser(
+        prog="lazyexp-report",
+        description="Tables, speedups over backprop with intervals, and figures, from the runs below some folders.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("folders", nargs="+", type=Path, metavar="DIR", help="folder with runs, at any depth")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="where to write (default: the first DIR)")
+    parser.add_argument(
+        "--max-groups", type=int, default=12, metavar="N", help="draw curves for at most N groups (default: 12)"
+    )
+    arguments = parser.parse_args()
+    try:
+        page = write_report(arguments.folders, arguments.out, arguments.max_groups)
+    except UserError as error:
+        print(f"lazyexp: error: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(2)
+    print(page)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,118 @@
+"""How figures look, and where they are saved: at the width of a paper's column, each as PNG and PDF.
+
+Colours are seaborn's `colorblind`; line styles and markers differ too, so that grey prints stay legible.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib
+import pandas as pd
+import seaborn
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator
+
+from lazyexp.report.groups import CONTROL, rule_order
+
+WIDTH, HEIGHT = 3.4, 2.6  # inches: one column of a paper
+STYLE = {
+    "font.size": 8, "axes.labelsize": 8, "axes.titlesize": 8, "xtick.labelsize": 7, "ytick.labelsize": 7,
+    "legend.fontsize": 7, "legend.frameon": False, "axes.linewidth": 0.6, "lines.linewidth": 1.2,
+    "lines.markersize": 3.5, "axes.grid": True, "grid.linewidth": 0.4, "grid.color": "0.9", "axes.axisbelow": True,
+    "savefig.dpi": 300, "pdf.fonttype": 42, "hatch.linewidth": 0.5,
+}  # fmt: skip
+AXES = {
+    "train_seconds": "training time (s)",
+    "forward_samples": "samples forwarded",
+    "backward_samples": "samples back-propagated",
+    "updates": "updates",
+    "energy_l1": "energy M1 (sum of |Δw|)",
+}
+PALETTE = ["0.15", *(seaborn.color_palette("colorblind")[place] for place in (0, 1, 2, 4, 3, 5, 9, 8, 6))]
+LINES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1, 1, 1)))
+MARKERS = "os^Dv<>PX"
+LOG_FROM = 30.0  # ratio of the largest to the smallest value from which an axis is logarithmic
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a rule is drawn, the same in all figures."""
+
+    color: object
+    line: object
+    marker: str
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A figure that was made: the file name without its ending, and what it shows."""
+
+    name: str
+    caption: str
+
+
+def looks(rules: list[str]) -> dict[str, Look]:
+    """A look for every rule; black and solid for the control."""
+    order = [CONTROL, *(rule for rule in rule_order(rules) if rule != CONTROL)]
+    return {
+        rule: Look(PALETTE[i % len(PALETTE)], LINES[i % len(LINES)], MARKERS[i % len(MARKERS)])
+        for i, rule in enumerate(order)
+    }
+
+
+class Sheet:
+    """Where figures are saved; remembers what was drawn."""
+
+    def __init__(self, folder: Path, rules: list[str]) -> None:
+        self.folder, self.looks = folder, looks(rules)
+        self.drawn: list[Drawn] = []
+
+    def draw(self, name: str, caption: str, paint: Callable[[Axes], object], height: float = HEIGHT) -> None:
+        """One figure with one pair of axes and a legend above it; nothing if `paint` returns False."""
+        with matplotlib.rc_context(STYLE):
+            figure = Figure(figsize=(WIDTH, height), layout="constrained")
+            axes = figure.subplots()
+            if paint(axes) is False:
+                return
+            seaborn.despine(fig=figure)
+            handles, labels = axes.get_legend_handles_labels()
+            if handles:
+                columns = max(1, min(3, len(labels), int(56 / (max(map(len, labels)) + 7))))
+                rows = math.ceil(len(labels) / columns)
+                figure.set_size_inches(WIDTH, height + 0.14 * max(rows - 1, 0))
+                figure.legend(handles, labels, loc="outside upper center", ncol=columns, handlelength=2.6)
+            self.save(figure, name, caption)
+
+    def save(self, figure: Figure, name: str, caption: str) -> None:
+        name = re.sub(r"[^\w.=-]+", "_", name)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        figure.savefig(self.folder / f"{name}.png", metadata={"Software": None})
+        # Without a date the same runs give the same file.
+        figure.savefig(self.folder / f"{name}.pdf", metadata={"CreationDate": None})
+        self.drawn.append(Drawn(name, caption))
+
+
+def line(axes: Axes, x: pd.Series, y: pd.DataFrame, look: Look, label: str) -> None:
+    middle = y.median(axis=1)
+    axes.fill_between(x, y.min(axis=1), y.max(axis=1), color=look.color, alpha=0.15, lw=0)
+    every = max(1, len(x) // 8)
+    axes.plot(x, middle, color=look.color, ls=look.line, marker=look.marker, markevery=every, label=label)
+
+
+def maybe_log(axes: Axes, low: float, high: float) -> None:
+    if low > 0 and high / low >= LOG_FROM:
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(numticks=6))
+    elif high >= 10000:
+        short = FuncFormatter(lambda value, _: f"{value / 1e6:g}M" if high >= 2e6 else f"{value / 1e3:g}k")
+        axes.xaxis.set_major_formatter(short)
+
+
+def percent() -> FuncFormatter:
+    return FuncFormatter(lambda value, _: f"{100 * value:.6g}")

@@ -1,0 +1,75 @@
+"""The tables of a report, as data."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any
+
+import pandas as pd
+
+from lazyexp.report.groups import TUNED, Group, varying
+from lazyexp.report.read import MEASURES, Run
+from lazyexp.report.statistics import Speedup, crossing, interval, speedups
+
+
+def speedup_table(groups: list[Group]) -> pd.DataFrame:
+    """speedup.csv: the settings that vary between groups, then the fields of Speedup."""
+    keys = varying([group for group in groups if group.protocol == "matched"])
+    rows = []
+    for group in groups:
+        settings = {key: group.settings.get(key, "tuned" if key in TUNED else None) for key in keys}
+        rows += [{**settings, "group": group.label, **vars(row)} for row in speedups(group)]
+    return pd.DataFrame(rows, columns=[*keys, "group", *(entry.name for entry in fields(Speedup))])
+
+
+def final_table(groups: list[Group]) -> list[dict[str, Any]]:
+    """The figures at the end of training per group and rule, and the statuses of all its runs.
+
+    They are `Interval`s over the runs that ended, or over those there are if none has ended.
+    """
+    columns = ("test_accuracy", "samples_seen", *MEASURES)
+    rows = []
+    for group in groups:
+        for rule, runs in group.rules.items():
+            ended = [run for run in runs if run.complete] or runs
+            values = {column: interval([run.final(column) for run in ended]) for column in columns}
+            values["learned"] = interval([run.final("backward_samples") / run.final("samples_seen") for run in ended])
+            statuses = ", ".join(
+                f"{sum(run.status == status for run in runs)} {status}" for status in sorted({r.status for r in runs})
+            )
+            rows.append({"group": group, "rule": rule, "n": len(ended), "statuses": statuses, **values})
+    return rows
+
+
+CROSSINGS = {
+    "seconds": "train_seconds",
+    "samples": "samples_seen",
+    "forward": "forward_samples",
+    "backward": "backward_samples",
+    "updates": "updates",
+    "energy_l1": "energy_l1",
+}
+
+
+def run_table(groups: list[Group]) -> pd.DataFrame:
+    """summary.csv: one row per run, with all its settings, final figures and crossings; empty where never reached."""
+    protocols: dict[Run, list[str]] = {}
+    labels: dict[Run, str] = {}
+    for group in groups:
+        for run in group.runs:
+            protocols.setdefault(run, []).append(group.protocol)
+            labels.setdefault(run, group.label)
+    targets = sorted({target for group in groups for target in group.targets})
+    rows = []
+    for run, names in protocols.items():
+        row: dict[str, Any] = {"run_id": run.run_id, "folder": run.folder.as_posix(), "group": labels[run]}
+        row |= {"protocol": "+".join(names), "rule": run.rule, "rule_options": run.options}
+        row |= {"seed": run.seed, "status": run.status, **run.settings}
+        row |= {column: run.final(column) for column in run.rows}
+        row["best_test_accuracy"] = run.rows["test_accuracy"].max()
+        for target in targets:
+            reached = crossing(run, target)
+            for name, column in CROSSINGS.items():
+                row[f"{name}_to_{target:g}"] = None if reached is None else reached[column]
+        rows.append(row)
+    return pd.DataFrame(rows)
