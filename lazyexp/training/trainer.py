@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from collections.abc import Callable
@@ -82,6 +83,7 @@ class Trainer:
 
     def run(self) -> str:
         """Trains to the end. Returns the status: finished, stopped, diverged or interrupted."""
+        warm_up(self.model, self.data.test)
         while self.epoch < self.plan.epochs:
             if self._order is None:
                 with self.clock:
@@ -205,6 +207,12 @@ class Trainer:
         self._order = self._start_epoch()
         self.rule.restore(state["rule"])
         self.clock.seconds, self.eval_clock.seconds = state["seconds"]
+
+
+def warm_up(model: nn.Module, images: Images) -> None:
+    """Lets libraries start their threads and choose their kernels before the clock runs; on a copy."""
+    inputs, _ = images.part(0, 64)
+    copy.deepcopy(model)(inputs).sum().backward()
 
 
 COURSE = ("epoch", "place", "rows", "samples_at_last_row", "last_test_accuracy", "rate")

@@ -1,0 +1,85 @@
+"""Whatever the rule, the engine and the optimizer: an interrupted run ends as if nothing had happened."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from conftest import timeless
+
+from lazyexp.config import Config, check
+from lazyexp.experiment import run
+from lazyexp.recorder import Recorder
+
+RULES = {
+    "backprop": {},
+    "lazy": {},
+    "confidence": {"threshold": 0.8},
+    "random": {"window": 100},
+    "sticky": {},
+    "progressive": {"revision_epochs": 1},
+    "spaced": {"max_interval": 2},
+    "packed": {"name": "lazy", "block": 64},
+    "top_loss": {},
+    "selective_backprop": {},
+    "infobatch": {"ratio": 0.3, "anneal": 0.7},
+    "kakurenbo": {},
+}
+
+
+def settings(tmp_path, folder, rule="lazy", batch_size=8, optimizer="sgd", momentum=0.0, engine="auto", shift=False):
+    config = Config(
+        epochs=3, eval_every=250, batch_size=batch_size, engine=engine, device="cpu", checkpoint_every=0,
+        runs_dir=str(tmp_path / folder), rule={"name": rule, **RULES[rule]},
+    )  # fmt: skip
+    config.model.width, config.dataset.train_size = 20, 600
+    config.optimizer.name, config.optimizer.momentum, config.optimizer.schedule = optimizer, momentum, "cosine"
+    config.dataset.augment = "shift" if shift else "none"
+    return check(config)
+
+
+def assert_goes_on(monkeypatch, tmp_path, **options):
+    """Stops the run twice, once in the first and once in the last epoch, and compares it with its twin."""
+    whole = run(settings(tmp_path, "whole", **options))
+    calls = 0
+
+    def stop(self):
+        nonlocal calls
+        calls += 1
+        return calls in (2, 6)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Recorder, "stop", stop)
+        states = [run(settings(tmp_path, "broken", **options)).status for _ in range(3)]
+    assert states == ["interrupted", "interrupted", "finished"]
+    (broken,) = (path.parent for path in (tmp_path / "broken").glob("*/summary.csv"))
+    for name in ("metrics.csv", "summary.csv"):
+        assert timeless(broken / name) == timeless(whole.folder / name)
+    one, other = (torch.load(folder / "model.pt") for folder in (broken, whole.folder))
+    assert all(torch.equal(one[key], other[key]) for key in one)
+    one, other = (np.load(folder / "learned.npz") for folder in (broken, whole.folder))
+    assert all(np.array_equal(one[key], other[key]) for key in one)
+
+
+@pytest.mark.parametrize("batch_size", [1, 8])
+@pytest.mark.parametrize("rule", RULES)
+def test_every_rule(monkeypatch, tmp_path, rule, batch_size):
+    assert_goes_on(monkeypatch, tmp_path, rule=rule, batch_size=batch_size)
+
+
+@pytest.mark.parametrize("rule", ["backprop", "lazy"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"engine": "general"},
+        {"engine": "general", "momentum": 0.9},
+        {"engine": "fast", "momentum": 0.9},
+        {"optimizer": "adam"},
+        {"optimizer": "adamw"},
+        {"batch_size": 64},
+        {"shift": True},
+    ],
+    ids=str,
+)
+def test_every_engine_and_optimizer(monkeypatch, tmp_path, rule, options):
+    assert_goes_on(monkeypatch, tmp_path, rule=rule, **options)
