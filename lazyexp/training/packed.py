@@ -40,11 +40,13 @@ class Packed:
             chosen = block if weight is None else block[weight.nonzero().squeeze(1)]
             self.share = 0.5 * self.share + 0.5 * len(chosen) / len(block)
             self.queue = torch.cat([self.queue, chosen])
-            rate = rates[(place - 1) // self.batch_size]
-            while len(self.queue) >= self.batch_size:
-                batch, self.queue = self.queue[: self.batch_size], self.queue[self.batch_size :]
-                outcome = self.learner.train(batch, [rate])
-                learned.append(batch)
+            full = len(self.queue) // self.batch_size * self.batch_size
+            if full:
+                # All full batches in one call, so that an engine for small batches can share its products.
+                ready, self.queue = self.queue[:full], self.queue[full:]
+                rate = rates[(place - 1) // self.batch_size]
+                outcome = self.learner.train(ready, [rate] * (full // self.batch_size))
+                learned.append(ready)
                 forwards, updates = forwards + outcome.forwards, updates + outcome.updates
             parts.append(logits)
         return Outcome(torch.cat(parts), torch.cat(learned), forwards, updates)
