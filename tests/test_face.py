@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
+import struct
 import subprocess
 import sys
+import termios
 from pathlib import Path
 
 from lazyexp.face import table
@@ -16,8 +19,9 @@ ROOT = Path(__file__).resolve().parent.parent
 def test_the_bar_shows_accuracy_and_who_learns(tmp_path):
     """On a terminal (here a pseudo-terminal) there is a bar; elsewhere there is none."""
     command = [sys.executable, "-m", "lazyexp", "epochs=3", "model.width=20"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "120"}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     screen, terminal = os.openpty()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 120, 0, 0))
     with subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=terminal) as run:
         os.close(terminal)
         shown = b""
