@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bz2
 import hashlib
+import multiprocessing
 import pickle
 import tarfile
 import urllib.error
@@ -195,6 +196,27 @@ def test_a_mirror_is_tried_first_and_checksums_hold(tmp_path, monkeypatch, capsy
     with pytest.raises(UserError, match="could not be downloaded"):
         load("emnist", tmp_path / "other", mirror=f"file://{mirror}")
     assert "checksum is not the published one; trying the official address" in capsys.readouterr().err
+
+
+def test_processes_that_start_together_do_not_spoil_each_others_download(tmp_path, monkeypatch):
+    from torchvision.datasets import EMNIST
+
+    (tmp_path / "mirror").mkdir()
+    emnist_archive(tmp_path / "mirror" / "gzip.zip")
+    monkeypatch.setattr(EMNIST, "md5", md5(tmp_path / "mirror" / "gzip.zip"))
+    monkeypatch.setattr(EMNIST, "url", "file:///nonexistent/gzip.zip")
+
+    def fetch():
+        data = load("emnist", tmp_path / "data", mirror=f"file://{tmp_path}/mirror")
+        assert len(data.train) == 20
+
+    # Forked, so that the children know the made-up checksum.
+    processes = [multiprocessing.get_context("fork").Process(target=fetch) for _ in range(4)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+    assert [process.exitcode for process in processes] == [0] * 4
 
 
 @pytest.mark.parametrize("name", ["mnist", "emnist", "qmnist", "usps", "svhn", "cifar10"])
