@@ -193,7 +193,7 @@ def expand(overrides: list[str]) -> list[list[str]]:
     from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 
     loader = GlobalHydra.instance().config_loader()
-    with readable_errors(overrides):
+    with readable_errors():
         settings = loader.load_configuration("config", overrides, run_mode=RunMode.MULTIRUN)
         parameters = [f"{key}={value}" for key, value in (settings.hydra.sweeper.params or {}).items()]
         tasks = [override for override in overrides if not override.lstrip("+~").startswith("hydra")]
@@ -203,15 +203,12 @@ def expand(overrides: list[str]) -> list[list[str]]:
 
 def compose_readably(overrides: list[str]) -> DictConfig:
     """The settings of one run. Raises UserError with one line that names the key and the choices."""
-    with readable_errors(overrides):
+    with readable_errors():
         return compose("config", overrides)
 
 
 class readable_errors:
     """Turns what Hydra and OmegaConf say into one line for the user."""
-
-    def __init__(self, overrides: list[str]) -> None:
-        self.overrides = overrides
 
     def __enter__(self) -> None: ...
 
@@ -239,7 +236,7 @@ def _rule_hint(key: str) -> str:
 
 def checked(settings: DictConfig) -> Config:
     """The settings as plain values, all of them known and in range. Raises UserError."""
-    with readable_errors([]):
+    with readable_errors():
         unknown = unknown_keys(settings, Config)
         if unknown:
             raise UserError(f"{unknown[0]}: unknown key; see lazyexp --help")
