@@ -32,8 +32,11 @@ class Report:
     signal: int = 0
 
 
-def run(config: Config) -> Report:
-    """Trains as a checked `config` says and writes all files. Raises UserError, RunIsBusy, OSError."""
+def run(config: Config, concurrent: bool = False) -> Report:
+    """Trains as a checked `config` says and writes all files. Raises UserError, RunIsBusy, OSError.
+
+    `concurrent`: whether other runs may go on beside this one; it is noted in run.json.
+    """
     rule = make_rule(config.rule)
     device = pick_device(config.device)
     dataset, random_subset = coreset.resolve(config)
@@ -54,7 +57,7 @@ def run(config: Config) -> Report:
         rule.start(Setting(len(data.train), config.batch_size, config.epochs, config.seed, device))
         energy = Energy(model, Clock(device), config.energy)
         engine = make_engine(config.engine, model, data.train, rule, config.optimizer, config.batch_size, energy)
-        with Recorder(config, folder, data, device) as recorder:
+        with Recorder(config, folder, data, device, concurrent) as recorder:
             trainer = Trainer(make_plan(config), data, model, rule, engine, energy, recorder)
             recorder.start(trainer)
             status = trainer.run()

@@ -26,8 +26,11 @@ PACKAGES = ("lazyexp", "torch", "torchvision", "hydra-core", "omegaconf", "numpy
 class Recorder:
     """Watches a trainer. As a context manager it also holds the keyboard: Ctrl-C becomes `stop`."""
 
-    def __init__(self, config: Config, folder: RunFolder, data: Data, device: torch.device) -> None:
+    def __init__(
+        self, config: Config, folder: RunFolder, data: Data, device: torch.device, concurrent: bool = False
+    ) -> None:
         self.config, self.folder, self.data, self.device = config, folder, data, device
+        self.concurrent = concurrent
         self.interruption = Interruption()
 
     def __enter__(self) -> Recorder:
@@ -48,7 +51,10 @@ class Recorder:
         else:
             self.folder.clear()
         self._facts.setdefault("sessions", []).append({"command": sys.argv, "start": _now(), "end": None})
+        # One session beside others is enough to spoil a run's seconds.
+        concurrent = self.concurrent or bool(self._facts.get("concurrent"))
         self._facts.update(provenance(self.config, self.folder, self.data, self.device))
+        self._facts["concurrent"] = concurrent
         self.folder.write_json(self._facts)
         total = self.config.epochs * len(self.data.train)
         self._bar = Bar(total, trainer.counters.tally.samples_seen, self.config.rule["name"])

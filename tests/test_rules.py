@@ -141,6 +141,22 @@ def test_spaced_review_sleeps_1_2_4_epochs():
     assert visits[1] == [0, 1, 3, 6, 7, 9, 12, 17]  # a mistake at 0 and at 6 starts anew
 
 
+def test_who_is_sure_sleeps_longest_at_once():
+    rule = started("spaced", samples=3, epochs=20, max_interval=6, sure=0.99)
+    visits = {0: [], 1: [], 2: []}
+    for epoch in range(20):
+        for i in rule.visit(epoch).tolist():
+            visits[i].append(epoch)
+            # Softmax of the right class: 0.9999, 0.95, and once 0.9999 for the wrong one.
+            logits = torch.tensor(
+                [[9.0, 0.0]] if i == 0 else [[3.0, 0.0]] if i == 1 else [[0.0 if epoch == 0 else 9.0, 8.0]]
+            )
+            rule.remember(Judged(torch.tensor([i]), logits, torch.tensor([0])))
+    assert visits[0] == [0, 7, 14]  # sleeps 6
+    assert visits[1] == [0, 2, 5, 10, 17]  # sleeps 1, 2, 4, 6
+    assert visits[2][:2] == [0, 1]  # sure and wrong does not sleep
+
+
 def test_any_selective_rule_can_be_spaced():
     rule = started("lazy", samples=8, epochs=4, max_interval=8)
     run_through(rule, 1, verdict([{1, 2}]))
@@ -268,6 +284,7 @@ def test_with_its_neutral_setting_a_rule_is_backprop(tmp_path, name, batch_size,
         ({"name": "random", "window": 2.5}, "of type int"),
         ({"name": "lazy", "block": -1}, "at least 0"),
         ({"name": "spaced", "max_interval": -1}, "at least 0"),
+        ({"name": "lazy", "sure": 1.5}, "from 0 to 1"),
         ({"name": "progressive", "revision_epochs": -1}, "at least 0"),
         ({"name": "top_loss", "q": -1}, "at least 0"),
         ({"name": "selective_backprop", "beta": -1.0}, "from 0 up"),

@@ -70,6 +70,9 @@ def _write(found: Found, out: Path, max_groups: int) -> Path:
     run_table(groups).to_csv(out / "summary.csv", index=False)
     sheet = Sheet(out / "figures", list(label_rules(found.runs).values()))
     notes = []
+    crowded = sum(run.concurrent for run in found.runs)
+    if crowded:
+        notes.append(f"{crowded} of the runs went on beside others on their machine: do not compare their seconds.")
     for some in (matched, tuned):
         if some:
             _draw(some, speedups, sheet, max_groups)

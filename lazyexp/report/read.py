@@ -48,6 +48,7 @@ class Run:
     targets: tuple[float, ...]
     rows: pd.DataFrame
     versions: dict[str, str]
+    concurrent: bool = False  # beside other runs on its machine
 
     @property
     def complete(self) -> bool:
@@ -138,6 +139,7 @@ def read_run(folder: Path) -> Run:
         targets=tuple(json.loads(settings.get("targets") or "[]")),
         rows=numbers(lines),
         versions={**(facts.get("versions") or {}), "commit": str(facts.get("git_commit") or "unknown")[:10]},
+        concurrent=bool(facts.get("concurrent")),
     )
 
 

@@ -17,7 +17,8 @@ class Selective(Rule):
     """What the rules of this file share: two ways to spend fewer forward passes, both off by default.
 
     `max_interval` (spaced review, ours): a sample that did not learn when its turn came sleeps for 1, 2, 4, …
-    epochs, at most this many, before it is judged again; one that learned is awake in the next epoch.
+    epochs, at most this many, before it is judged again; one that learned is awake in the next epoch. With `sure`
+    below 1 a sample whose largest softmax is at least that sleeps `max_interval` epochs at once.
     `block` (packing, ours): up to this many samples are judged at once with the present weights, those that must
     learn are queued, and whenever `batch_size` of them are waiting they are forwarded again and learned together.
     Selection is stale by at most a block.
@@ -25,9 +26,12 @@ class Selective(Rule):
 
     pointwise: ClassVar[bool] = True
     max_interval: int = 0
+    sure: float = 1.0
     block: int = 0
 
     def check(self) -> None:
+        if not 0 <= self.sure <= 1:
+            raise UserError(f"rule.sure={self.sure}: must be from 0 to 1 (1: off)")
         for name in ("max_interval", "block"):
             if getattr(self, name) < 0:
                 raise UserError(f"rule.{name}={getattr(self, name)}: must be at least 0 (0: off)")
@@ -51,9 +55,11 @@ class Selective(Rule):
         if self.max_interval:
             weight = self.weigh(judged)
             learned = torch.ones_like(judged.wrong) if weight is None else weight != 0
-            slept = self.interval[judged.index]
-            self.due[judged.index] = self.epoch + 1 + torch.where(learned, 0, slept).int()
-            longer = (2 * slept).clamp_max(self.max_interval)
+            sleep = self.interval[judged.index]
+            if self.sure < 1:
+                sleep = sleep.masked_fill(judged.confidence >= self.sure, self.max_interval)
+            self.due[judged.index] = self.epoch + 1 + torch.where(learned, 0, sleep).int()
+            longer = (2 * sleep).clamp_max(self.max_interval)
             self.interval[judged.index] = torch.where(learned, 1, longer).int()
 
     def state(self) -> dict[str, Tensor]:

@@ -1,0 +1,189 @@
+"""From the words of a command line to checked settings: composing, sweeping, help. Hydra is known here and in cli.
+
+Nothing here imports torch: `--help` and shell completion run it.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import fields, is_dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.plugins import Plugins
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from lazyexp.config import DATASETS, Config, check
+from lazyexp.errors import UserError
+
+PACKAGE = Path(__file__).resolve().parent
+# In a wheel the configs are inside the package, in a checkout beside it.
+CONF = PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else PACKAGE.parent / "conf"
+
+# The launchers of conf/hydra/launcher and the extras that install them.
+EXTRAS = {"hydra_joblib_launcher": "parallel", "hydra_submitit_launcher": "slurm"}
+
+HELP = """lazyexp: train a network that learns only from its mistakes, and its matched controls.
+
+Examples
+  lazyexp                                             lazy learning on the bundled digits, offline
+  lazyexp rule=lazy dataset=emnist                    the paper's headline
+  lazyexp rule=backprop dataset=emnist                its matched control
+  lazyexp -m rule=lazy,backprop dataset=mnist model.width=100,300 seed=0,1,2    a sweep over all combinations
+  lazyexp -m sweep=headline                           a named sweep, one per claim of the paper
+  lazyexp -m sweep=headline hydra/launcher=joblib hydra.launcher.n_jobs=4    several runs at once
+  lazyexp-report runs/headline                        its tables and figures
+
+Choices (group=choice)
+$APP_CONFIG_GROUPS
+Keys (key=value)
+{keys}
+
+Defaults of the data sets (epochs, eval_every, targets)
+{datasets}
+
+Results: runs_dir/<run>/metrics.csv, summary.csv, run.json, learned.npz, model.pt. A finished run is not
+repeated, an interrupted one is continued by the same command.
+Exit codes: 0 done, 1 a run of a sweep failed, 2 something to mend (one line says what), 130 interrupted.
+Shell completion: eval "$$(lazyexp -sc install=bash)" (or zsh, fish). Hydra's own flags: lazyexp --hydra-help
+"""
+
+
+def key_lines(schema: type = Config, prefix: str = "") -> list[str]:
+    """One line per key of the schema: name, default, meaning."""
+    lines = []
+    for entry in fields(schema):
+        default = entry.default_factory() if callable(entry.default_factory) else entry.default
+        if is_dataclass(default):
+            lines += key_lines(type(default), f"{entry.name}.")
+        elif entry.name == "rule":
+            lines.append("  rule.<option>          (the rule's)  options of the chosen rule, see conf/rule")
+        else:
+            shown = {"None": "null", "True": "true", "False": "false"}.get(str(default), default)
+            lines.append(f"  {prefix + entry.name:<22} {shown!s:<13} {entry.metadata['help']}")
+    return lines
+
+
+def register() -> None:
+    """Makes the schema and the help text known to Hydra."""
+    datasets = [
+        f"  {name:<16} {d.epochs:>3} {d.eval_every:>7}  {', '.join(f'{t:g}' for t in d.targets)}"
+        for name, d in DATASETS.items()
+    ]
+    store = ConfigStore.instance()
+    store.store(name="schema", node=Config)
+    text = HELP.format(keys="\n".join(key_lines()).replace("$", "$$"), datasets="\n".join(datasets))
+    # The launchers' packages register settings under the names of our presets, and Hydra would merge the two.
+    Plugins.instance()
+    for name in (CONF / "hydra" / "launcher").glob("*.yaml"):
+        store.repo["hydra"]["launcher"].pop(name.name, None)
+    store.store(group="hydra/help", name="lazyexp", node={"app_name": "lazyexp", "template": text})
+
+
+def hydra_session() -> Any:
+    """Hydra, ready to compose from our folder of configs."""
+    return initialize_config_dir(str(CONF), version_base="1.3", job_name="lazyexp")
+
+
+def expand(overrides: list[str]) -> list[list[str]]:
+    """The overrides of every run of a sweep. Raises UserError."""
+    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+
+    settings = _sweep_settings(overrides)
+    with readable_errors():
+        parameters = [f"{key}={value}" for key, value in (settings.hydra.sweeper.params or {}).items()]
+        tasks = [override for override in overrides if not override.lstrip("+~").startswith("hydra")]
+        parsed = OverridesParser.create(_loader()).parse_overrides(parameters + tasks)
+        return BasicSweeper.split_arguments(parsed, None)[0]
+
+
+def runs_in_parallel(overrides: list[str]) -> bool:
+    """Whether the sweep's launcher starts several runs at once. Raises UserError if it is not installed."""
+    return in_parallel(_sweep_settings(overrides).hydra.launcher)
+
+
+def in_parallel(launcher: DictConfig) -> bool:
+    """As `runs_in_parallel`, from the launcher's settings."""
+    module = launcher._target_.rpartition(".")[0]
+    try:
+        if find_spec(module) is None:
+            raise ModuleNotFoundError(module)
+    except ModuleNotFoundError:
+        extra = EXTRAS.get(module.split(".")[1], "parallel,slurm")
+        raise UserError(f'hydra/launcher: is not installed; pip install "lazyexp[{extra}]"') from None
+    return not module.startswith("hydra._internal.") and launcher.get("n_jobs") != 1
+
+
+def _sweep_settings(overrides: list[str]) -> DictConfig:
+    with readable_errors():
+        return _loader().load_configuration("config", overrides, run_mode=RunMode.MULTIRUN)
+
+
+def _loader() -> Any:
+    return GlobalHydra.instance().config_loader()
+
+
+def compose_readably(overrides: list[str]) -> DictConfig:
+    """The settings of one run. Raises UserError with one line that names the key and the choices."""
+    with readable_errors():
+        return compose("config", overrides)
+
+
+class readable_errors:
+    """Turns what Hydra and OmegaConf say into one line for the user."""
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if not isinstance(error, (HydraException, OmegaConfBaseException, ValueError)):
+            return
+        if isinstance(error, MissingConfigException):
+            group = os.path.dirname(error.missing_cfg_file or "")
+            name = os.path.basename(error.missing_cfg_file or "")
+            choices = ", ".join(error.options or sorted(file.stem for file in (CONF / group).glob("*.yaml")))
+            raise UserError(f"{group}={name}: no such choice; one of {choices or 'none'}") from None
+        if isinstance(error, OverrideParseException):
+            raise UserError(f"{error.override}: not of the form key=value ({error})") from None
+        first = str(error).splitlines()[0].strip()
+        cause = str(error.__cause__).splitlines()[0] if error.__cause__ else ""
+        if first.startswith("Could not override"):
+            key = first.split("'")[1]
+            raise UserError(f"{key}: unknown key; see lazyexp --help{_rule_hint(key)}") from None
+        raise UserError(f"{first}{': ' + cause if cause else ''}") from None
+
+
+def _rule_hint(key: str) -> str:
+    return " (rule options belong to their rule: rule=NAME rule.OPTION=...)" if key.startswith("rule.") else ""
+
+
+def checked(settings: DictConfig) -> Config:
+    """The settings as plain values, all of them known and in range. Raises UserError."""
+    with readable_errors():
+        unknown = unknown_keys(settings, Config)
+        if unknown:
+            raise UserError(f"{unknown[0]}: unknown key; see lazyexp --help")
+        config = check(OmegaConf.to_object(settings))
+    from lazyexp.rules import make_rule
+
+    make_rule(config.rule)
+    return config
+
+
+def unknown_keys(settings: DictConfig, schema: type, prefix: str = "") -> list[str]:
+    """Keys that `+key=value` has smuggled past the schema: Hydra accepts and then drops them."""
+    known = {entry.name: entry for entry in fields(schema)}
+    unknown = []
+    for key in settings:
+        if key not in known:
+            unknown.append(f"{prefix}{key}")
+        elif is_dataclass(known[key].default_factory):
+            unknown += unknown_keys(settings[key], known[key].default_factory, f"{key}.")
+    return unknown
