@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import json
 import os
@@ -79,6 +80,8 @@ class RunFolder:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock.acquire(timeout=0)
+            for left_over in self.path.glob(".*.tmp"):  # of a process that was killed while writing
+                left_over.unlink(missing_ok=True)
         except Timeout:
             raise RunIsBusy(self.path) from None
         except OSError as error:
@@ -125,9 +128,16 @@ class RunFolder:
         """Adds an evaluation to metrics.csv; it is in the file when this returns."""
         new = not self.metrics.exists() or self.metrics.stat().st_size == 0
         values = {**self.constants, **row}
-        with self.metrics.open("ab") as stream:
-            line = _csv_line([values[column] for column in COLUMNS])
-            stream.write(_csv_line(list(COLUMNS)) + line if new else line)
+        line = _csv_line([values[column] for column in COLUMNS])
+        with self.metrics.open("ab", buffering=0) as stream:
+            size = stream.tell()
+            try:
+                content = _csv_line(list(COLUMNS)) + line if new else line
+                if stream.write(content) < len(content):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.metrics))
+            except OSError:
+                stream.truncate(size)  # a full disk may have taken a part of the row
+                raise
 
     def write_summary(self, config: Config, status: str) -> dict[str, Any]:
         """summary.csv from the rows of metrics.csv. Returns its one row."""
