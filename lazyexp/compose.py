@@ -143,7 +143,8 @@ class readable_errors:
     def __enter__(self) -> None: ...
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if not isinstance(error, (HydraException, OmegaConfBaseException, ValueError)):
+        # Hydra fails on odd words in odd ways, with a TypeError for model=[nan], say.
+        if not isinstance(error, Exception) or isinstance(error, UserError):
             return
         if isinstance(error, MissingConfigException):
             group = os.path.dirname(error.missing_cfg_file or "")
@@ -152,11 +153,13 @@ class readable_errors:
             raise UserError(f"{group}={name}: no such choice; one of {choices or 'none'}") from None
         if isinstance(error, OverrideParseException):
             raise UserError(f"{error.override}: not of the form key=value ({error})") from None
-        first = str(error).splitlines()[0].strip()
-        cause = str(error.__cause__).splitlines()[0] if error.__cause__ else ""
+        first = (str(error) or "no reason given").splitlines()[0].strip()
+        cause = (str(error.__cause__) or "?").splitlines()[0] if error.__cause__ else ""
         if first.startswith("Could not override"):
             key = first.split("'")[1]
             raise UserError(f"{key}: unknown key; see lazyexp --help{_rule_hint(key)}") from None
+        if not isinstance(error, (HydraException, OmegaConfBaseException)):
+            first = f"these settings cannot be composed ({type(error).__name__}: {first}); see lazyexp --help"
         raise UserError(f"{first}{': ' + cause if cause else ''}") from None
 
 
@@ -170,7 +173,8 @@ def checked(settings: DictConfig) -> Config:
         unknown = unknown_keys(settings, Config)
         if unknown:
             raise UserError(f"{unknown[0]}: unknown key; see lazyexp --help")
-        config = check(OmegaConf.to_object(settings))
+        plain = OmegaConf.to_object(settings)
+    config = check(plain)
     from lazyexp.rules import make_rule
 
     make_rule(config.rule)

@@ -16,6 +16,7 @@ import torch
 
 from lazyexp.config import Config
 from lazyexp.data import Data
+from lazyexp.errors import UserError
 from lazyexp.face import Bar, Interruption
 from lazyexp.results import RunFolder
 from lazyexp.training import Trainer
@@ -47,7 +48,13 @@ class Recorder:
         state = self.folder.load_checkpoint(self.device)
         self._facts = self.folder.read_json() if state else {}
         if state:
-            trainer.restore(state)
+            try:
+                trainer.restore(state)
+            except Exception as error:  # torch has read it, but it is not what was written
+                raise UserError(
+                    f"{self.folder.path}/checkpoint.pt is damaged ({type(error).__name__}: "
+                    f"{' '.join(str(error).split())[:120]}); delete it to start the run anew"
+                ) from None
         else:
             self.folder.clear()
         self._facts.setdefault("sessions", []).append({"command": sys.argv, "start": _now(), "end": None})

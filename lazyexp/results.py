@@ -7,6 +7,7 @@ import errno
 import io
 import json
 import os
+import zlib
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -36,6 +37,7 @@ CROSSING = {
     "updates": "updates",
     "energy_l1": "energy_l1",
 }
+FIGURES = ("best_test_accuracy", *(f"{name}_to_" for name in CROSSING))
 COMPLETE = ("finished", "stopped", "diverged")
 
 
@@ -62,10 +64,18 @@ def read_rows(path: Path) -> list[dict[str, str]]:
     """The complete rows of a CSV file; a last line that was cut off while being written is left out."""
     if not path.exists():
         return []
-    lines = path.read_text().splitlines(keepends=True)
-    if lines and not lines[-1].endswith("\n"):
-        lines.pop()
-    return list(csv.DictReader(lines))
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")[:-1]
+        rows = list(csv.DictReader(lines))
+        for row in rows:
+            for key, value in row.items():
+                if value is None:
+                    raise ValueError("a row is too short")
+                if value and (key in MEASURED or key.startswith(FIGURES)):
+                    float(value)
+    except (ValueError, TypeError, AttributeError, csv.Error) as error:
+        raise UserError(f"{path} is damaged ({error}); delete its folder to do the run again") from None
+    return rows
 
 
 class RunFolder:
@@ -94,8 +104,10 @@ class RunFolder:
         self._lock.release()
 
     def read_summary(self) -> dict[str, str]:
-        """The row of summary.csv, empty if there is none."""
+        """The row of summary.csv, empty if there is none. Raises UserError if it is damaged."""
         rows = read_rows(self.summary)
+        if rows and not {*COLUMNS, "status"} <= set(rows[0]):
+            raise UserError(f"{self.summary} is damaged (columns are missing); delete its folder to do the run again")
         return rows[0] if rows else {}
 
     def clear(self) -> None:
@@ -110,18 +122,23 @@ class RunFolder:
             return None
         try:
             state = torch.load(path, map_location=device, weights_only=True)
+            rows, crc32 = int(state["course"]["rows"]), int(state["metrics_crc32"])
         except Exception as error:
             raise UserError(
                 f"{path} cannot be read ({' '.join(str(error).split())[:120]}); delete it to start the run anew"
             ) from None
         lines = self.metrics.read_bytes().splitlines(keepends=True) if self.metrics.exists() else []
-        rows = state["course"]["rows"]
         if rows and len(lines) < rows + 1:
             raise UserError(f"{self.metrics} has lost rows that {path} has seen; delete {path} to start the run anew")
-        write_safely(self.metrics, lambda stream: stream.writelines(lines[: rows + 1]))
+        kept = lines[: rows + 1] if rows else []
+        if zlib.crc32(b"".join(kept)) != crc32:
+            raise UserError(f"{self.metrics} is not as {path} has seen it; delete {self.path} to start the run anew")
+        write_safely(self.metrics, lambda stream: stream.writelines(kept))
         return state
 
     def save_checkpoint(self, state: dict[str, Any]) -> None:
+        rows = self.metrics.read_bytes() if self.metrics.exists() else b""
+        state = {**state, "metrics_crc32": zlib.crc32(rows)}
         write_safely(self.path / "checkpoint.pt", lambda stream: torch.save(state, stream))
 
     def append(self, row: dict[str, Any]) -> None:
