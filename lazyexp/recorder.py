@@ -38,10 +38,12 @@ class Recorder:
         self.interruption.__enter__()
         return self
 
-    def __exit__(self, *error: object) -> None:
-        self.interruption.__exit__(*error)
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        self.interruption.__exit__(kind, error, trace)
         if hasattr(self, "_bar"):
             self._bar.close()
+        if self.interruption.signal and isinstance(error, OSError):
+            raise KeyboardInterrupt from error  # asked to stop and could not save: stop all the same
 
     def start(self, trainer: Trainer) -> None:
         """Continues from the folder's checkpoint if it has one, else starts its files anew."""
