@@ -42,11 +42,13 @@ COMPLETE = ("finished", "stopped", "diverged")
 
 
 def write_safely(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Writes beside and renames: a reader finds the old file or the new one, never a part."""
+    """Writes beside and renames: a reader finds the old file or the new one, never a part. Raises OSError."""
+    content = io.BytesIO()  # torch.save turns a full disk into an error of its own
+    write(content)
     beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with beside.open("wb") as stream:
-            write(stream)
+            stream.write(content.getbuffer())
             stream.flush()
             os.fsync(stream.fileno())
         os.replace(beside, path)

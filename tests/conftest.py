@@ -16,6 +16,8 @@ import torch
 
 from lazyexp import cli
 
+# Tests run side by side: one thread for whatever they start, too.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 REAL = Path(os.environ.get("LAZYEXP_DATA", "/nonexistent"))
 needs_data = pytest.mark.skipif(
     not (REAL / "EMNIST").is_dir(), reason="real data: set LAZYEXP_DATA to a folder with MNIST and EMNIST"
@@ -26,6 +28,15 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if item.get_closest_marker("gpu") and not torch.cuda.is_available():
             item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Shows what tests have noted with record_property("figure", ...), whichever process ran them."""
+    reports = [report for group in terminalreporter.stats.values() for report in group]
+    for report in reports:
+        for name, value in getattr(report, "user_properties", []):
+            if name == "figure":
+                terminalreporter.write_line(value)
 
 
 @dataclass

@@ -97,11 +97,12 @@ def assert_ends_well(call, words: list[str], runs: Path, refused_tables: bool = 
     return answer.code
 
 
-def test_hostile_settings(call, tmp_path, capsys):
+def test_hostile_settings(call, tmp_path, record_property):
     draw = random.Random(SEED)
     codes = [assert_ends_well(call, SMALL + overrides(draw), tmp_path / "runs") for _ in range(INPUTS)]
-    with capsys.disabled():
-        print(f"\nfuzz: {len(codes)} command lines, {codes.count(2)} refused, {codes.count(0)} done (seed {SEED})")
+    record_property(
+        "figure", f"fuzz: {len(codes)} command lines, {codes.count(2)} refused, {codes.count(0)} done (seed {SEED})"
+    )
     assert codes.count(0) > INPUTS / 50 and codes.count(2) > INPUTS / 2  # or it does not test what it should
 
 
@@ -203,7 +204,7 @@ def own(path: Path) -> list[str]:
     return ["dataset=folder", f"dataset.path='{quoted}'", "epochs=1", "model.width=8", "batch_size=16"]
 
 
-def test_damaged_data(call, tmp_path, capsys):
+def test_damaged_data(call, tmp_path, record_property):
     draw, codes, bomb = random.Random(SEED), [], tmp_path / "exploded"
     runs = tmp_path / "runs"
     for changes in odd_arrays(bomb):
@@ -224,8 +225,9 @@ def test_damaged_data(call, tmp_path, capsys):
         codes.append(assert_ends_well(call, own(path), runs))
         if turn % 10 == 0:
             assert codes[-1] == 0, path  # undamaged, whatever it is called
-    with capsys.disabled():
-        print(f"\nfuzz: {len(codes)} data files, {codes.count(2)} refused, {codes.count(0)} done (seed {SEED})")
+    record_property(
+        "figure", f"fuzz: {len(codes)} data files, {codes.count(2)} refused, {codes.count(0)} done (seed {SEED})"
+    )
     assert not bomb.exists()
     assert codes.count(2) > len(codes) / 3
 

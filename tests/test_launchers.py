@@ -23,13 +23,15 @@ needs_slurm = pytest.mark.skipif(
     os.geteuid() != 0 or not all(shutil.which(tool, path=SBIN) for tool in TOOLS),
     reason="needs root and SLURM: apt-get install slurm-wlm munge",
 )
+# The presets, not the tests' own setting, are to decide on threads.
+ENVIRONMENT = {key: value for key, value in os.environ.items() if key != "OMP_NUM_THREADS"}
 SWEEP = ["-m", "rule=lazy,backprop", "seed=0,1", "epochs=2", "eval_every=700", "model.width=20", "device=cpu"]
 
 
 def lazyexp(folder, *arguments, **environment):
     return subprocess.run(
         [sys.executable, "-m", "lazyexp", *arguments, "runs_dir=runs"],
-        cwd=folder, env={**os.environ, **environment}, capture_output=True, text=True, timeout=400,
+        cwd=folder, env={**ENVIRONMENT, **environment}, capture_output=True, text=True, timeout=400,
     )  # fmt: skip
 
 
@@ -113,7 +115,7 @@ def test_slurm_with_a_job_cancelled_midway(tmp_path, slurm):
     command = [sys.executable, "-m", "lazyexp", *sweep, "runs_dir=runs"]
     log = (tmp_path / "log").open("w")
     first = subprocess.Popen(
-        command, cwd=tmp_path / "first", env={**os.environ, **environment}, stdout=log, stderr=log
+        command, cwd=tmp_path / "first", env={**ENVIRONMENT, **environment}, stdout=log, stderr=log
     )
     try:
         begun = wait_for(lambda: list((tmp_path / "first/runs").glob("*-s0-*/metrics.csv")))

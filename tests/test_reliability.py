@@ -21,15 +21,14 @@ ROOT = Path(__file__).resolve().parent.parent
 QUICK = ["dataset.train_size=300", "epochs=4", "model.width=8", "batch_size=8", "eval_every=50", "device=cpu"]
 
 
-def test_thirty_kills_are_survived(capsys):
+def test_thirty_kills_are_survived(record_property):
     """The short form of scripts/stress.py: over all rules, engines and optimizers."""
     answer = subprocess.run(
         [sys.executable, ROOT / "scripts" / "stress.py", "--kills", "30"],
         env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
         capture_output=True, text=True, timeout=500,
     )  # fmt: skip
-    with capsys.disabled():
-        print(f"\nstress: {answer.stdout.splitlines()[0] if answer.stdout else answer.stderr}")
+    record_property("figure", f"stress: {answer.stdout.splitlines()[0] if answer.stdout else answer.stderr}")
     assert answer.returncode == 0, answer.stdout + answer.stderr
     assert ", 0 faults" in answer.stdout and "killed, at a file" in answer.stdout
 

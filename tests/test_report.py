@@ -368,3 +368,11 @@ def test_a_browser_shows_the_page(tmp_path, width):
     # Text is on white, and the figures bring colour; a broken image would leave grey.
     assert pixels.shape[1] == width and (pixels == 1).all(-1).mean() > 0.3
     assert (np.ptp(pixels, axis=-1) > 0.3).sum() > 100
+
+
+def test_matched_and_random_subsets_are_groups_of_their_own(tmp_path):
+    for subset in ("matched", "random"):
+        make_run(tmp_path / subset, "lazy", 0, dataset__subset=subset)
+    found = read_runs([tmp_path])
+    assert sorted(group.settings["dataset.subset"] for group in matched_groups(found.runs)) == ["matched", "random"]
+    assert not found.broken

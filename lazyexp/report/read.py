@@ -124,7 +124,7 @@ def read_run(folder: Path) -> Run:
         data=str((facts.get("data") or {}).get("sha256") or "")[:10] or None,
         batch_size=plain_value(constants.get("batch_size", settings.get("batch_size"))),
     )
-    if settings.get("dataset.subset"):
+    if settings.get("dataset.subset") not in (None, "", "matched", "random"):
         # A per-seed path of a run; what the seeds share is the name without its seed and hash.
         source = Path(str(settings["dataset.subset"])).parent.name
         settings["dataset.subset"] = re.sub(r"-s\d+-[0-9a-f]+$", "", source)

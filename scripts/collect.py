@@ -1,0 +1,83 @@
+"""Puts the outcome of scripts/reproduce.sh into docs/: tables between their markers, CSVs and one figure per sweep.
+
+    python scripts/collect.py [runs/reproduce] [docs]
+
+Nothing in docs/results.md between `<!-- NAME -->` and `<!-- end -->` is written by hand. Sweeps that are missing
+are left as they are.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import sys
+from pathlib import Path
+
+import pandas as pd
+
+from lazyexp.report.groups import Group, matched_groups, tuned_groups
+from lazyexp.report.page import _ratio, shown
+from lazyexp.report.read import read_runs
+from lazyexp.report.tables import final_table, run_table, speedup_table
+
+# The figure of a sweep's report that its section shows.
+FIGURES = {
+    "headline": "accuracy_train_seconds_matched_all_runs",
+    "energy": "accuracy_energy_l1_matched_all_runs",
+    "rules_emnist": "pareto_emnist",
+    "rules_mnist": "pareto_mnist",
+}
+TARGETS = ("backprop-0.2", "backprop-0.5")
+
+
+def main(runs: Path, docs: Path) -> None:
+    page = docs / "results.md"
+    text = page.read_text(encoding="utf-8")
+    for name in re.findall(r"<!-- (\w+) -->", text):
+        if name == "end" or not (runs / name).is_dir():
+            continue
+        found = read_runs([runs / name])
+        matched, tuned = matched_groups(found.runs), tuned_groups(found.runs)
+        speedups = speedup_table(matched + tuned)
+        place = docs / "results" / name
+        place.mkdir(parents=True, exist_ok=True)
+        run_table(matched + tuned).to_csv(place / "summary.csv", index=False)
+        speedups.drop(columns="rule_label").to_csv(place / "speedup.csv", index=False)
+        table = "\n\n".join(as_markdown(some, speedups) for some in (matched, tuned) if some)
+        wanted = FIGURES.get(name) or next(
+            (path.stem for path in sorted((runs / name / "figures").glob("speedup_train_seconds_matched_*.png"))), ""
+        )
+        picture = runs / name / "figures" / f"{wanted}.png"
+        if picture.is_file():
+            shutil.copyfile(picture, place / picture.name)
+            table += f"\n\n![{name}](results/{name}/{picture.name})"
+        print(f"{name}: {len(found.runs)} runs, {len(found.broken)} left out")
+        text = re.sub(rf"<!-- {name} -->.*?<!-- end -->", lambda _: f"<!-- {name} -->\n{table}\n<!-- end -->", text, flags=re.S)  # fmt: skip # noqa: E501, B023
+    page.write_text(text, encoding="utf-8")
+
+
+def as_markdown(groups: list[Group], speedups: pd.DataFrame) -> str:
+    """Final figures of every group and rule, with the speedup in seconds at two of backprop's own accuracies."""
+    tuned = groups[0].protocol == "tuned"
+    columns = ["setting", "rule", "runs", "test accuracy %", "seconds", "learned from", "M1"]
+    columns += [f"speedup to {target}" for target in TARGETS] + ["chosen"] * tuned
+    lines = ["| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
+    for row in final_table(groups):
+        group = row["group"]
+        cells = [group.label, f"`{row['rule']}`", str(row["n"]), shown(row["test_accuracy"], 100, 4)]
+        cells += [shown(row[key]) for key in ("train_seconds", "backward_samples", "energy_l1")]
+        cells += [_speedup(speedups, group, row["rule"], target) for target in TARGETS]
+        cells += [group.choice.get(row["rule"], "")] * tuned
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _speedup(table: pd.DataFrame, group: Group, rule: str, target: str) -> str:
+    here = (table["protocol"] == group.protocol) & (table["group"] == group.label) & (table["rule_label"] == rule)
+    rows = table[here & (table["target"] == target) & (table["measure"] == "train_seconds")]
+    return "" if rows.empty else _ratio(rows.iloc[0])
+
+
+if __name__ == "__main__":
+    arguments = [Path(argument) for argument in sys.argv[1:]]
+    main(arguments[0] if arguments else Path("runs/reproduce"), arguments[1] if len(arguments) > 1 else Path("docs"))
