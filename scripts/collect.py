@@ -18,6 +18,7 @@ import pandas as pd
 from lazyexp.report.groups import Group, matched_groups, tuned_groups
 from lazyexp.report.page import _ratio, shown
 from lazyexp.report.read import read_runs
+from lazyexp.report.statistics import Interval
 from lazyexp.report.tables import final_table, run_table, speedup_table
 
 # The figure of a sweep's report that its section shows.
@@ -52,24 +53,35 @@ def main(runs: Path, docs: Path) -> None:
             shutil.copyfile(picture, place / picture.name)
             table += f"\n\n![{name}](results/{name}/{picture.name})"
         print(f"{name}: {len(found.runs)} runs, {len(found.broken)} left out")
-        text = re.sub(rf"<!-- {name} -->.*?<!-- end -->", lambda _: f"<!-- {name} -->\n{table}\n<!-- end -->", text, flags=re.S)  # fmt: skip # noqa: E501, B023
+        before, _, rest = text.partition(f"<!-- {name} -->")
+        text = f"{before}<!-- {name} -->\n{table}\n<!-- end -->{rest.partition('<!-- end -->')[2]}"
     page.write_text(text, encoding="utf-8")
 
 
 def as_markdown(groups: list[Group], speedups: pd.DataFrame) -> str:
     """Final figures of every group and rule, with the speedup in seconds at two of backprop's own accuracies."""
     tuned = groups[0].protocol == "tuned"
-    columns = ["setting", "rule", "runs", "test accuracy %", "seconds", "learned from", "M1"]
+    columns = ["setting", "rule", "runs", "test accuracy %", "seconds", "forward", "learned from", "updates", "M1"]
     columns += [f"speedup to {target}" for target in TARGETS] + ["chosen"] * tuned
     lines = ["| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
     for row in final_table(groups):
         group = row["group"]
         cells = [group.label, f"`{row['rule']}`", str(row["n"]), shown(row["test_accuracy"], 100, 4)]
-        cells += [shown(row[key]) for key in ("train_seconds", "backward_samples", "energy_l1")]
+        cells += [
+            _short(row[key])
+            for key in ("train_seconds", "forward_samples", "backward_samples", "updates", "energy_l1")
+        ]
         cells += [_speedup(speedups, group, row["rule"], target) for target in TARGETS]
         cells += [group.choice.get(row["rule"], "")] * tuned
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def _short(stat: Interval) -> str:
+    """`shown`, without brackets that say no more than the number."""
+    text = shown(stat)
+    middle = text.partition(" ")[0]
+    return middle if text == f"{middle} [{middle}, {middle}]" else text
 
 
 def _speedup(table: pd.DataFrame, group: Group, rule: str, target: str) -> str:

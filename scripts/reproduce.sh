@@ -30,11 +30,11 @@ sweep() {
 }
 
 # The sizes: the settings of conf/sweep/*.yaml, or smaller where they would take one core more than half an hour.
-small="model.width=300"
-sweep headline runs_dir="$folder/headline" "${quick[@]}"
-sweep energy runs_dir="$folder/energy" "${quick[@]}"
-sweep coreset runs_dir="$folder/coreset" $small "${quick[@]}"
 if [ ${#quick[@]} = 0 ]; then
+  small="model.width=300"
+  sweep headline runs_dir="$folder/headline"
+  sweep energy runs_dir="$folder/energy"
+  sweep coreset runs_dir="$folder/coreset" $small
   sweep dataset_size runs_dir="$folder/dataset_size" $small
   sweep datasets runs_dir="$folder/datasets" $small
   sweep batch_size runs_dir="$folder/batch_size" $small
@@ -44,14 +44,37 @@ if [ ${#quick[@]} = 0 ]; then
   sweep augmentation runs_dir="$folder/augmentation" $small
   sweep learning_rate runs_dir="$folder/learning_rate" $small epochs=4
 else
-  # The swept key keeps its sweep's values only where they are small.
-  sweep dataset_size runs_dir="$folder/dataset_size" "${quick[@]}" dataset.train_size=500,1000,2000
-  sweep datasets runs_dir="$folder/datasets" "${quick[@]}"
-  sweep batch_size runs_dir="$folder/batch_size" "${quick[@]}"
+  for name in headline energy coreset datasets augmentation; do
+    sweep $name runs_dir="$folder/$name" "${quick[@]}"
+  done
+  sweep batch_size runs_dir="$folder/batch_size" "${quick[@]}" batch_size=1,16,64
   sweep rules runs_dir="$folder/rules_emnist" "${quick[@]}"
   sweep rules runs_dir="$folder/rules_mnist" "${quick[@]}" dataset=mnist
+  # The swept key keeps its sweep's values only where they are small.
+  sweep dataset_size runs_dir="$folder/dataset_size" "${quick[@]}" dataset.train_size=500,1000
   sweep width runs_dir="$folder/width" "${quick[@]}" model.width=32,64
-  sweep augmentation runs_dir="$folder/augmentation" "${quick[@]}"
   sweep learning_rate runs_dir="$folder/learning_rate" "${quick[@]}" dataset.val_size=1000
 fi
+
+# `fast_lazy` against tuned backprop: the grid by validation accuracy, then five seeds of the best and of fast_lazy.
+echo "== fast_lazy"
+common=(dataset=emnist dataset.val_size=9000 energy=false eval_every=50000 optimizer.schedule=linear)
+seeds=0,1,2,3,4
+grid="64,0.3,10 16,0.1,10 32,0.2,10 128,0.5,10 256,1.0,10 64,0.3,16 64,0.3,6 16,0.1,6 64,0.5,10 64,0.1,10 256,0.5,10
+  256,1.0,16 32,0.2,6"
+if [ ${#quick[@]} != 0 ]; then
+  common+=("${quick[@]:0:1}" "${quick[@]:2:2}" dataset.val_size=500)
+  seeds=0,1 grid="32,0.2,2"
+fi
+for point in $grid; do
+  IFS=, read -r batch lr epochs <<<"$point"
+  "$python" -m lazyexp rule=backprop "${common[@]}" batch_size="$batch" optimizer.lr="$lr" epochs="$epochs" \
+    runs_dir="$folder/fast_lazy" || failed=1
+done
+for seed in ${seeds//,/ }; do
+  "$python" -m lazyexp rule=fast_lazy "${common[@]}" seed="$seed" runs_dir="$folder/fast_lazy" || failed=1
+  "$python" -m lazyexp rule=backprop "${common[@]}" batch_size=32 optimizer.lr=0.2 epochs=10 seed="$seed" \
+    runs_dir="$folder/fast_lazy" || failed=1
+done
+"$python" -m lazyexp.report.cli "$folder/fast_lazy" --max-groups 0 || failed=1
 exit $failed
