@@ -1,0 +1,61 @@
+"""The scripts beside the program."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from lazyexp import cli
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def test_reproduce_asks_for_settings_that_exist(tmp_path):
+    """Both versions, with a program in lazyexp's place that only notes what it was asked for."""
+    (tmp_path / "python").write_text('#!/bin/sh\necho "$@" >>"$NOTES"\n')
+    (tmp_path / "python").chmod(0o755)
+    cli.register()
+    for version in ([], ["--quick"]):
+        notes = tmp_path / f"notes{len(version)}"
+        environment = {**os.environ, "PYTHON": str(tmp_path / "python"), "NOTES": str(notes)}
+        subprocess.run([ROOT / "scripts" / "reproduce.sh", *version, tmp_path / "runs"], env=environment, check=True)
+        commands = [line.split()[2:] for line in notes.read_text().splitlines() if "lazyexp.report" not in line]
+        named = {word for command in commands for word in command if word.startswith("sweep=")}
+        assert named == {f"sweep={path.stem}" for path in (ROOT / "conf" / "sweep").glob("*.yaml")}
+        for command in commands:
+            words = [word for word in command if word != "-m"]
+            with cli.hydra_session():
+                jobs = cli.expand(words) if "-m" in command else [words]
+                for job in (jobs[0], jobs[-1]):
+                    cli.checked(cli.compose_readably(job))
+
+
+def test_collect_fills_the_tables_between_their_markers(call, tmp_path):
+    assert (
+        call("-m", "rule=lazy,backprop", "seed=0,1", "epochs=1", "runs_dir=runs/headline", "model.width=8").code == 0
+    )
+    docs = tmp_path / "docs"
+    docs.mkdir()
+    page = docs / "results.md"
+    page.write_text(
+        "before\n<!-- headline -->\nold\n<!-- end -->\nkept\n<!-- width -->\nold too\n<!-- end -->\nafter\n"
+    )
+    subprocess.run(
+        [sys.executable, ROOT / "scripts" / "collect.py", tmp_path / "runs", docs],
+        env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True,
+    )  # fmt: skip
+    text = page.read_text()
+    assert text.startswith("before\n<!-- headline -->\n| setting | rule | runs |") and text.endswith("after\n")
+    assert "| `lazy` | 2 |" in text and "old\n" not in text and "kept\n<!-- width -->\nold too\n" in text
+    figure = docs / "results" / "headline" / "accuracy_train_seconds_matched_all_runs.png"
+    assert figure.is_file() and f"results/headline/{figure.name}" in text
+    assert len((docs / "results" / "headline" / "summary.csv").read_text().splitlines()) == 5
+
+
+def test_slurm_local_explains_itself():
+    bash = shutil.which("bash")
+    answer = subprocess.run([bash, ROOT / "scripts" / "slurm_local.sh"], capture_output=True, text=True)
+    assert answer.returncode == 2 and "start [FOLDER]" in answer.stdout
