@@ -42,7 +42,7 @@ if [ ${#quick[@]} = 0 ]; then
   sweep rules runs_dir="$folder/rules_mnist" $small epochs=5 eval_every=30000 dataset=mnist
   sweep width runs_dir="$folder/width" dataset=mnist epochs=5
   sweep augmentation runs_dir="$folder/augmentation" $small
-  sweep learning_rate runs_dir="$folder/learning_rate" $small epochs=2,4
+  sweep learning_rate runs_dir="$folder/learning_rate" $small epochs=4
 else
   for name in headline energy coreset datasets augmentation; do
     sweep $name runs_dir="$folder/$name" "${quick[@]}"

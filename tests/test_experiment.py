@@ -246,7 +246,7 @@ def lazyexp(*arguments: str, cwd: Path) -> subprocess.Popen:
 
 
 LONG = (
-    "epochs=40",
+    "epochs=16",
     "model.width=50",
     "eval_every=1000",
     "engine=general",
@@ -289,9 +289,10 @@ def test_an_interrupted_run_goes_on_to_the_same_end(tmp_path, kill, code):
 
 
 def test_two_processes_on_one_run(tmp_path):
-    first = lazyexp(*LONG, cwd=tmp_path)
+    longer = (*LONG, "epochs=40")
+    first = lazyexp(*longer, cwd=tmp_path)
     wait_for_rows(tmp_path / "runs", 1)
-    second = lazyexp(*LONG, cwd=tmp_path)
+    second = lazyexp(*longer, cwd=tmp_path)
     _, err = second.communicate(timeout=60)
     assert second.returncode == 0 and "another process is working on" in err
     assert first.wait(120) == 0

@@ -106,7 +106,7 @@ def slurm():
 @needs_slurm
 def test_slurm_with_a_job_cancelled_midway(tmp_path, slurm):
     sweep = [
-        "-m", "rule=backprop", "seed=0,1,2", "epochs=12", "eval_every=1000", "model.width=50", "engine=general",
+        "-m", "rule=backprop", "seed=0,1", "epochs=12", "eval_every=1000", "model.width=50", "engine=general",
         "checkpoint_every=0", "hydra/launcher=submitit_slurm", "hydra.launcher.mem_gb=1", "device=cpu",
         "hydra.launcher.cpus_per_task=1",
     ]  # fmt: skip
@@ -126,13 +126,13 @@ def test_slurm_with_a_job_cancelled_midway(tmp_path, slurm):
     finally:
         first.kill()
     said = (tmp_path / "log").read_text()
-    assert code == 1 and "2 of 3 runs done" in said, said
+    assert code == 1 and "1 of 2 runs done" in said, said
     assert "failed: digits backprop seed 0: interrupted by signal" in said
     assert 2 <= len(begun[0].read_text().splitlines()) < 18
     before = begun[0].read_text()
 
     answer = lazyexp(tmp_path / "first", *sweep, **environment)
-    assert answer.returncode == 0 and "3 of 3 runs done" in answer.stdout, answer.stderr
+    assert answer.returncode == 0 and "2 of 2 runs done" in answer.stdout, answer.stderr
     assert begun[0].read_text().startswith(before)  # continued, not begun anew
     assert {json.loads(path.read_text())["status"] for path in (tmp_path / "first/runs").glob("*/run.json")} == {
         "finished"
@@ -140,7 +140,7 @@ def test_slurm_with_a_job_cancelled_midway(tmp_path, slurm):
     alone = [word for word in sweep if not word.startswith("hydra")]
     (tmp_path / "alone").mkdir()
     assert lazyexp(tmp_path / "alone", *alone, OMP_NUM_THREADS="1").returncode == 0
-    assert by_run(tmp_path / "first") == by_run(tmp_path / "alone") and len(by_run(tmp_path / "alone")) == 3
+    assert by_run(tmp_path / "first") == by_run(tmp_path / "alone") and len(by_run(tmp_path / "alone")) == 2
 
 
 def wait_for(condition, seconds=200):
