@@ -50,6 +50,7 @@ def run(config: Config, concurrent: bool = False) -> Report:
         if config.overwrite:
             folder.clear()
         if folder.read_summary().get("status") in COMPLETE:
+            folder.drop_checkpoint()  # left by a run that was killed right after its summary
             summary = folder.read_summary()
             return Report(folder.path, summary["status"], summary, repeated=True)
 

@@ -160,6 +160,12 @@ def test_a_finished_run_is_not_repeated(tmp_path):
     assert not fresh.repeated and (first.folder / "metrics.csv").stat().st_mtime_ns > written
 
 
+def test_a_checkpoint_left_beside_a_summary_goes(tmp_path):
+    folder = run(config(tmp_path)).folder
+    (folder / "checkpoint.pt").write_bytes(b"of a run that was killed after its summary")
+    assert run(config(tmp_path)).repeated and not (folder / "checkpoint.pt").exists()
+
+
 def test_summary_notes_when_targets_were_reached(tmp_path):
     report = run(config(tmp_path, targets=[0.5, 0.9999], epochs=3))
     summary, metrics = rows(report.folder / "summary.csv")[0], rows(report.folder / "metrics.csv")
