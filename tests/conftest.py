@@ -33,10 +33,10 @@ def pytest_collection_modifyitems(items):
 def pytest_terminal_summary(terminalreporter):
     """Shows what tests have noted with record_property("figure", ...), whichever process ran them."""
     reports = [report for group in terminalreporter.stats.values() for report in group]
-    for report in reports:
-        for name, value in getattr(report, "user_properties", []):
-            if name == "figure":
-                terminalreporter.write_line(value)
+    noted = [pair for report in reports for pair in getattr(report, "user_properties", [])]
+    for name, value in dict.fromkeys(noted):  # every report of a test, its teardown's too, has them
+        if name == "figure":
+            terminalreporter.write_line(value)
 
 
 @dataclass
