@@ -18,7 +18,7 @@ from lazyexp.models import make_model
 from lazyexp.recorder import Recorder
 from lazyexp.results import COMPLETE, RunFolder
 from lazyexp.rules import Setting, make_rule
-from lazyexp.training import Plan, Trainer, make_engine
+from lazyexp.training import Job, Plan, Trainer, make_engine
 
 
 @dataclass
@@ -57,7 +57,8 @@ def run(config: Config, concurrent: bool = False) -> Report:
         model = make_model(config.model, data.shape, data.classes, config.seed).to(device)
         rule.start(Setting(len(data.train), config.batch_size, config.epochs, config.seed, device))
         energy = Energy(model, Clock(device), config.energy)
-        engine = make_engine(config.engine, model, data.train, rule, config.optimizer, config.batch_size, energy)
+        job = Job(model, data.train, rule, config.optimizer, config.batch_size, energy)
+        engine = make_engine(config.engine, job)
         with Recorder(config, folder, data, device, concurrent) as recorder:
             trainer = Trainer(make_plan(config), data, model, rule, engine, energy, recorder)
             recorder.start(trainer)

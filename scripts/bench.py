@@ -36,7 +36,7 @@ from lazyexp.data import Images, load_data
 from lazyexp.errors import UserError
 from lazyexp.models import make_model
 from lazyexp.rules import Setting, make_rule
-from lazyexp.training import make_engine
+from lazyexp.training import Job, make_engine
 from lazyexp.training.deferred import BLOCK
 from lazyexp.training.direct import Direct
 
@@ -72,8 +72,8 @@ class Bench:
         model, chosen = self.model(), make_rule({"name": rule})
         chosen.start(Setting(len(self.images), self.batch_size, 1, 0, self.device))
         energy = Energy(model, Clock(self.device), enabled=False)
-        arguments = (model, self.images, chosen, OptimizerConfig(lr=self.lr), self.batch_size, energy)
-        engine = Direct(*arguments) if kind == "direct" else make_engine(kind, *arguments)
+        job = Job(model, self.images, chosen, OptimizerConfig(lr=self.lr), self.batch_size, energy)
+        engine = Direct(job) if kind == "direct" else make_engine(kind, job)
 
         def train(n: int) -> None:
             for index in self.order[:n].split(2048 // self.batch_size * self.batch_size or self.batch_size):
@@ -229,7 +229,7 @@ def lazy_run(images: Images, width: int, epochs: int) -> tuple[float, int]:
     model, rule = make_model(ModelConfig(width=width), images.shape, 10, 0).to(device), make_rule({"name": "lazy"})
     clock = Clock(device)
     energy = Energy(model, clock)
-    engine = make_engine("auto", model, images, rule, OptimizerConfig(), 1, energy)
+    engine = make_engine("auto", Job(model, images, rule, OptimizerConfig(), 1, energy))
     learned = 0
     for epoch in range(epochs):
         with clock:

@@ -13,7 +13,7 @@ from lazyexp.accounting import Clock, Counters, Energy, Outcome
 from lazyexp.config import OptimizerConfig
 from lazyexp.data import Images
 from lazyexp.rules import Judged, make_rule
-from lazyexp.training import make_engine
+from lazyexp.training import Job, make_engine
 
 CPU = torch.device("cpu")
 
@@ -42,7 +42,7 @@ def test_energy_is_the_brute_force_sum(engine, rule, optimizer, batch_size):
     for p in model.parameters():
         nn.init.uniform_(p, -0.5, 0.5, generator=rng)
     energy = Energy(model, Clock(CPU))
-    learner = make_engine(engine, model, images, make_rule({"name": rule}), optimizer, batch_size, energy)
+    learner = make_engine(engine, Job(model, images, make_rule({"name": rule}), optimizer, batch_size, energy))
     initial = [p.detach().clone() for p in model.parameters()]
     l0, l1, updates = 0, 0.0, 0
     for index in torch.arange(256).repeat(2).split(batch_size):

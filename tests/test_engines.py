@@ -11,7 +11,7 @@ from lazyexp.data import Images
 from lazyexp.errors import UserError
 from lazyexp.models import make_model
 from lazyexp.rules import Setting, make_rule
-from lazyexp.training import make_engine
+from lazyexp.training import Job, make_engine
 from lazyexp.training.adaptive import Adaptive
 from lazyexp.training.deferred import Deferred
 from lazyexp.training.direct import Direct
@@ -40,7 +40,7 @@ def learn(kind, rule, n=3000, batch_size=1, lr=0.05, dtype=torch.float64, chunk=
     rule.start(Setting(n, batch_size, 1, 0, device))
     rule.visit(0)
     energy = Energy(model, Clock(device))
-    engine = kind(model, images, rule, OptimizerConfig(lr=lr, **options), batch_size, energy)
+    engine = kind(Job(model, images, rule, OptimizerConfig(lr=lr, **options), batch_size, energy))
     order = torch.randperm(n, generator=torch.Generator().manual_seed(1)).to(device)
     outcomes = []
     for index in order.split(chunk // batch_size * batch_size):
@@ -129,7 +129,7 @@ def test_engines_are_chosen_by_what_they_can_do():
         energy = Energy(model, Clock(CPU))
         config = OptimizerConfig(**optimizer)
         images = Images(*problem(10))
-        return type(make_engine(name, model, images, make_rule({"name": rule}), config, batch_size, energy))
+        return type(make_engine(name, Job(model, images, make_rule({"name": rule}), config, batch_size, energy)))
 
     assert choose() is Adaptive
     assert choose("backprop") is Deferred
@@ -142,11 +142,11 @@ def test_engines_are_chosen_by_what_they_can_do():
 
 def test_adam_needs_the_general_engine():
     model = make_model(ModelConfig(width=4), (1, 8, 8), 10, 0)
-    arguments = (model, Images(*problem(10)), make_rule({"name": "lazy"}))
-    energy = Energy(model, Clock(CPU))
-    assert type(make_engine("auto", *arguments, OptimizerConfig(name="adam"), 1, energy)) is General
+    optimizer, energy = OptimizerConfig(name="adam"), Energy(model, Clock(CPU))
+    job = Job(model, Images(*problem(10)), make_rule({"name": "lazy"}), optimizer, 1, energy)
+    assert type(make_engine("auto", job)) is General
     with pytest.raises(UserError, match="engine=fast"):
-        make_engine("fast", *arguments, OptimizerConfig(name="adam"), 1, energy)
+        make_engine("fast", job)
 
 
 @pytest.mark.parametrize("optimizer, momentum", [("sgd", 0.0), ("sgd", 0.9), ("adam", 0.0), ("adamw", 0.0)])
@@ -158,7 +158,7 @@ def test_nothing_changes_while_nobody_learns(optimizer, momentum):
     rule = make_rule({"name": "lazy"})
     energy = Energy(model, Clock(CPU))
     config = OptimizerConfig(name=optimizer, momentum=momentum, weight_decay=0.1, lr=0.01)
-    engine = make_engine("auto", model, images, rule, config, 8, energy)
+    engine = make_engine("auto", Job(model, images, rule, config, 8, energy))
     everything = torch.arange(64)
     engine.train(everything, [0.01] * 8)  # momentum builds up
     with torch.no_grad():
@@ -181,7 +181,7 @@ def test_lazy_is_backprop_when_all_are_wrong(kind, reduction):
         model = make_model(ModelConfig(width=20), (1, 8, 8), 10, 0).double()
         energy = Energy(model, Clock(CPU))
         config = OptimizerConfig(lr=1e-3, reduction=reduction)
-        return model, images, kind(model, images, make_rule({"name": rule}), config, 4, energy)
+        return model, images, kind(Job(model, images, make_rule({"name": rule}), config, 4, energy))
 
     rules = ["lazy"] if kind is LookAhead else ["lazy", "backprop"]
     ends = []
@@ -199,9 +199,8 @@ def test_lazy_is_backprop_when_all_are_wrong(kind, reduction):
             images.targets.copy_(model(images.batch(torch.arange(40))[0]).argmin(1))
         energy = Energy(model, Clock(CPU))
         config = OptimizerConfig(lr=1e-3, reduction=reduction)
-        General(model, images, make_rule({"name": "backprop"}), config, 4, energy).train(
-            torch.arange(40), [1e-3] * 10
-        )
+        job = Job(model, images, make_rule({"name": "backprop"}), config, 4, energy)
+        General(job).train(torch.arange(40), [1e-3] * 10)
         ends.append(list(model.parameters()))
     for p, q in zip(*ends, strict=True):
         assert (p - q).abs().max() < 1e-12

@@ -10,7 +10,7 @@ from lazyexp.data import Images
 from lazyexp.experiment import run
 from lazyexp.models import make_model
 from lazyexp.rules import Setting, make_rule
-from lazyexp.training import make_engine
+from lazyexp.training import Job, make_engine
 from lazyexp.training.packed import Packed
 
 
@@ -23,7 +23,7 @@ def engine(rule, batch_size, n=240):
     rule.start(Setting(n, batch_size, 1, 0, torch.device("cpu")))
     rule.visit(0)
     energy = Energy(model, Clock(torch.device("cpu")))
-    return model, make_engine("auto", model, images, rule, OptimizerConfig(), batch_size, energy)
+    return model, make_engine("auto", Job(model, images, rule, OptimizerConfig(), batch_size, energy))
 
 
 def test_everybody_packed_is_backprop():

@@ -7,40 +7,29 @@ by batch, `Deferred` for small batches, `Adaptive` (with `LookAhead`) for rules 
 
 from __future__ import annotations
 
-from torch import nn
+from dataclasses import replace
 
-from lazyexp.accounting import Energy
-from lazyexp.config import OptimizerConfig
-from lazyexp.data import Images
 from lazyexp.errors import UserError
-from lazyexp.rules import Rule
 from lazyexp.rules.base import Backprop
 from lazyexp.training import deferred, lookahead
 from lazyexp.training.adaptive import Adaptive
 from lazyexp.training.deferred import Deferred
 from lazyexp.training.direct import Direct
 from lazyexp.training.general import General
+from lazyexp.training.job import Engine, Job
 from lazyexp.training.layers import Layers
 from lazyexp.training.packed import Packed
-from lazyexp.training.trainer import Engine, Plan, Trainer, accuracy
+from lazyexp.training.trainer import Plan, Trainer, accuracy
 
-__all__ = ["Engine", "Plan", "Trainer", "accuracy", "make_engine"]
+__all__ = ["Engine", "Job", "Plan", "Trainer", "accuracy", "make_engine"]
 
 
-def make_engine(
-    name: str,
-    model: nn.Module,
-    images: Images,
-    rule: Rule,
-    optimizer: OptimizerConfig,
-    batch_size: int,
-    energy: Energy,
-) -> Engine:
-    """The engine for a run; `name` is auto, general or fast. Raises UserError where a fast one does not apply."""
+def make_engine(name: str, job: Job) -> Engine:
+    """The engine for a job; `name` is auto, general or fast. Raises UserError where a fast one does not apply."""
+    rule, optimizer, batch_size = job.rule, job.optimizer, job.batch_size
     if getattr(rule, "block", 0):
-        learner = make_engine(name, model, images, Backprop(), optimizer, batch_size, energy)
-        return Packed(learner, model, images, rule, batch_size)
-    fits = Layers.fit(model) and optimizer.name == "sgd"
+        return Packed(job, make_engine(name, replace(job, rule=Backprop())))
+    fits = Layers.fit(job.model) and optimizer.name == "sgd"
     if name == "fast" and not fits:
         raise UserError("engine=fast: is for model=mlp with optimizer=sgd; use engine=auto")
     kind: type = General
@@ -51,4 +40,4 @@ def make_engine(
                 kind = Adaptive
             elif batch_size <= deferred.BLOCK // 4:
                 kind = Deferred
-    return kind(model, images, rule, optimizer, batch_size, energy)
+    return kind(job)

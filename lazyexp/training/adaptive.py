@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from lazyexp.accounting import Energy, Outcome
-from lazyexp.config import OptimizerConfig
-from lazyexp.data import Images
-from lazyexp.rules import Rule
+from lazyexp.accounting import Outcome
 from lazyexp.training.deferred import BLOCK, Deferred
 from lazyexp.training.direct import Direct
+from lazyexp.training.job import Job
 from lazyexp.training.lookahead import LookAhead
 
 # Share of batches that learn above which judging ahead is mostly judging in vain (see docs/performance.md).
@@ -21,22 +19,11 @@ SWITCH = 0.5
 class Adaptive:
     """Plain SGD on small batches under a rule that decides by a sample's own logits."""
 
-    def __init__(
-        self,
-        model: nn.Sequential,
-        images: Images,
-        rule: Rule,
-        config: OptimizerConfig,
-        batch_size: int,
-        energy: Energy,
-    ) -> None:
-        arguments = (model, images, rule, config, batch_size, energy)
-        self.rule, self.batch_size = rule, batch_size
-        self.ahead = LookAhead(*arguments)
-        self.one_by_one = Deferred(*arguments) if batch_size <= BLOCK // 4 else Direct(*arguments)
+    def __init__(self, job: Job) -> None:
+        self.rule, self.ahead = job.rule, LookAhead(job)
+        self.one_by_one = Deferred(job) if job.batch_size <= BLOCK // 4 else Direct(job)
 
     def train(self, index: Tensor, rates: list[float]) -> Outcome:
-        """Presents the samples `index` (m,) in batches, with one learning rate per batch."""
         if self.rule.selects and self.ahead.share < SWITCH:
             return self.ahead.train(index, rates)
         outcome = self.one_by_one.train(index, rates)

@@ -14,12 +14,11 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from lazyexp.accounting import Energy, Outcome
-from lazyexp.config import OptimizerConfig
-from lazyexp.data import Images
-from lazyexp.rules import Judged, Rule
+from lazyexp.accounting import Outcome
+from lazyexp.rules import Judged
+from lazyexp.training.job import Job
 from lazyexp.training.layers import Layers, divisor
 
 # Samples in a block: enough for matrix speed, few enough that the corrections stay in the cache.
@@ -29,28 +28,19 @@ BLOCK = 128
 class Deferred:
     """Plain SGD (no momentum, no weight decay) on batches of up to BLOCK / 4 samples, any rule."""
 
-    def __init__(
-        self,
-        model: nn.Sequential,
-        images: Images,
-        rule: Rule,
-        config: OptimizerConfig,
-        batch_size: int,
-        energy: Energy,
-    ) -> None:
-        self.layers, self.images, self.rule, self.energy = Layers(model), images, rule, energy
-        self.batch_size, self.reduction = batch_size, config.reduction
-        self.block = BLOCK // batch_size * batch_size
+    def __init__(self, job: Job) -> None:
+        self.layers, self.images, self.rule, self.energy = Layers(job.model), job.images, job.rule, job.energy
+        self.batch_size, self.reduction = job.batch_size, job.optimizer.reduction
+        self.block = BLOCK // self.batch_size * self.batch_size
         self.buffers = Buffers(self.layers, self.block)
-        self.slots = [Slot(self.buffers, start, start + batch_size) for start in range(0, self.block, batch_size)]
+        self.slots = self._slots(self.block)
         self.graph = None
-        if self.buffers.step.is_cuda and not rule.selects:
+        if self.buffers.step.is_cuda and not self.rule.selects:
             with torch.inference_mode():
                 self.graph = self._capture()
 
     @torch.inference_mode()
     def train(self, index: Tensor, rates: list[float]) -> Outcome:
-        """Presents the samples `index` (m,) in batches, with one learning rate per batch."""
         steps = torch.tensor(rates, dtype=self.images.dtype).repeat_interleave(self.batch_size)[: len(index)]
         steps = steps.to(index.device)
         logits = self.images.pixels.new_empty(len(index), self.layers.classes, dtype=self.images.dtype)
@@ -61,6 +51,11 @@ class Deferred:
             updates += self._train_block(index[here], steps[here], logits[here], learned[here])
         return Outcome(logits, index[learned] if self.rule.selects else index, len(index), updates)
 
+    def _slots(self, size: int) -> list[Slot]:
+        """The batches of a block of `size` samples; the last one may be short."""
+        starts = range(0, size, self.batch_size)
+        return [Slot(self.buffers, start, min(start + self.batch_size, size)) for start in starts]
+
     def _train_block(self, index: Tensor, rates: Tensor, logits: Tensor, learned: Tensor) -> int:
         """Fills in the logits and who learned. Returns the number of updates."""
         size, buffers = len(index), self.buffers
@@ -70,8 +65,7 @@ class Deferred:
         buffers.step[:size, 0] = rates / -self.batch_size
         slots = self.slots
         if size < self.block:
-            starts = range(0, size, self.batch_size)
-            slots = [Slot(buffers, start, min(start + self.batch_size, size)) for start in starts]
+            slots = self._slots(size)
             last = slots[-1]
             last.step.mul_(self.batch_size / (last.stop - last.start))
         if self.graph is not None and size == self.block:

@@ -6,37 +6,27 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from lazyexp.accounting import Energy, Outcome
-from lazyexp.config import OptimizerConfig
-from lazyexp.data import Images
-from lazyexp.rules import Judged, Rule
+from lazyexp.accounting import Outcome
+from lazyexp.rules import Judged
+from lazyexp.training.job import Job
 from lazyexp.training.layers import Layers, divisor
 
 
 class Direct:
     """Forward all of a batch, backward only those who learn, and change the weights where they are."""
 
-    def __init__(
-        self,
-        model: nn.Sequential,
-        images: Images,
-        rule: Rule,
-        config: OptimizerConfig,
-        batch_size: int,
-        energy: Energy,
-    ) -> None:
-        self.layers, self.images, self.rule, self.energy = Layers(model), images, rule, energy
-        self.batch_size, self.reduction = batch_size, config.reduction
-        self.momentum, self.decay = config.momentum, config.weight_decay
+    def __init__(self, job: Job) -> None:
+        self.layers, self.images, self.rule, self.energy = Layers(job.model), job.images, job.rule, job.energy
+        self.batch_size, self.reduction = job.batch_size, job.optimizer.reduction
+        self.momentum, self.decay = job.optimizer.momentum, job.optimizer.weight_decay
         self.plain = not (self.momentum or self.decay)
         parameters = [*self.layers.weights, *self.layers.biases]
         self.velocity = [torch.zeros_like(parameter) for parameter in parameters] if self.momentum else []
 
     @torch.inference_mode()
     def train(self, index: Tensor, rates: list[float]) -> Outcome:
-        """Presents the samples `index` (m,) in batches, with one learning rate per batch."""
         parts, learners, updates = [], [index[:0]], 0
         for batch, rate in zip(index.split(self.batch_size), rates, strict=True):
             images, targets = self.images.batch(batch)

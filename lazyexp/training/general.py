@@ -6,12 +6,11 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from lazyexp.accounting import Energy, Outcome
-from lazyexp.config import OptimizerConfig
-from lazyexp.data import Images
-from lazyexp.rules import Judged, Rule
+from lazyexp.accounting import Outcome
+from lazyexp.rules import Judged
+from lazyexp.training.job import Job
 from lazyexp.training.layers import Layers, divisor
 
 OPTIMIZERS = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
@@ -25,25 +24,17 @@ class General:
     forwarded again: for a few of them this is cheaper than a backward pass through the whole batch.
     """
 
-    def __init__(
-        self,
-        model: nn.Module,
-        images: Images,
-        rule: Rule,
-        config: OptimizerConfig,
-        batch_size: int,
-        energy: Energy,
-    ) -> None:
-        self.model, self.images, self.rule, self.energy = model, images, rule, energy
-        self.batch_size, self.reduction = batch_size, config.reduction
-        self.again = rule.selects and not Layers.fit(model)
+    def __init__(self, job: Job) -> None:
+        self.model, self.images, self.rule, self.energy = job.model, job.images, job.rule, job.energy
+        self.batch_size, self.reduction = job.batch_size, job.optimizer.reduction
+        self.again = job.rule.selects and not Layers.fit(job.model)
+        config = job.optimizer
         options: dict[str, Any] = {"lr": config.lr, "weight_decay": config.weight_decay}
         if config.name == "sgd":
             options["momentum"] = config.momentum
-        self.optimizer = OPTIMIZERS[config.name](model.parameters(), **options)
+        self.optimizer = OPTIMIZERS[config.name](job.model.parameters(), **options)
 
     def train(self, index: Tensor, rates: list[float]) -> Outcome:
-        """Presents the samples `index` (m,) in batches, with one learning rate per batch."""
         parts, learners, forwards, updates = [], [], 0, 0
         for batch, rate in zip(index.split(self.batch_size), rates, strict=True):
             images, targets = self.images.batch(batch)

@@ -17,12 +17,11 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from lazyexp.accounting import Energy, Outcome
-from lazyexp.config import OptimizerConfig
-from lazyexp.data import Images
-from lazyexp.rules import Judged, Rule
+from lazyexp.accounting import Outcome
+from lazyexp.rules import Judged
+from lazyexp.training.job import Job
 from lazyexp.training.layers import Layers, divisor
 
 BLOCK = 512
@@ -34,23 +33,14 @@ COST = 80
 class LookAhead:
     """Plain SGD (no momentum, no weight decay) under a rule that decides by a sample's own logits."""
 
-    def __init__(
-        self,
-        model: nn.Sequential,
-        images: Images,
-        rule: Rule,
-        config: OptimizerConfig,
-        batch_size: int,
-        energy: Energy,
-    ) -> None:
-        self.layers, self.images, self.rule, self.energy = Layers(model), images, rule, energy
-        self.batch_size, self.reduction = batch_size, config.reduction
-        self.block = BLOCK // batch_size * batch_size
+    def __init__(self, job: Job) -> None:
+        self.layers, self.images, self.rule, self.energy = Layers(job.model), job.images, job.rule, job.energy
+        self.batch_size, self.reduction = job.batch_size, job.optimizer.reduction
+        self.block = BLOCK // self.batch_size * self.batch_size
         self.share = 0.5  # of batches that learn, as lately seen
 
     @torch.inference_mode()
     def train(self, index: Tensor, rates: list[float]) -> Outcome:
-        """Presents the samples `index` (m,) in batches, with one learning rate per batch."""
         parts = []
         for place in range(0, len(index), self.block):
             first = place // self.batch_size

@@ -9,11 +9,11 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from lazyexp.accounting import Outcome
-from lazyexp.data import Images
-from lazyexp.rules import Judged, Rule
+from lazyexp.rules import Judged
+from lazyexp.training.job import Engine, Job
 
 # Full batches that a block should yield: while many must learn, blocks are short and selection is fresh.
 BATCHES = 4
@@ -22,10 +22,10 @@ BATCHES = 4
 class Packed:
     """Selects by `rule` in blocks of up to rule.block samples; `learner` trains on the full batches."""
 
-    def __init__(self, learner: Any, model: nn.Module, images: Images, rule: Rule, batch_size: int) -> None:
-        self.learner, self.model, self.images, self.rule = learner, model, images, rule
-        self.batch_size, self.share = batch_size, 1.0
-        self.queue = torch.empty(0, dtype=torch.int64, device=images.targets.device)
+    def __init__(self, job: Job, learner: Engine) -> None:
+        self.learner, self.model, self.images, self.rule = learner, job.model, job.images, job.rule
+        self.batch_size, self.share = job.batch_size, 1.0
+        self.queue = torch.empty(0, dtype=torch.int64, device=job.images.targets.device)
 
     def train(self, index: Tensor, rates: list[float]) -> Outcome:
         """Presents the samples `index` (m,) in blocks; a learning rate is that of its place in the schedule."""

@@ -12,17 +12,10 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from lazyexp.accounting import Clock, Counters, Energy, Outcome
+from lazyexp.accounting import Clock, Counters, Energy
 from lazyexp.data import Data, Images
 from lazyexp.rules import Judged, Rule
-
-
-class Engine(Protocol):
-    """Learns from samples in the order given."""
-
-    def train(self, index: Tensor, rates: list[float]) -> Outcome: ...
-    def state(self) -> dict[str, Any]: ...
-    def restore(self, state: dict[str, Any]) -> None: ...
+from lazyexp.training.job import Engine
 
 
 @dataclass(frozen=True)

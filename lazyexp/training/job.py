@@ -1,0 +1,36 @@
+"""What an engine is given, and what it must do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+
+from lazyexp.accounting import Energy, Outcome
+from lazyexp.config import OptimizerConfig
+from lazyexp.data import Images
+from lazyexp.rules import Rule
+
+
+@dataclass(frozen=True)
+class Job:
+    """Train `model` on `images` under `rule`, in batches of `batch_size`, and book the changes in `energy`."""
+
+    model: nn.Module
+    images: Images
+    rule: Rule
+    optimizer: OptimizerConfig
+    batch_size: int
+    energy: Energy
+
+
+class Engine(Protocol):
+    """Learns from samples in the order given."""
+
+    def train(self, index: Tensor, rates: list[float]) -> Outcome:
+        """Presents the samples `index` (m,) in batches, with one learning rate per batch."""
+        ...
+
+    def state(self) -> dict[str, Any]: ...
+    def restore(self, state: dict[str, Any]) -> None: ...
