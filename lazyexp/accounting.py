@@ -23,7 +23,8 @@ class Clock:
     """
 
     def __init__(self, device: torch.device) -> None:
-        self.seconds = 0.0
+        self.seconds = self.left_out = 0.0
+        self.suspended = False  # set by whoever notices that the process was stopped and goes on
         self._cuda = device if device.type == "cuda" else None
 
     def _now(self) -> float:
@@ -32,11 +33,15 @@ class Clock:
         return time.perf_counter()
 
     def __enter__(self) -> Clock:
-        self.seconds -= self._now()
+        self._start, self._busy = self._now(), time.thread_time()
         return self
 
     def __exit__(self, *error: object) -> None:
-        self.seconds += self._now()
+        self.seconds += self._now() - self._start
+        if self.suspended:
+            # While stopped (Ctrl-Z, SLURM's suspend) a process uses no processor; training uses it all the time.
+            idle = max(time.perf_counter() - self._start - (time.thread_time() - self._busy), 0.0)
+            self.seconds, self.left_out, self.suspended = self.seconds - idle, self.left_out + idle, False
 
     @contextmanager
     def off(self) -> Iterator[None]:

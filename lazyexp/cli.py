@@ -52,9 +52,9 @@ def main() -> NoReturn:
         sys.exit(141)
 
 
-def fail(message: str) -> NoReturn:
+def fail(message: str, code: int = 2) -> NoReturn:
     print(f"lazyexp: error: {' '.join(message.split())}", file=sys.stderr)
-    sys.exit(2)
+    sys.exit(code)
 
 
 def single(overrides: list[str]) -> int:
@@ -63,7 +63,7 @@ def single(overrides: list[str]) -> int:
         config = checked(compose_readably(overrides))
     result = execute(config)
     if result["error"]:
-        fail(result["error"])
+        fail(result["error"], result["code"])
     return result["code"]
 
 
@@ -127,6 +127,8 @@ def task(settings: DictConfig) -> dict[str, Any]:
         if not parallel:
             raise KeyboardInterrupt
         result["error"] = f"interrupted by signal {result['code'] - 128}; the same command goes on from here"
+    if result.get("signal") and not parallel:
+        raise KeyboardInterrupt  # it came while the run was being saved: that run is done, the sweep is over
     return result
 
 
@@ -139,8 +141,7 @@ def execute(config: Config, place: str = "", concurrent: bool = False) -> dict[s
     try:
         report = experiment.run(config, concurrent)
     except RunIsBusy as busy:
-        face.say(f"another process is working on {busy}; leaving it alone")
-        return {"title": title, "error": "", "code": 0}
+        return {"title": title, "error": f"another process is working on {busy}; leaving it alone", "code": 1}
     except UserError as error:
         return {"title": title, "error": str(error), "code": 2}
     except OSError as error:
@@ -150,4 +151,5 @@ def execute(config: Config, place: str = "", concurrent: bool = False) -> dict[s
         if "memory" not in str(error).lower() and not isinstance(error, MemoryError):
             raise
         return {"title": title, "error": f"out of memory: {error}; use a smaller model or batch", "code": 2}
-    return {"title": title, "error": "", "code": face.show_end(title, report, place)}
+    code = face.show_end(title, report, place)
+    return {"title": title, "error": "", "code": code, "signal": report.signal}

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
 from lazyexp.errors import UserError
@@ -49,7 +49,7 @@ CHOICES = {
     "model.activation": ("relu", "leaky_relu", "gelu", "tanh"),
     "model.init": ("uniform", "lecun_normal", "kaiming"),
     "optimizer.name": ("sgd", "adam", "adamw"),
-    "optimizer.schedule": ("constant", "linear", "cosine"),
+    "optimizer.schedule": ("constant", "linear", "cosine", "onecycle"),
     "optimizer.reduction": ("batch", "selected"),
     "engine": ("auto", "general", "fast"),
 }
@@ -92,7 +92,8 @@ class OptimizerConfig:
     lr: float = _key(0.01, "learning rate")
     momentum: float = _key(0.0, "momentum (sgd)")
     weight_decay: float = _key(0.0, "weight decay")
-    schedule: str = _key("constant", "constant, linear (to zero over the run), cosine")
+    schedule: str = _key("linear", "constant, linear (to zero over the run), cosine, onecycle")
+    warmup: float = _key(0.0, "share of the run over which the rate rises from 0")
     reduction: str = _key("batch", "divide the gradient by the batch size or by the number `selected`")
 
 
@@ -169,6 +170,15 @@ def check(config: Config) -> Config:
         optimizer.weight_decay,
         "a number from 0 up",
     )
+    _require(0 <= optimizer.warmup < 1, "optimizer.warmup", optimizer.warmup, "from 0 to below 1")
+    _require(
+        optimizer.warmup == 0 or optimizer.schedule != "onecycle",
+        "optimizer.warmup",
+        optimizer.warmup,
+        "0 for optimizer.schedule=onecycle, which warms up by itself",
+    )
+    _require(bool(config.runs_dir.strip()), "runs_dir", config.runs_dir, "a folder; `.` is the current one")
+    _require(bool(config.data_dir.strip()), "data_dir", config.data_dir, "a folder; `.` is the current one")
     _require(
         math.isfinite(config.checkpoint_every) and config.checkpoint_every >= 0,
         "checkpoint_every",
@@ -188,20 +198,20 @@ def check(config: Config) -> Config:
 
 # Settings that say where and how safely a run is done; they cannot change its result.
 PLACES = ("data_dir", "runs_dir", "overwrite", "checkpoint_every")
+# Raised when the meaning of a setting changes, so that results from before are not taken for new ones.
+SCHEMA = 2
 
 
-def run_id(config: Config, device: str, data: str) -> str:
+def run_id(config: Config, rule: dict[str, Any], device: str, data: str) -> str:
     """The run's folder name: a readable part and a hash of everything that can change its result.
 
-    `device` is the kind that computes ("cpu" or "cuda"), `data` a fingerprint of the samples, so that the same
-    command on other data is another run.
+    The hash is of what differs from the defaults, so that a new key leaves finished runs valid. `rule` is the
+    rule's `identity`, `device` the kind that computes ("cpu" or "cuda"), `data` a fingerprint of the samples, so
+    that the same command on other data is another run.
     """
-    settings = asdict(config)
-    for key in PLACES:
-        settings.pop(key)
-    for key in ("path", "mirror"):  # the data's content counts instead
-        settings["dataset"].pop(key)
-    settings.update(device=device, data=data)
+    ignored = (*PLACES, "rule", "device", "dataset.path", "dataset.mirror")  # of the data, the content counts
+    settings = {key: value for key, value in differing(config).items() if key not in ignored}
+    settings.update(schema=SCHEMA, rule={"name": config.rule["name"], **rule}, device=device, data=data)
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:10]
     parts = (
         config.dataset.name,
@@ -213,3 +223,15 @@ def run_id(config: Config, device: str, data: str) -> str:
         digest,
     )
     return "-".join(parts)
+
+
+def differing(config: Any, prefix: str = "") -> dict[str, Any]:
+    """The settings that are not at their defaults, with dotted keys."""
+    different: dict[str, Any] = {}
+    for entry in fields(config):
+        value = getattr(config, entry.name)
+        if is_dataclass(value):
+            different.update(differing(value, f"{prefix}{entry.name}."))
+        elif value != (entry.default_factory() if callable(entry.default_factory) else entry.default):
+            different[prefix + entry.name] = value
+    return different

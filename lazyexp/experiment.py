@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from lazyexp import coreset
+from lazyexp import __version__, coreset
 from lazyexp.accounting import Clock, Energy
 from lazyexp.config import Config, run_id
 from lazyexp.data import Data, load_data
@@ -16,8 +16,8 @@ from lazyexp.errors import UserError
 from lazyexp.face import say
 from lazyexp.models import make_model
 from lazyexp.recorder import Recorder
-from lazyexp.results import COMPLETE, RunFolder
-from lazyexp.rules import Setting, make_rule
+from lazyexp.results import RunFolder
+from lazyexp.rules import Rule, Setting, make_rule
 from lazyexp.training import Job, Plan, Trainer, make_engine
 
 
@@ -45,26 +45,39 @@ def run(config: Config, concurrent: bool = False) -> Report:
         raise UserError(f"batch_size={config.batch_size}: larger than the training set ({len(data.train)})")
     for note in data.notes:
         say(f"note: {note}")
-    constants = constant_columns(config, data, device)
+    constants = constant_columns(config, data, rule, device)
     with RunFolder(Path(config.runs_dir).expanduser() / constants["run_id"], constants) as folder:
-        if config.overwrite:
-            folder.clear()
-        if folder.read_summary().get("status") in COMPLETE:
-            folder.drop_checkpoint()  # left by a run that was killed right after its summary
-            summary = folder.read_summary()
-            return Report(folder.path, summary["status"], summary, repeated=True)
+        done = former_result(folder, config.overwrite)
+        if done and not config.overwrite:
+            return Report(folder.path, done["status"], done, repeated=True)
+        place = folder.replacement() if done else folder
 
         model = make_model(config.model, data.shape, data.classes, config.seed).to(device)
         rule.start(Setting(len(data.train), config.batch_size, config.epochs, config.seed, device))
         energy = Energy(model, Clock(device), config.energy)
         job = Job(model, data.train, rule, config.optimizer, config.batch_size, energy)
         engine = make_engine(config.engine, job)
-        with Recorder(config, folder, data, device, concurrent) as recorder:
+        with Recorder(config, place, data, device, concurrent) as recorder:
             trainer = Trainer(make_plan(config), data, model, rule, engine, energy, recorder)
             recorder.start(trainer)
             status = trainer.run()
             summary = recorder.finish(trainer, status)
+            folder.replace()
             return Report(folder.path, status, summary, signal=recorder.interruption.signal)
+
+
+def former_result(folder: RunFolder, overwrite: bool) -> dict[str, Any]:
+    """The summary of the finished run in `folder`, empty if there is none; only `overwrite` forgives damage."""
+    try:
+        summary = folder.finished()
+    except UserError:
+        if not overwrite:
+            raise
+        return {"status": "damaged"}
+    made_by = (folder.read_json().get("versions") or {}).get("lazyexp")
+    if summary and not overwrite and made_by != __version__:
+        say(f"note: {folder.path.name} was made by lazyexp {made_by}, not {__version__}; overwrite=true repeats it")
+    return summary
 
 
 def pick_device(name: str) -> torch.device:
@@ -79,10 +92,10 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
-def constant_columns(config: Config, data: Data, device: torch.device) -> dict[str, Any]:
+def constant_columns(config: Config, data: Data, rule: Rule, device: torch.device) -> dict[str, Any]:
     """The columns of metrics.csv that are the same in every row of a run."""
     return {
-        "run_id": run_id(config, device.type, f"{data.sha256}/{data.subset}"),
+        "run_id": run_id(config, rule.identity(), device.type, f"{data.sha256}/{data.subset}"),
         "dataset": config.dataset.name,
         "train_size": len(data.train),
         "rule": config.rule["name"],
@@ -104,6 +117,7 @@ def make_plan(config: Config) -> Plan:
         eval_every=config.eval_every,
         lr=config.optimizer.lr,
         schedule=config.optimizer.schedule,
+        warmup=config.optimizer.warmup,
         stop_at=config.stop_at,
         checkpoint_every=config.checkpoint_every,
     )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from tqdm import tqdm
@@ -42,16 +44,27 @@ class Bar:
 
 
 class Interruption:
-    """Turns the first Ctrl-C (or SIGTERM) into a wish to stop at the next border; the second one kills."""
+    """Turns the first signal to stop into a wish to stop at the next border; the second one quits at once.
+
+    SIGINT is Ctrl-C; SIGTERM, SIGHUP and SIGUSR1 are what batch systems and closing terminals send. `on_continue` is
+    called when a suspended process goes on.
+    """
+
+    SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")  # Windows lacks the last two
 
     def __init__(self) -> None:
         self.signal = 0
+        self.on_continue: Callable[[], None] = lambda: None
 
     def __enter__(self) -> Interruption:
         self._former = {}
-        for number in (signal.SIGINT, signal.SIGTERM):
+        handlers = {name: self._handle for name in self.SIGNALS} | {"SIGCONT": lambda *_: self.on_continue()}
+        for name, handler in handlers.items():
             try:
-                self._former[number] = signal.signal(number, self._handle)
+                number = getattr(signal, name)
+                self._former[number] = signal.signal(number, handler)
+            except AttributeError:
+                continue
             except ValueError:  # not in the main thread: somebody else handles signals
                 break
         return self
@@ -61,8 +74,9 @@ class Interruption:
             signal.signal(number, handler)
 
     def _handle(self, number: int, frame: object) -> None:
+        if self.signal:
+            os._exit(128 + number)  # every file is whole at any time
         self.signal = number
-        signal.signal(signal.SIGINT, signal.default_int_handler)
         say("stopping as soon as everything is saved; again to quit at once")
 
 

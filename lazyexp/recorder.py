@@ -17,7 +17,7 @@ import torch
 from lazyexp.config import Config
 from lazyexp.data import Data
 from lazyexp.errors import UserError
-from lazyexp.face import Bar, Interruption
+from lazyexp.face import Bar, Interruption, say
 from lazyexp.results import RunFolder
 from lazyexp.training import Trainer
 
@@ -48,6 +48,10 @@ class Recorder:
     def start(self, trainer: Trainer) -> None:
         """Continues from the folder's checkpoint if it has one, else starts its files anew."""
         state = self.folder.load_checkpoint(self.device)
+        for note in self.folder.notes:
+            say(f"note: {note}")
+        self._clocks = (trainer.clock, trainer.eval_clock)
+        self.interruption.on_continue = self._note_suspension
         self._facts = self.folder.read_json() if state else {}
         if state:
             try:
@@ -59,7 +63,10 @@ class Recorder:
                 ) from None
         else:
             self.folder.clear()
-        self._facts.setdefault("sessions", []).append({"command": sys.argv, "start": _now(), "end": None})
+        sessions = self._facts.setdefault("sessions", [])
+        for change in changes(sessions[-1], session(self.device)) if sessions else []:
+            say(f"note: {change}; the seconds of this run are those of both")
+        sessions.append({"command": sys.argv, "start": _now(), "end": None, **session(self.device)})
         # One session beside others is enough to spoil a run's seconds.
         concurrent = self.concurrent or bool(self._facts.get("concurrent"))
         self._facts.update(provenance(self.config, self.folder, self.data, self.device))
@@ -67,6 +74,10 @@ class Recorder:
         self.folder.write_json(self._facts)
         total = self.config.epochs * len(self.data.train)
         self._bar = Bar(total, trainer.counters.tally.samples_seen, self.config.rule["name"])
+
+    def _note_suspension(self) -> None:
+        for clock in self._clocks:
+            clock.suspended = True
 
     def row(self, row: dict[str, Any]) -> None:
         self.folder.append(row)
@@ -94,18 +105,18 @@ class Recorder:
         )
         self.folder.write_model({name: value.cpu() for name, value in trainer.model.state_dict().items()})
         self._facts["sessions"][-1]["end"] = self._facts["end"] = _now()
+        self._facts["sessions"][-1]["suspended_seconds"] = round(sum(clock.left_out for clock in self._clocks), 3)
         self._facts["status"] = status
         self.folder.write_json(self._facts)
         # The summary comes last: a run that has one has everything else.
         summary = self.folder.write_summary(self.config, status)
         if status != "interrupted":
-            self.folder.drop_checkpoint()
+            self.folder.drop_checkpoints()
         return summary
 
 
 def provenance(config: Config, folder: RunFolder, data: Data, device: torch.device) -> dict[str, Any]:
     """What produced a run, for run.json."""
-    cuda = device.type == "cuda"
     return {
         "run_id": folder.constants["run_id"],
         "status": "running",
@@ -113,14 +124,29 @@ def provenance(config: Config, folder: RunFolder, data: Data, device: torch.devi
         "end": None,
         "command": sys.argv,
         "settings": asdict(config),
-        "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
-        "device": torch.cuda.get_device_name(device) if cuda else _processor(),
+        **session(device),
         "device_type": device.type,
-        "threads": torch.get_num_threads(),
         "platform": platform.platform(),
-        "git_commit": _git_commit(),
         "data": {"sha256": data.sha256, "counts": data.counts, "notes": data.notes},
     }
+
+
+def session(device: torch.device) -> dict[str, Any]:
+    """What can differ between the sessions of a resumed run."""
+    return {
+        "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else _processor(),
+        "threads": torch.get_num_threads(),
+        "git_commit": _git_commit(),
+    }
+
+
+def changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """What a user should know of when a run goes on under other conditions."""
+    pairs = {name: (before.get(name), now[name]) for name in ("device", "threads", "git_commit")}
+    for name in ("lazyexp", "torch"):
+        pairs[name] = ((before.get("versions") or {}).get(name), now["versions"][name])
+    return [f"{name} was {old}, is now {new}" for name, (old, new) in pairs.items() if old is not None and old != new]
 
 
 def _now() -> str:

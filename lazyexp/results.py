@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import csv
 import errno
+import hashlib
 import io
 import json
 import os
+import shutil
 import zlib
 from collections.abc import Callable
 from dataclasses import asdict
@@ -39,6 +41,12 @@ CROSSING = {
 }
 FIGURES = ("best_test_accuracy", *(f"{name}_to_" for name in CROSSING))
 COMPLETE = ("finished", "stopped", "diverged")
+# The newest one first; the other is what a run goes on from if power fails while the newest is written.
+CHECKPOINTS = ("checkpoint.pt", "checkpoint.previous.pt")
+# Files whose checksums stand in summary.csv, and in which column.
+CHECKED = {"metrics.csv": "metrics_sha256", "learned.npz": "learned_sha256", "model.pt": "model_sha256"}
+# A run that is done again with overwrite=true is done in this folder within its own.
+REPLACEMENT = ".replacement"
 
 
 def write_safely(path: Path, write: Callable[[BinaryIO], object]) -> None:
@@ -52,8 +60,22 @@ def write_safely(path: Path, write: Callable[[BinaryIO], object]) -> None:
             stream.flush()
             os.fsync(stream.fileno())
         os.replace(beside, path)
+        to_disk(path.parent)
     finally:
         beside.unlink(missing_ok=True)
+
+
+def to_disk(path: Path) -> None:
+    """Forces a file, or the names in a folder, to disk: nothing that is written later outlives it in a power cut."""
+    number = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _csv_line(values: list[Any]) -> bytes:
@@ -87,6 +109,7 @@ class RunFolder:
         self.path, self.constants = path, constants
         self.metrics, self.summary = path / "metrics.csv", path / "summary.csv"
         self._lock = FileLock(path / ".lock")
+        self.notes: list[str] = []
 
     def __enter__(self) -> RunFolder:
         try:
@@ -112,16 +135,73 @@ class RunFolder:
             raise UserError(f"{self.summary} is damaged (columns are missing); delete its folder to do the run again")
         return rows[0] if rows else {}
 
+    def finished(self) -> dict[str, str]:
+        """The row of summary.csv if the run was finished, checked against the files it speaks of; else empty.
+
+        Raises UserError if one of them is not as it was written.
+        """
+        self._complete_replacement()
+        summary = self.read_summary()
+        if summary.get("status") not in COMPLETE:
+            return {}
+        for name, column in CHECKED.items():
+            path = self.path / name
+            if not path.exists() or _sha256(path) != summary.get(column):
+                raise UserError(
+                    f"{path} is not as {self.summary.name} has seen it; overwrite=true does the run again"
+                )
+        self.drop_checkpoints()  # left by a run that was killed right after its summary
+        return summary
+
+    def replacement(self) -> RunFolder:
+        """Where the run is done again while its former result stays; a started one is continued there."""
+        beside = RunFolder(self.path / REPLACEMENT, self.constants)
+        beside.path.mkdir(exist_ok=True)
+        return beside
+
+    def replace(self) -> None:
+        """Puts the finished replacement in the place of the former result; a kill in between loses neither."""
+        self._complete_replacement()
+
+    def _complete_replacement(self) -> None:
+        beside = RunFolder(self.path / REPLACEMENT, self.constants)
+        if not beside.summary.exists() or beside.read_summary().get("status") not in COMPLETE:
+            return
+        self.summary.unlink(missing_ok=True)
+        self.drop_checkpoints()
+        for name in (*CHECKED, "run.json", "summary.csv"):  # the summary last: it stands for all the others
+            if (beside.path / name).exists():
+                os.replace(beside.path / name, self.path / name)
+        to_disk(self.path)
+        shutil.rmtree(beside.path)
+
     def clear(self) -> None:
         """Forgets everything that was here, so that the run starts anew."""
-        for name in ("summary.csv", "checkpoint.pt", "metrics.csv", "run.json", "learned.npz", "model.pt"):
+        self.summary.unlink(missing_ok=True)
+        for name in (*CHECKPOINTS, "metrics.csv", "run.json", "learned.npz", "model.pt"):
             (self.path / name).unlink(missing_ok=True)
 
     def load_checkpoint(self, device: torch.device) -> dict[str, Any] | None:
-        """The state to continue from, with metrics.csv cut back to the rows written before it."""
-        path = self.path / "checkpoint.pt"
-        if not path.exists():
-            return None
+        """The state to continue from, with metrics.csv cut back to the rows written before it.
+
+        The newest checkpoint that can be read and whose rows are still there; `notes` says what was wrong with a
+        newer one. Raises UserError if there are checkpoints and none of them is usable.
+        """
+        found = [self.path / name for name in CHECKPOINTS if (self.path / name).exists()]
+        problems = []
+        for path in found:
+            try:
+                state = self._load_checkpoint(path, device)
+            except UserError as error:
+                problems.append(error)
+                continue
+            self.notes += [f"{problem}; going on from {path.name}" for problem in problems]
+            return state
+        if problems:
+            raise problems[0]
+        return None
+
+    def _load_checkpoint(self, path: Path, device: torch.device) -> dict[str, Any]:
         try:
             state = torch.load(path, map_location=device, weights_only=True)
             rows, crc32 = int(state["course"]["rows"]), int(state["metrics_crc32"])
@@ -141,7 +221,12 @@ class RunFolder:
     def save_checkpoint(self, state: dict[str, Any]) -> None:
         rows = self.metrics.read_bytes() if self.metrics.exists() else b""
         state = {**state, "metrics_crc32": zlib.crc32(rows)}
-        write_safely(self.path / "checkpoint.pt", lambda stream: torch.save(state, stream))
+        newest, former = (self.path / name for name in CHECKPOINTS)
+        if self.metrics.exists():
+            to_disk(self.metrics)
+        if newest.exists():
+            os.replace(newest, former)
+        write_safely(newest, lambda stream: torch.save(state, stream))
 
     def append(self, row: dict[str, Any]) -> None:
         """Adds an evaluation to metrics.csv; it is in the file when this returns."""
@@ -159,8 +244,10 @@ class RunFolder:
                 raise
 
     def write_summary(self, config: Config, status: str) -> dict[str, Any]:
-        """summary.csv from the rows of metrics.csv. Returns its one row."""
+        """summary.csv from the rows of metrics.csv, with checksums of the other files. Returns its one row."""
         rows = read_rows(self.metrics)
+        if self.metrics.exists():
+            to_disk(self.metrics)
         summary: dict[str, Any] = {**self.constants, **(rows[-1] if rows else {})}
         summary.update(settings(config))
         accuracies = [float(row["test_accuracy"]) for row in rows]
@@ -171,6 +258,8 @@ class RunFolder:
             crossing = next(reached, {})
             for name, column in CROSSING.items():
                 summary[f"{name}_to_{target:g}"] = crossing.get(column)
+        for name, column in CHECKED.items():
+            summary[column] = _sha256(self.path / name) if (self.path / name).exists() else None
         content = _csv_line(list(summary)) + _csv_line(list(summary.values()))
         write_safely(self.summary, lambda stream: stream.write(content))
         return summary
@@ -181,9 +270,10 @@ class RunFolder:
 
     def read_json(self) -> dict[str, Any]:
         try:
-            return json.loads((self.path / "run.json").read_text())
+            content = json.loads((self.path / "run.json").read_text())
         except (OSError, ValueError):
             return {}
+        return content if isinstance(content, dict) else {}
 
     def write_learned(self, arrays: dict[str, np.ndarray]) -> None:
         write_safely(self.path / "learned.npz", lambda stream: np.savez_compressed(stream, **arrays))
@@ -191,8 +281,9 @@ class RunFolder:
     def write_model(self, state: dict[str, Any]) -> None:
         write_safely(self.path / "model.pt", lambda stream: torch.save(state, stream))
 
-    def drop_checkpoint(self) -> None:
-        (self.path / "checkpoint.pt").unlink(missing_ok=True)
+    def drop_checkpoints(self) -> None:
+        for name in CHECKPOINTS:
+            (self.path / name).unlink(missing_ok=True)
 
 
 class RunIsBusy(Exception):

@@ -106,6 +106,7 @@ def test_damaged_data_is_an_error_line(call, tmp_path):
     assert answer.code == 2 and answer.err.count("\n") == 1 and "train-labels-idx1-ubyte" in answer.err
 
 
+@pytest.mark.slow
 def test_a_sweep_runs_all_combinations(call):
     answer = call("-m", *QUICK, "rule=lazy,backprop", "seed=0,1", "rule.name=${hydra:runtime.choices.rule}")
     assert answer.code == 2  # Hydra's resolvers are not part of our settings
@@ -127,6 +128,7 @@ def test_a_failed_run_does_not_stop_the_others(call):
     assert len(list(Path("runs").glob("*/summary.csv"))) == 2
 
 
+@pytest.mark.slow
 def test_diverged_runs_are_results(call):
     answer = call("-m", *QUICK, "rule=backprop", "optimizer.lr=0.01,1e30")
     assert answer.code == 0 and "2 of 2 runs done" in answer.out
@@ -166,12 +168,14 @@ def test_help_and_completion_do_not_import_torch(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_from_a_checkout_started_anywhere(tmp_path):
     done = python("-m", "lazyexp", *QUICK, cwd=tmp_path, PYTHONPATH=str(ROOT))
     assert done.returncode == 0, done.stderr
     assert only_run(tmp_path / "runs")
 
 
+@pytest.mark.slow
 def test_from_a_wheel_installed_elsewhere(tmp_path):
     """Builds the wheel, unpacks it as pip would, and runs it without the checkout in sight."""
     built = python("-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(ROOT), cwd=tmp_path)
@@ -220,6 +224,7 @@ def test_any_key_of_a_sweep_can_be_overridden():
     assert {job.seed for job in jobs} == {7, 8} and {job.epochs for job in jobs} == {2}
 
 
+@pytest.mark.slow
 def test_a_named_sweep_runs(call):
     small = ("dataset=digits", "seed=0", "model.width=20", "epochs=1")
     answer = call("-m", "sweep=coreset", *small)
@@ -231,3 +236,11 @@ def test_fast_lazy_brings_its_settings_and_they_can_be_overridden():
     (job,) = expanded("rule=fast_lazy", "optimizer.lr=0.1")
     assert (job.rule["name"], job.rule["block"], job.rule["sure"]) == ("spaced", 1024, 0.99)
     assert (job.batch_size, job.epochs, job.optimizer.lr, job.optimizer.schedule) == (32, 12, 0.1, "linear")
+
+
+@pytest.mark.parametrize(
+    "words", [["runs_dir="], ["data_dir="], ["optimizer.warmup=1"], ["rule=spaced", "rule.max_interval=" + "9" * 20]]
+)
+def test_settings_that_used_to_slip_through(call, words):
+    answer = call(*words)
+    assert answer.code == 2 and answer.err.startswith("lazyexp: error: ") and answer.err.count("\n") == 1

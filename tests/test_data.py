@@ -19,6 +19,7 @@ from lazyexp.config import DatasetConfig
 from lazyexp.data import Images, load_data, load_raw
 from lazyexp.data.idx import read_idx
 from lazyexp.data.official import SOURCES
+from lazyexp.data.own import PARTS, load_folder
 from lazyexp.errors import UserError
 
 CPU = torch.device("cpu")
@@ -448,3 +449,26 @@ def test_real_data(name, n, mean, std):
     assert len(data.train) == n
     assert 1 / (255 * data.train.scale) == pytest.approx(std, abs=1e-4)
     assert -data.train.offset / (255 * data.train.scale) == pytest.approx(mean, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        pytest.param(b"\0\0\x08\xff" + b"\0\0\0\1" * 255 + b"\0", id="255 dimensions"),
+        pytest.param(b"\0\0\x08\x03" + b"\xff\xff\xff\xff" * 2 + b"\0\0\0\0", id="huge counts and a zero"),
+        pytest.param(b"\0\0\x08\x00", id="no dimension"),
+    ],
+)
+def test_idx_headers_that_lie(tmp_path, header):
+    path = tmp_path / "train-images-idx3-ubyte"
+    path.write_bytes(header)
+    with pytest.raises(UserError, match="train-images"):
+        read_idx(path)
+
+
+def test_an_npz_with_a_member_that_is_no_array(tmp_path):
+    with zipfile.ZipFile(tmp_path / "odd.npz", "w") as archive:
+        for part in PARTS:
+            archive.writestr(part, b"text")
+    with pytest.raises(UserError, match="x_train is not an array"):
+        load_folder(tmp_path / "odd.npz")

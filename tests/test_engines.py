@@ -95,6 +95,7 @@ def test_direct_with_momentum_and_decay_equals_autograd(rule, batch_size):
     assert_same(learn(Direct, RULES[rule], **options), learn(General, RULES[rule], **options))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", ["lazy", "confidence"])
 @pytest.mark.parametrize("lr", [0.005, 0.02, 0.1])
 def test_look_ahead_is_one_at_a_time_learning(rule, lr):

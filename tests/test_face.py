@@ -11,11 +11,14 @@ import sys
 import termios
 from pathlib import Path
 
+import pytest
+
 from lazyexp.face import table
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
+@pytest.mark.slow
 def test_the_bar_shows_accuracy_and_who_learns(tmp_path):
     """On a terminal (here a pseudo-terminal) there is a bar; elsewhere there is none."""
     command = [sys.executable, "-m", "lazyexp", "epochs=3", "model.width=20"]

@@ -97,6 +97,7 @@ def assert_ends_well(call, words: list[str], runs: Path, refused_tables: bool = 
     return answer.code
 
 
+@pytest.mark.slow
 def test_hostile_settings(call, tmp_path, record_property):
     draw = random.Random(SEED)
     codes = [assert_ends_well(call, SMALL + overrides(draw), tmp_path / "runs") for _ in range(INPUTS)]
@@ -204,6 +205,7 @@ def own(path: Path) -> list[str]:
     return ["dataset=folder", f"dataset.path='{quoted}'", "epochs=1", "model.width=8", "batch_size=16"]
 
 
+@pytest.mark.slow
 def test_damaged_data(call, tmp_path, record_property):
     draw, codes, bomb = random.Random(SEED), [], tmp_path / "exploded"
     runs = tmp_path / "runs"
@@ -232,6 +234,7 @@ def test_damaged_data(call, tmp_path, record_property):
     assert codes.count(2) > len(codes) / 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["checkpoint.pt", "metrics.csv", "run.json", "summary.csv", "learned.npz"])
 def test_damaged_results(call, tmp_path, monkeypatch, name):
     """What an interrupted run has left is damaged, and the run started again, and reported on."""

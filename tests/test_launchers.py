@@ -27,6 +27,8 @@ needs_slurm = pytest.mark.skipif(
 ENVIRONMENT = {key: value for key, value in os.environ.items() if key != "OMP_NUM_THREADS"}
 SWEEP = ["-m", "rule=lazy,backprop", "seed=0,1", "epochs=2", "eval_every=700", "model.width=20", "device=cpu"]
 
+pytestmark = pytest.mark.slow
+
 
 def lazyexp(folder, *arguments, **environment):
     return subprocess.run(

@@ -21,6 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 QUICK = ["dataset.train_size=300", "epochs=4", "model.width=8", "batch_size=8", "eval_every=50", "device=cpu"]
 
 
+@pytest.mark.slow
 def test_thirty_kills_are_survived(record_property):
     """The short form of scripts/stress.py: over all rules, engines and optimizers."""
     answer = subprocess.run(
@@ -53,6 +54,7 @@ def assert_one_line(answer, *words: str) -> None:
     assert line.startswith("lazyexp: error: ") and all(word in line for word in words), line
 
 
+@pytest.mark.slow
 def test_no_space_for_another_row(tmp_path):
     assert lazyexp(tmp_path, *QUICK, "runs_dir=whole").returncode == 0
     # The limit falls into the middle of a row.
@@ -78,6 +80,7 @@ def small_disk(tmp_path):
     subprocess.run(["umount", str(place)], check=True)
 
 
+@pytest.mark.slow
 def test_a_full_disk(tmp_path, small_disk):
     settings = [*QUICK, "model.width=100", "checkpoint_every=0"]
     assert lazyexp(tmp_path, *settings, "runs_dir=whole").returncode == 0
@@ -127,6 +130,7 @@ def test_a_sweep_that_is_interrupted_while_its_folder_vanishes_stops(call, tmp_p
     assert not list((tmp_path / "runs").glob("*/summary.csv"))
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_number_of_evaluations(call, tmp_path, monkeypatch):
     write, sizes = Recorder.row, []
 

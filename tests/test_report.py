@@ -280,6 +280,7 @@ def test_repetitions_count_once(tmp_path):
     assert [run.folder.parent.name for run in found.runs] == ["b"] and "repeats" in found.broken[0][1]
 
 
+@pytest.mark.slow
 def test_files_are_complete_and_the_same_again(tmp_path):
     for seed in (0, 1, 2):
         for width in (50, 100):

@@ -83,3 +83,10 @@ def test_every_rule(monkeypatch, tmp_path, rule, batch_size):
 )
 def test_every_engine_and_optimizer(monkeypatch, tmp_path, rule, options):
     assert_goes_on(monkeypatch, tmp_path, rule=rule, **options)
+
+
+@pytest.mark.parametrize("revision_epochs", [2, 3])
+def test_spaced_review_and_revision_epochs(monkeypatch, tmp_path, revision_epochs):
+    """Progressive with a spaced review is stopped within its revision epochs, too."""
+    monkeypatch.setitem(RULES, "progressive", {"revision_epochs": revision_epochs, "max_interval": 4})
+    assert_goes_on(monkeypatch, tmp_path, rule="progressive")

@@ -235,12 +235,39 @@ def test_rules_keep_the_matched_order():
 
 def test_random_replays_a_run(tmp_path):
     (tmp_path / "metrics.csv").write_text("samples_seen,backward_samples\n100,40\n300,50\n")
+    (tmp_path / "summary.csv").write_text("status\nfinished\n")
     rule = started("random", samples=400, batch_size=10, replay=str(tmp_path))
     wrong = verdict([set()])
     chosen = torch.cat([rule.weigh(Judged(i, *wrong(0, i))) for i in torch.arange(400).split(10)])
     assert chosen[:100].sum() == 40 and chosen[100:300].sum() == 10 and chosen[300:].sum() == 0
-    with pytest.raises(UserError, match="no readable metrics"):
+    with pytest.raises(UserError, match="not the folder of a finished run"):
         make_rule({"name": "random", "replay": str(tmp_path / "nowhere")})
+
+
+def test_what_is_replayed_is_part_of_the_identity_and_where_it_lies_is_not(tmp_path):
+    def replay(name, lines, status="finished"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "metrics.csv").write_text("samples_seen,backward_samples\n" + lines)
+        (tmp_path / name / "summary.csv").write_text(f"status\n{status}\n")
+        return make_rule({"name": "random", "replay": str(tmp_path / name)}).identity()
+
+    assert replay("one", "100,40\n") == replay("copy", "100,40\n") != replay("other", "100,41\n")
+    for name, lines, status in (
+        ("a", "100,40\n", "interrupted"),
+        ("b", "100,140\n", "finished"),
+        ("c", "", "finished"),
+    ):
+        with pytest.raises(UserError):
+            replay(name, lines, status)
+
+
+def test_a_rule_at_its_defaults_has_no_identity_of_its_own():
+    assert (
+        make_rule({"name": "confidence"}).identity()
+        == {}
+        == make_rule({"name": "confidence", "threshold": 0.9}).identity()
+    )
+    assert make_rule({"name": "confidence", "threshold": 0.8}).identity() == {"threshold": 0.8}
 
 
 NEUTRAL = {
@@ -282,8 +309,9 @@ def test_with_its_neutral_setting_a_rule_is_backprop(tmp_path, name, batch_size,
         ({"name": "confidence", "threshold": "high"}, "of type float"),
         ({"name": "random", "window": 0}, "at least 1"),
         ({"name": "random", "window": 2.5}, "of type int"),
-        ({"name": "lazy", "block": -1}, "at least 0"),
-        ({"name": "spaced", "max_interval": -1}, "at least 0"),
+        ({"name": "lazy", "block": -1}, "from 0"),
+        ({"name": "spaced", "max_interval": -1}, "from 0"),
+        ({"name": "spaced", "max_interval": 10**20}, r"2\^30"),
         ({"name": "lazy", "sure": 1.5}, "from 0 to 1"),
         ({"name": "progressive", "revision_epochs": -1}, "at least 0"),
         ({"name": "top_loss", "q": -1}, "at least 0"),

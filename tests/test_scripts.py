@@ -8,11 +8,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from lazyexp import cli
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
+@pytest.mark.slow
 def test_reproduce_asks_for_settings_that_exist(tmp_path):
     """Both versions, with a program in lazyexp's place that only notes what it was asked for."""
     (tmp_path / "python").write_text('#!/bin/sh\necho "$@" >>"$NOTES"\n')
@@ -33,6 +36,7 @@ def test_reproduce_asks_for_settings_that_exist(tmp_path):
                     cli.checked(cli.compose_readably(job))
 
 
+@pytest.mark.slow
 def test_collect_fills_the_tables_between_their_markers(call, tmp_path):
     assert (
         call("-m", "rule=lazy,backprop", "seed=0,1", "epochs=1", "runs_dir=runs/headline", "model.width=8").code == 0

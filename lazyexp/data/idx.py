@@ -33,6 +33,8 @@ def read_idx(path: Path) -> np.ndarray:
     shape = tuple(int(size) for size in np.frombuffer(content[4:start], ">u4", len(content[4:start]) // 4))
     entry = np.dtype(TYPES[content[2]])
     expected = start + math.prod(shape) * entry.itemsize
+    if dimensions > 4 or 0 in shape:
+        raise UserError(f"{path}: its header names {dimensions} dimensions of sizes {shape[:6]}; {mend}")
     if len(shape) != dimensions or dimensions == 0 or len(content) != expected:
         problem = "truncated" if len(content) < expected or len(shape) != dimensions else "too long"
         raise UserError(f"{path} is {problem}: {len(content)} bytes, its header asks for {expected}; {mend}")

@@ -71,6 +71,9 @@ def _read_npz(path: Path) -> tuple[list[np.ndarray], list[str]]:
             if missing:
                 raise UserError(f"{path} has no {', '.join(missing)} (an .npz needs {', '.join(PARTS)})")
             arrays = [archive[part] for part in PARTS]
+            for part, array in zip(PARTS, arrays, strict=True):
+                if not isinstance(array, np.ndarray):  # numpy hands out other members of the archive as bytes
+                    raise UserError(f"{path}: {part} is not an array")
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, NotImplementedError) as error:
         reason = " ".join(str(error).split()).split(" This file", 1)[0][:150]
         raise UserError(f"{path} is not a readable .npz file: {reason}") from None

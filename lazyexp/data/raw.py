@@ -65,8 +65,10 @@ class Raw:
             )
 
     def sha256(self) -> str:
-        """Of all pixels and labels, in the order of the files."""
+        """Of all pixels and labels with their shapes and types, in the order of the files."""
         digest = hashlib.sha256()
         for name in ("train_images", "train_targets", "test_images", "test_targets"):
-            digest.update(getattr(self, name).contiguous().numpy().data)
+            array = getattr(self, name).contiguous().numpy()
+            digest.update(f"{name} {array.shape} {array.dtype}".encode())
+            digest.update(array.data)
         return digest.hexdigest()

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -61,6 +61,11 @@ class Rule:
 
     def check(self) -> None:
         """Raises UserError if an option is out of range."""
+
+    def identity(self) -> dict[str, Any]:
+        """What makes this rule another one than with its defaults: the options that differ from them."""
+        values = {field.name: (getattr(self, field.name), field.default) for field in fields(self)}
+        return {name: value for name, (value, default) in values.items() if value != default}
 
     def start(self, setting: Setting) -> None:
         """Called once before training."""

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import csv
+import hashlib
+import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from lazyexp.errors import UserError
+from lazyexp.results import COMPLETE, read_rows
 from lazyexp.rules.base import Judged, Rule, Setting
 from lazyexp.seeding import generator
 
@@ -33,7 +36,14 @@ class Random(Rule):
         if self.window < 1:
             raise UserError(f"rule.window={self.window}: must be at least 1")
         if self.replay:
-            learners_of(Path(self.replay))
+            learners_of(Path(self.replay).expanduser())
+
+    def identity(self) -> dict[str, Any]:
+        options = super().identity()
+        if self.replay:  # what is replayed counts, wherever it lies
+            counts = json.dumps(learners_of(Path(self.replay).expanduser()))
+            options["replay"] = hashlib.sha256(counts.encode()).hexdigest()
+        return options
 
     def start(self, setting: Setting) -> None:
         super().start(setting)
@@ -83,14 +93,19 @@ class Random(Rule):
 
 
 def learners_of(folder: Path) -> list[tuple[int, int]]:
-    """(samples presented, samples learned from) between the evaluations of the run in `folder`."""
+    """(samples presented, samples learned from) between the evaluations of the finished run in `folder`."""
+    status = (read_rows(folder / "summary.csv") or [{}])[0].get("status")
+    if status not in COMPLETE:
+        raise UserError(f"rule.replay={folder}: is not the folder of a finished run ({status or 'no summary.csv'})")
     try:
-        with (folder / "metrics.csv").open() as stream:
-            ends = [(int(row["samples_seen"]), int(row["backward_samples"])) for row in csv.DictReader(stream)]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        ends = [(int(row["samples_seen"]), int(row["backward_samples"])) for row in read_rows(folder / "metrics.csv")]
+    except (ValueError, KeyError) as error:
         raise UserError(f"rule.replay={folder}: no readable metrics.csv ({error})") from None
-    starts = [(0, 0), *ends[:-1]]
-    return [(seen - before[0], learned - before[1]) for (seen, learned), before in zip(ends, starts, strict=True)]
+    starts = [(0, 0), *ends][:-1]
+    counts = [(seen - before[0], learned - before[1]) for (seen, learned), before in zip(ends, starts, strict=True)]
+    if not counts or any(not 0 <= learned <= presented for presented, learned in counts):
+        raise UserError(f"rule.replay={folder}: its counts are not those of a run")
+    return counts
 
 
 def scatter(counts: list[tuple[int, int]], draws: torch.Generator) -> Tensor:

@@ -33,8 +33,9 @@ class Selective(Rule):
         if not 0 <= self.sure <= 1:
             raise UserError(f"rule.sure={self.sure}: must be from 0 to 1 (1: off)")
         for name in ("max_interval", "block"):
-            if getattr(self, name) < 0:
-                raise UserError(f"rule.{name}={getattr(self, name)}: must be at least 0 (0: off)")
+            # Epochs and samples are counted in 32 bits, and a sleep is doubled before it is cut.
+            if not 0 <= getattr(self, name) <= 2**30:
+                raise UserError(f"rule.{name}={getattr(self, name)}: must be from 0 (off) to 2^30")
 
     def start(self, setting: Setting) -> None:
         super().start(setting)
@@ -140,7 +141,8 @@ class Progressive(Selective):
 
     def visit(self, epoch: int) -> Tensor:
         self.selects = epoch < self.setting.epochs - self.revision_epochs
-        return super().visit(epoch) if self.selects else Rule.visit(self, epoch)
+        awake = super().visit(epoch)  # also in the last epochs: what `remember` needs is set there
+        return awake if self.selects else Rule.visit(self, epoch)
 
     def weigh(self, judged: Judged) -> Tensor | None:
         if not self.selects:

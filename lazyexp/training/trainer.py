@@ -28,6 +28,7 @@ class Plan:
     eval_every: int
     lr: float
     schedule: str
+    warmup: float
     stop_at: float | None
     checkpoint_every: float
 
@@ -41,7 +42,18 @@ class Watcher(Protocol):
     def stop(self) -> bool: ...
 
 
+def onecycle(progress: float) -> float:
+    """Up from 1/25 over 30 % of the run, then down to 1/250,000, both along cosines: the shape and the defaults of
+    torch.optim.lr_scheduler.OneCycleLR (Smith & Topin 2017, arXiv 1708.07120), without its cycling of momentum."""
+    start, end, turn = 1 / 25, 1 / 250_000, 0.3
+    if progress < turn:
+        return 1 + (start - 1) * (1 + math.cos(math.pi * progress / turn)) / 2
+    return end + (1 - end) * (1 + math.cos(math.pi * (progress - turn) / (1 - turn))) / 2
+
+
+# The share of the learning rate at a share of the run.
 SCHEDULES: dict[str, Callable[[float], float]] = {
+    "onecycle": onecycle,
     "constant": lambda progress: 1.0,
     "linear": lambda progress: 1.0 - progress,
     "cosine": lambda progress: 0.5 * (1.0 + math.cos(math.pi * progress)),
@@ -123,8 +135,12 @@ class Trainer:
 
     def _rate(self, place: int, length: int) -> float:
         """The learning rate of the batch that starts at `place`: depends on what was presented, not learned."""
-        progress = (self.epoch + place / length) / self.plan.epochs
-        return self.plan.lr * SCHEDULES[self.plan.schedule](progress)
+        plan = self.plan
+        progress = (self.epoch + place / length) / plan.epochs
+        if progress < plan.warmup:  # the end of the batch counts, or the first one would be spent on nothing
+            end = (self.epoch + min(place + plan.batch_size, length) / length) / plan.epochs
+            return plan.lr * min(end / plan.warmup, 1.0)
+        return plan.lr * SCHEDULES[plan.schedule]((progress - plan.warmup) / (1 - plan.warmup))
 
     def _evaluation_is_due(self) -> bool:
         seen, every = self.counters.tally.samples_seen, self.plan.eval_every
