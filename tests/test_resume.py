@@ -90,3 +90,9 @@ def test_spaced_review_and_revision_epochs(monkeypatch, tmp_path, revision_epoch
     """Progressive with a spaced review is stopped within its revision epochs, too."""
     monkeypatch.setitem(RULES, "progressive", {"revision_epochs": revision_epochs, "max_interval": 4})
     assert_goes_on(monkeypatch, tmp_path, rule="progressive")
+
+
+def test_the_place_in_a_replay(monkeypatch, tmp_path):
+    source = run(settings(tmp_path, "source"))
+    monkeypatch.setitem(RULES, "random", {"replay": str(source.folder)})
+    assert_goes_on(monkeypatch, tmp_path, rule="random")
