@@ -25,22 +25,27 @@ from lazyexp.compose import (
     in_parallel,
     register,
     runs_in_parallel,
+    search_path,
 )
 from lazyexp.config import Config
 from lazyexp.errors import UserError
 
 TOTAL = "LAZYEXP_SWEEP_RUNS"
+# Hydra's flags that would replace our own settings.
+STRAYING = {"--config-path", "-cp", "--config-name", "-cn"}
 
 
 def main() -> NoReturn:
     """Entry point; exits with 0, 1 (a run of a sweep failed), 2 (user error) or 128 + signal."""
     register()
-    arguments = sys.argv[1:]
-    flags = [argument for argument in arguments if argument.startswith("-")]
     try:
-        if set(flags) <= {"-m", "--multirun"}:
-            overrides = [argument for argument in arguments if argument not in flags]
+        flags, overrides = split_arguments(sys.argv[1:])
+        if not flags - {"-m", "--multirun"}:
             sys.exit(sweep(overrides) if flags else single(overrides))
+        if flags & STRAYING:
+            raise UserError(
+                f"{min(flags & STRAYING)}: is not for lazyexp; --config-dir DIR adds a folder of settings"
+            )
         hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(task)()
         sys.exit(0)
     except UserError as error:
@@ -50,6 +55,26 @@ def main() -> NoReturn:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
+
+
+def split_arguments(arguments: list[str]) -> tuple[set[str], list[str]]:
+    """The flags, and the overrides; `--config-dir DIR` adds DIR to the places of settings."""
+    flags, overrides, folders = set(), [], []
+    rest = iter(arguments)
+    for argument in rest:
+        name, given, value = argument.partition("=")
+        if name in ("--config-dir", "-cd"):
+            folder = Path(value if given else next(rest, "")).expanduser()
+            if not folder.name or not folder.is_dir():
+                raise UserError(f"--config-dir {folder}: no such folder")
+            folders.append(f"'file://{folder.resolve()}'")
+        elif argument.startswith("-"):
+            flags.add(name)
+        else:
+            overrides.append(argument)
+    if folders:
+        overrides.append(f"hydra.searchpath=[{','.join(folders)}]")
+    return flags, overrides
 
 
 def fail(message: str, code: int = 2) -> NoReturn:
@@ -71,7 +96,7 @@ def sweep(overrides: list[str]) -> int:
     """All runs of a sweep, checked before the first one starts, then the report. Returns the exit code."""
     with hydra_session():
         jobs = expand(overrides)
-        configs = [checked(compose_readably(job)) for job in jobs]
+        configs = [checked(compose_readably([*job, *search_path(overrides)])) for job in jobs]
         if runs_in_parallel(overrides):
             print("lazyexp: note: several runs at once; their seconds are not to be compared", file=sys.stderr)
         os.environ[TOTAL] = str(len(jobs))  # for workers in other processes, too

@@ -40,6 +40,7 @@ Examples
   lazyexp -m rule=lazy,backprop dataset=mnist model.width=100,300 seed=0,1,2    a sweep over all combinations
   lazyexp -m sweep=headline                           a named sweep, one per claim of the paper
   lazyexp -m sweep=headline hydra/launcher=joblib hydra.launcher.n_jobs=4    several runs at once
+  lazyexp --config-dir my_conf rule=mine              with settings files of your own (my_conf/rule/mine.yaml)
   lazyexp-report runs/headline                        its tables and figures
 
 Choices (group=choice)
@@ -105,6 +106,11 @@ def expand(overrides: list[str]) -> list[list[str]]:
         return BasicSweeper.split_arguments(parsed, None)[0]
 
 
+def search_path(overrides: list[str]) -> list[str]:
+    """Those of the overrides that tell where else settings are to be found: every run of a sweep needs them."""
+    return [override for override in overrides if override.lstrip("+").startswith("hydra.searchpath=")]
+
+
 def runs_in_parallel(overrides: list[str]) -> bool:
     """Whether the sweep's launcher starts several runs at once. Raises UserError if it is not installed."""
     return in_parallel(_sweep_settings(overrides).hydra.launcher)
@@ -112,12 +118,15 @@ def runs_in_parallel(overrides: list[str]) -> bool:
 
 def in_parallel(launcher: DictConfig) -> bool:
     """As `runs_in_parallel`, from the launcher's settings."""
-    module = launcher._target_.rpartition(".")[0]
+    module = str(launcher._target_).rpartition(".")[0]
     try:
-        if find_spec(module) is None:
+        if not module or find_spec(module) is None:
             raise ModuleNotFoundError(module)
-    except ModuleNotFoundError:
-        extra = EXTRAS.get(module.split(".")[1], "parallel,slurm")
+    except (ModuleNotFoundError, ValueError):
+        package = module.removeprefix("hydra_plugins.").partition(".")[0]
+        if package not in EXTRAS:
+            raise UserError(f"hydra.launcher._target_={launcher._target_}: no such launcher") from None
+        extra = EXTRAS[package]
         raise UserError(f'hydra/launcher: is not installed; pip install "lazyexp[{extra}]"') from None
     return not module.startswith("hydra._internal.") and launcher.get("n_jobs") != 1
 

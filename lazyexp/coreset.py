@@ -9,6 +9,7 @@ from typing import Any
 
 from lazyexp.config import PLACES, Config, DatasetConfig
 from lazyexp.errors import UserError
+from lazyexp.rules import make_rule
 
 
 def resolve(config: Config) -> tuple[DatasetConfig, bool]:
@@ -25,7 +26,9 @@ def resolve(config: Config) -> tuple[DatasetConfig, bool]:
         facts = _read(path)
         other = facts.get("settings") or {}
         finished = facts.get("status") in ("finished", "stopped")
-        if finished and not other["dataset"]["subset"] and _comparable(other) == own:
+        # Plain lazy: one that sleeps or packs learns from other samples.
+        plain = finished and not make_rule(other["rule"]).identity()
+        if plain and not other["dataset"]["subset"] and _comparable(other) == own:
             return replace(config.dataset, subset=str(path.parent / "learned.npz")), wanted == "random"
     raise UserError(
         f"dataset.subset={wanted}: no finished run of rule=lazy with these settings in {config.runs_dir}; "
@@ -40,6 +43,7 @@ def _comparable(settings: dict[str, Any]) -> dict[str, Any]:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError):
+        facts = json.loads(path.read_text())
+        return facts if isinstance(facts, dict) and {"dataset", "rule"} <= set(facts["settings"]) else {}
+    except (OSError, ValueError, KeyError, TypeError):
         return {}

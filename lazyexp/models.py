@@ -65,8 +65,10 @@ def initialise(model: nn.Module, init: str, seed: int) -> None:
         if init == "uniform":
             bound = 1 / math.sqrt(fan_in)
             layer.weight.uniform_(-bound, bound, generator=rng)
-            layer.bias.uniform_(-bound, bound, generator=rng)
+            if layer.bias is not None:
+                layer.bias.uniform_(-bound, bound, generator=rng)
         else:
             gain = {"lecun_normal": 1.0, "kaiming": 2.0}[init]
             layer.weight.normal_(0, math.sqrt(gain / fan_in), generator=rng)
-            layer.bias.zero_()
+            if layer.bias is not None:
+                layer.bias.zero_()

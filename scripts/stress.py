@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import hashlib
 import json
 import math
 import os
@@ -28,7 +29,7 @@ import torch
 
 from lazyexp.config import Config, check
 from lazyexp.experiment import run
-from lazyexp.results import RunIsBusy
+from lazyexp.results import CHECKED, CHECKPOINTS, RunIsBusy
 
 # (rule, its options, engine, batch size, optimizer, momentum): every rule, every engine, every optimizer.
 CASES = [
@@ -117,7 +118,8 @@ def rows(path: Path) -> list[dict[str, str]]:
 
 
 def timeless(path: Path) -> list[dict[str, str]]:
-    return [{key: value for key, value in row.items() if "seconds" not in key} for row in rows(path)]
+    clocked = ("seconds", "metrics_sha256")  # a checksum of seconds, too
+    return [{k: v for k, v in row.items() if not any(word in k for word in clocked)} for row in rows(path)]
 
 
 def faults_after_kill(folder: Path, twin: Path) -> Iterator[str]:
@@ -134,7 +136,7 @@ def faults_after_kill(folder: Path, twin: Path) -> Iterator[str]:
         "run.json": lambda path: json.loads(path.read_text()),
         "learned.npz": lambda path: dict(np.load(path, allow_pickle=False)),
         "model.pt": lambda path: torch.load(path, weights_only=True),
-        "checkpoint.pt": lambda path: torch.load(path, weights_only=True),
+        **dict.fromkeys(CHECKPOINTS, lambda path: torch.load(path, weights_only=True)),
     }
     for name, read in readers.items():
         if (folder / name).exists():
@@ -156,7 +158,11 @@ def differences(folder: Path, twin: Path) -> Iterator[str]:
         one, other = read(folder / name), read(twin / name)
         if set(one) != set(other) or not all(np.array_equal(one[key], other[key]) for key in one):
             yield f"{name} differs"
-    if (folder / "checkpoint.pt").exists() or list(folder.glob(".*.tmp")):
+    (summary,) = rows(folder / "summary.csv")
+    for name, column in CHECKED.items():
+        if hashlib.sha256((folder / name).read_bytes()).hexdigest() != summary[column]:
+            yield f"{name} is not what summary.csv says"
+    if any((folder / name).exists() for name in CHECKPOINTS) or list(folder.glob(".*.tmp")):
         yield "a checkpoint or a temporary file is left"
 
 

@@ -244,3 +244,41 @@ def test_fast_lazy_brings_its_settings_and_they_can_be_overridden():
 def test_settings_that_used_to_slip_through(call, words):
     answer = call(*words)
     assert answer.code == 2 and answer.err.startswith("lazyexp: error: ") and answer.err.count("\n") == 1
+
+
+@pytest.fixture
+def own_conf(tmp_path):
+    (tmp_path / "my_conf" / "rule").mkdir(parents=True)
+    (tmp_path / "my_conf" / "rule" / "mine.yaml").write_text("name: confidence\nthreshold: 0.6\n")
+    return tmp_path / "my_conf"
+
+
+SMALL = ["dataset.train_size=100", "epochs=1", "model.width=4", "device=cpu"]
+
+
+@pytest.mark.parametrize("flag", ["--config-dir {0}", "--config-dir={0}", "-cd {0}", "hydra.searchpath=[file://{0}]"])
+@pytest.mark.parametrize("multirun", [False, True])
+def test_settings_files_of_ones_own(call, own_conf, tmp_path, flag, multirun):
+    words = [*flag.format(own_conf).split(), "rule=mine", *SMALL]
+    answer = call(*(["-m", "seed=0,1"] if multirun else []), *words)
+    assert answer.code == 0, answer.err
+    found = [rows(path)[0] for path in tmp_path.glob("runs/*/summary.csv")]
+    assert len(found) == 1 + multirun
+    assert all(row["rule"] == "confidence" and '"threshold": 0.6' in row["rule_options"] for row in found)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--config-dir", "nowhere", "epochs=1"],
+        ["--config-dir"],
+        ["--config-dir", "my_conf", "epochs=0"],
+        ["-m", "--config-dir", "my_conf", "seed=0,-1"],
+        ["--config-name", "other"],
+        ["-m", "hydra.launcher._target_=x"],
+    ],
+    ids=" ".join,
+)
+def test_hydras_flags_do_not_leave_the_guarded_path(call, own_conf, words):
+    answer = call(*words)
+    assert answer.code == 2 and answer.err.startswith("lazyexp: error: ") and answer.err.count("\n") == 1

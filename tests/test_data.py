@@ -472,3 +472,31 @@ def test_an_npz_with_a_member_that_is_no_array(tmp_path):
             archive.writestr(part, b"text")
     with pytest.raises(UserError, match="x_train is not an array"):
         load_folder(tmp_path / "odd.npz")
+
+
+@pytest.mark.parametrize(
+    "arrays",
+    [
+        {"index": [0.0, 1.0], "learned": [1, 1]},
+        {"index": ["a", "b"], "learned": [1, 1]},
+        {"index": [0, 1], "learned": [1]},
+        {"index": [0, 10**9], "learned": [1, 1]},
+        {"index": [0, -1], "learned": [1, 1]},
+        {"index": [0, 0], "learned": [1, 1]},
+        {"index": [0, 1], "learned": [1, -1]},
+        {"index": [0, 1]},
+        {"index": [0, 1], "learned": [0, 0]},
+        b"PK\3\4 and then nothing",
+        b"",
+    ],
+    ids=str,
+)
+def test_a_subset_that_no_run_has_written(tmp_path, arrays):
+    path = tmp_path / "learned.npz"
+    if isinstance(arrays, bytes):
+        path.write_bytes(arrays)
+    else:
+        sha256 = load_raw(DatasetConfig(), "data").sha256()
+        np.savez(path, **{name: np.array(values) for name, values in arrays.items()}, data_sha256=np.array(sha256))
+    with pytest.raises(UserError, match="dataset.subset="):
+        load_data(DatasetConfig(subset=str(path)), "data", torch.device("cpu"))

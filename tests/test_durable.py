@@ -284,3 +284,19 @@ def test_the_rate_rises_over_the_warm_up(tmp_path):
     assert rates[:2] == pytest.approx([0.1 / 25, 0.2 / 25])  # 100 updates, the first 25 of them warm up
     assert rates[24] == pytest.approx(0.1) == max(rates) and rates[25] == pytest.approx(0.1)
     assert rates[-1] == pytest.approx(0.1 / 75)  # then linear to zero
+
+
+@pytest.mark.parametrize("options", [{"max_interval": 4}, {"block": 64}])
+def test_a_matched_subset_is_that_of_plain_lazy(tmp_path, options):
+    sparing = run(settings(tmp_path, rule={"name": "lazy", **options}))
+    assert sparing.status == "finished"
+    matched = settings(tmp_path, rule={"name": "backprop"})
+    matched.dataset.subset = "matched"
+    with pytest.raises(UserError, match="no finished run of rule=lazy"):
+        run(matched)
+    for damaged in ("[]", "{}", '{"settings": {}}', '{"settings": 3}', "{"):
+        (sparing.folder / "run.json").write_text(damaged)
+        with pytest.raises(UserError, match="no finished run of rule=lazy"):
+            run(matched)
+    run(settings(tmp_path, rule={"name": "lazy"}))
+    assert run(matched).status == "finished"

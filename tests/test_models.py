@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from lazyexp.config import ModelConfig
-from lazyexp.models import make_model
+from lazyexp.models import initialise, make_model
 
 
 def test_width_and_depth():
@@ -49,3 +49,11 @@ def test_seeds_decide_and_nothing_else():
     torch.manual_seed(2)
     assert torch.equal(first, weights(5))
     assert not torch.equal(first, weights(6))
+
+
+@pytest.mark.parametrize("init", ["uniform", "lecun_normal", "kaiming"])
+def test_layers_without_biases_are_initialised(init):
+    model = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3, bias=False), torch.nn.Linear(4, 3, bias=False))
+    before = [parameter.clone() for parameter in model.parameters()]
+    initialise(model, init, 0)
+    assert not any(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))

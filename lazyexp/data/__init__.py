@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -124,18 +126,32 @@ def _split(targets: Tensor, index: Tensor, size: int, purpose: str) -> tuple[Ten
     return order[:size], order[size:].sort().values
 
 
+def _check_learned(path: Path, places: np.ndarray, learned: np.ndarray, available: int) -> None:
+    """Refuses arrays that no run has written: an index must be one, and name every sample at most once."""
+    for name, array in (("index", places), ("learned", learned)):
+        if array.ndim != 1 or array.dtype.kind not in "iu":
+            raise UserError(f"dataset.subset={path}: `{name}` is not a row of whole numbers")
+        if len(array) and array.min() < 0:
+            raise UserError(f"dataset.subset={path}: `{name}` has negative entries")
+    if len(places) != len(learned) or len(np.unique(places)) != len(places):
+        raise UserError(f"dataset.subset={path}: `index` and `learned` do not belong to one set of samples")
+    if len(places) and places.max() >= available:
+        raise UserError(f"dataset.subset={path}: `index` goes beyond the {available} training samples")
+
+
 def _learned(path: Path, index: Tensor, available: int, sha256: str) -> Tensor:
     """Those of the samples `index` that the run which wrote `path` (a learned.npz) learned from."""
     try:
         with np.load(path, allow_pickle=False) as archive:
             places, learned, origin = archive["index"], archive["learned"], str(archive["data_sha256"])
-    except (OSError, ValueError, KeyError, EOFError) as error:
+            _check_learned(path, places, learned, available)
+    except (OSError, ValueError, KeyError, EOFError, TypeError, AttributeError, BadZipFile, zlib.error) as error:
         reason = " ".join(str(error).split())[:150]
         raise UserError(f"dataset.subset={path}: not a readable learned.npz ({reason})") from None
     if origin != sha256:
         raise UserError(f"dataset.subset={path}: was written by a run on other data")
     wanted = torch.zeros(available, dtype=torch.bool)
-    wanted[torch.from_numpy(places[learned > 0])] = True
+    wanted[torch.from_numpy(places[learned > 0].astype(np.int64))] = True
     chosen = index[wanted[index]]
     if len(chosen) == 0:
         raise UserError(f"dataset.subset={path}: none of the training samples was learned from")
