@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -63,3 +64,14 @@ def test_slurm_local_explains_itself():
     bash = shutil.which("bash")
     answer = subprocess.run([bash, ROOT / "scripts" / "slurm_local.sh"], capture_output=True, text=True)
     assert answer.returncode == 2 and "start [FOLDER]" in answer.stdout
+
+
+def test_the_mistakes_that_are_tried_can_be_made():
+    """Every mutant's text stands in the code exactly once; whether tests notice it is for the script to show."""
+
+    spec = importlib.util.spec_from_file_location("mutants", ROOT / "scripts" / "mutants.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    for name, path, old, new in module.MUTANTS:
+        assert (ROOT / "lazyexp" / path).read_text().count(old) == 1, name
+        assert old != new

@@ -1,0 +1,90 @@
+"""Do the tests notice mistakes? Puts one mistake at a time into a copy of the package and runs the quick tests.
+
+    python scripts/mutants.py                  all of them, some seconds each
+    python scripts/mutants.py --only divisor   those whose name contains a word
+
+Prints a line per mistake, `killed` or `SURVIVED`, and the score. Exit code 1 if one survived. A mistake whose text
+is no longer in the code is an error: mend the list below.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+# fmt: off
+# name, file below lazyexp/, what stands there, what is put in its place
+MUTANTS = [
+    ("divisor swapped", "training/layers.py", 'if reduction == "batch"', 'if reduction != "batch"'),
+    ("look-ahead counts one too few", "training/lookahead.py", "self.forwards += stop - start", "self.forwards += stop - start - 1"),
+    ("look-ahead forgets the bias", "training/lookahead.py", ".t()).add_(1)", ".t())"),
+    ("deferred forgets the bias", "training/deferred.py", "out=buffers.gram[:size, :size]).add_(1)", "out=buffers.gram[:size, :size])"),
+    ("possible updates floored", "training/trainer.py", "-(-self.place * samples // (length * batch_size))", "self.place * samples // (length * batch_size)"),
+    ("best accuracy is the last", "results.py", "max(accuracies, default=None)", "(accuracies or [None])[-1]"),
+    ("crossing needs more than the target", "results.py", "if value >= target", "if value > target"),
+    ("stop_at needs more", "training/trainer.py", "self.last_test_accuracy >= self.plan.stop_at", "self.last_test_accuracy > self.plan.stop_at"),
+    ("packed uses the first rate", "training/packed.py", "rates[(place - 1) // self.batch_size]", "rates[0]"),
+    ("packed does not count judging", "training/packed.py", "[index[:0]], len(index), 0, 0", "[index[:0]], 0, 0, 0"),
+    ("place in a replay is lost", "rules/controls.py", '"place": self.place}', '"place": torch.zeros_like(self.place)}'),
+    ("kakurenbo hides the sure and wrong", "rules/peers.py", "~judged.wrong & (judged.confidence >= self.sure)", "judged.confidence >= self.sure"),
+    ("progressive forgets the epoch", "rules/mistakes.py", "awake = super().visit(epoch)", "awake = super().visit(epoch) if self.selects else None"),
+    ("lazy learns from the right ones", "rules/mistakes.py", "        return judged.wrong\n", "        return ~judged.wrong\n"),
+    ("a sleeper wakes too late", "rules/mistakes.py", "self.epoch + 1 + torch.where", "self.epoch + 2 + torch.where"),
+    ("infobatch does not rescale", "rules/peers.py", "self.weight[easy] = 1 / (1 - self.ratio)", "self.weight[easy] = 1.0"),
+    ("energy forgets the biases", "accounting.py", "inputs.abs().sum(1).double() + 1)", "inputs.abs().sum(1).double())"),
+    ("minimum energy from nowhere", "accounting.py", "change = parameter.double() - first.double()", "change = parameter.double()"),
+    ("shape is not in the fingerprint", "data/raw.py", "{name} {array.shape} {array.dtype}", "{name}"),
+    ("the older checkpoint is not kept", "results.py", "            os.replace(newest, former)\n", "            newest.unlink()\n"),
+    ("rows are not forced to disk", "results.py", "            to_disk(self.metrics)\n        if newest", "            pass\n        if newest"),
+    ("checksums are not compared", "results.py", "if not path.exists() or _sha256(path) != summary.get(column)", "if not path.exists()"),
+    ("suspended time counts", "accounting.py", "self.seconds - idle, self.left_out + idle", "self.seconds, self.left_out + idle"),
+    ("warm-up ends too early", "training/trainer.py", "if progress < plan.warmup", "if progress < plan.warmup / 2"),
+    ("the schedule is not stretched after the warm-up", "training/trainer.py", "(progress - plan.warmup) / (1 - plan.warmup)", "progress"),
+    ("defaults are part of the identity", "rules/base.py", "if value != default}", "}"),
+]
+# fmt: on
+
+
+def killed(path: str, old: str, new: str) -> bool:
+    """Whether the quick tests fail on a copy of the project with `old` replaced by `new`. Raises ValueError."""
+    with tempfile.TemporaryDirectory() as place:
+        copy = Path(place) / "project"
+        shutil.copytree(
+            ROOT, copy, ignore=shutil.ignore_patterns(".git", "runs", "__pycache__", ".venv", "*.egg-info")
+        )
+        target = copy / "lazyexp" / path
+        text = target.read_text()
+        if text.count(old) != 1:
+            raise ValueError(f"{path} holds {text.count(old)} times, and not once: {old}")
+        target.write_text(text.replace(old, new))
+        answer = subprocess.run(
+            [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider"],
+            cwd=copy, env={**os.environ, "PYTHONPATH": str(copy)}, capture_output=True, text=True,
+        )  # fmt: skip
+    if answer.returncode not in (0, 1):  # 2: interrupted by -x in another process
+        return "failed" in answer.stdout
+    return answer.returncode == 1
+
+
+def main(only: str) -> int:
+    """Returns the number of survivors."""
+    chosen = [mutant for mutant in MUTANTS if only in mutant[0]]
+    survivors = 0
+    for name, *change in chosen:
+        dead = killed(*change)
+        survivors += not dead
+        print(f"{'killed' if dead else 'SURVIVED'}: {name}", flush=True)
+    print(f"{len(chosen) - survivors} of {len(chosen)} killed")
+    return survivors
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", default="", help="a word in the names of the mistakes to try")
+    sys.exit(main(parser.parse_args().only) > 0)
