@@ -56,14 +56,16 @@ class Clock:
 @dataclass
 class Outcome:
     """What became of a chunk of m samples: the `logits` (m, classes) by which they were judged, in the order
-    presented, and the samples that `learned` (k,) meanwhile. `forwards` are the samples forwarded, `updates` the
-    optimizer steps.
+    presented, `chosen` (m,) bool which of them the rule let learn, and the samples that `learned` (k,) meanwhile:
+    the chosen ones, unless they wait for a full batch. `forwards` are the samples forwarded, `updates` the optimizer
+    steps.
     """
 
     logits: Tensor
     learned: Tensor
     forwards: int
     updates: int
+    chosen: Tensor
 
 
 @dataclass

@@ -61,6 +61,7 @@ def test_one_step_of_lazy_learning(engine, momentum, reduction, divide_by):
     }
     for name, value in model.state_dict().items():
         torch.testing.assert_close(value, torch.tensor(expected[name]))
+    assert outcome.chosen.tolist() == [False, True]
     assert outcome.learned.tolist() == [1] and (outcome.forwards, outcome.updates) == (2, 1)
     energy = work.energy
     assert float(energy.l1) == pytest.approx(step * p * (4 + 2 + 2 + 2 + 1 + 1))
@@ -84,13 +85,14 @@ def test_packed_learns_at_the_rate_of_the_blocks_end():
 
         def train(self, index, rates):
             self.rates.append(rates)
-            return Outcome(torch.zeros(len(index), 2), index, len(index), len(rates))
+            return Outcome(torch.zeros(len(index), 2), index, len(index), len(rates), index >= 0)
 
     learner = Learner()
     engine = Packed(job(network(), [1] * 8, {"name": "lazy", "block": 8}, 2), learner)
     outcome = engine.train(torch.arange(8), [0.4, 0.3, 0.2, 0.1])  # all are wrong: one block, four batches
     assert learner.rates == [[0.1] * 4]
     assert (outcome.forwards, outcome.updates) == (16, 4)  # judged, and forwarded again to learn
+    assert outcome.chosen.tolist() == [True] * 8
 
 
 def config(tmp_path, **keys) -> Config:

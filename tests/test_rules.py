@@ -93,7 +93,8 @@ def run_through(rule, epochs, judge, samples=8, batch_size=4):
         for index in rule.visit(epoch).split(batch_size):
             batch = Judged(index, *judge(epoch, index))
             weight = rule.weigh(batch)
-            this_epoch += index.tolist() if weight is None else index[weight != 0].tolist()
+            batch.learns = torch.ones_like(index, dtype=torch.bool) if weight is None else weight != 0
+            this_epoch += index[batch.learns].tolist()
             rule.remember(batch)
         learned.append(sorted(this_epoch))
     return learned
@@ -136,7 +137,9 @@ def test_spaced_review_sleeps_1_2_4_epochs():
             visits[i].append(epoch)
             wrong = i == 1 and epoch in (0, 6)
             logits = torch.tensor([[0.0, 9.0] if wrong else [9.0, 0.0]])
-            rule.remember(Judged(torch.tensor([i]), logits, torch.tensor([0])))
+            batch = Judged(torch.tensor([i]), logits, torch.tensor([0]))
+            batch.learns = rule.weigh(batch)
+            rule.remember(batch)
     assert visits[0] == [0, 2, 5, 10, 15]  # sleeps 1, 2, 4, 4
     assert visits[1] == [0, 1, 3, 6, 7, 9, 12, 17]  # a mistake at 0 and at 6 starts anew
 
@@ -151,7 +154,9 @@ def test_who_is_sure_sleeps_longest_at_once():
             logits = torch.tensor(
                 [[9.0, 0.0]] if i == 0 else [[3.0, 0.0]] if i == 1 else [[0.0 if epoch == 0 else 9.0, 8.0]]
             )
-            rule.remember(Judged(torch.tensor([i]), logits, torch.tensor([0])))
+            batch = Judged(torch.tensor([i]), logits, torch.tensor([0]))
+            batch.learns = rule.weigh(batch)
+            rule.remember(batch)
     assert visits[0] == [0, 7, 14]  # sleeps 6
     assert visits[1] == [0, 2, 5, 10, 17]  # sleeps 1, 2, 4, 6
     assert visits[2][:2] == [0, 1]  # sure and wrong does not sleep
@@ -227,7 +232,7 @@ def test_rules_keep_the_matched_order():
     for name in ("infobatch", "spaced", "kakurenbo"):
         rule = started(name, samples=50)
         wrong = {*range(25)}
-        rule.remember(Judged(torch.arange(50), *verdict([wrong])(0, torch.arange(50))))
+        rule.remember(Judged(torch.arange(50), *verdict([wrong])(0, torch.arange(50)), torch.ones(50) == 0))
         visited = rule.visit(3)[:20].tolist()
         places = [order.tolist().index(i) for i in visited]
         assert places == sorted(places), name

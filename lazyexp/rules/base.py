@@ -25,10 +25,13 @@ class Setting:
 
 
 class Judged:
-    """A batch after its forward pass: `index` (b,), `logits` (b, classes), `targets` (b,)."""
+    """A batch after its forward pass: `index` (b,), `logits` (b, classes), `targets` (b,).
 
-    def __init__(self, index: Tensor, logits: Tensor, targets: Tensor) -> None:
-        self.index, self.logits, self.targets = index, logits, targets
+    `learns` (b,) bool tells `Rule.remember` who was chosen to learn; before that it is None.
+    """
+
+    def __init__(self, index: Tensor, logits: Tensor, targets: Tensor, learns: Tensor | None = None) -> None:
+        self.index, self.logits, self.targets, self.learns = index, logits, targets, learns
 
     @cached_property
     def wrong(self) -> Tensor:
@@ -84,7 +87,7 @@ class Rule:
         return None
 
     def remember(self, judged: Judged) -> None:
-        """Told once, soon after, how every presented sample was judged when its turn came."""
+        """Told once, soon after, how every presented sample was judged when its turn came, and who learned."""
 
     def state(self) -> dict[str, Tensor]:
         """What a resumed run must be given back, by name."""

@@ -54,8 +54,7 @@ class Selective(Rule):
 
     def remember(self, judged: Judged) -> None:
         if self.max_interval:
-            weight = self.weigh(judged)
-            learned = torch.ones_like(judged.wrong) if weight is None else weight != 0
+            learned = judged.learns
             sleep = self.interval[judged.index]
             if self.sure < 1:
                 sleep = sleep.masked_fill(judged.confidence >= self.sure, self.max_interval)

@@ -49,7 +49,7 @@ class Deferred:
         for start in range(0, len(index), self.block):
             here = slice(start, start + self.block)
             updates += self._train_block(index[here], steps[here], logits[here], learned[here])
-        return Outcome(logits, index[learned] if self.rule.selects else index, len(index), updates)
+        return Outcome(logits, index[learned] if self.rule.selects else index, len(index), updates, learned)
 
     def _slots(self, size: int) -> list[Slot]:
         """The batches of a block of `size` samples; the last one may be short."""

@@ -27,30 +27,33 @@ class Direct:
 
     @torch.inference_mode()
     def train(self, index: Tensor, rates: list[float]) -> Outcome:
-        parts, learners, updates = [], [index[:0]], 0
-        for batch, rate in zip(index.split(self.batch_size), rates, strict=True):
+        parts, updates = [], 0
+        learned = torch.ones_like(index, dtype=torch.bool)
+        batches = zip(index.split(self.batch_size), learned.split(self.batch_size), rates, strict=True)
+        for batch, learns, rate in batches:
             images, targets = self.images.batch(batch)
             inputs = images.flatten(1)
             zs, hs, logits = self.layers.rest(self.layers.first(inputs))
             parts.append(logits)
-            learning, size = batch, len(batch)
+            number = size = len(batch)
             weight = self.rule.weigh(Judged(batch, logits, targets)) if self.rule.selects else None
             if weight is not None:
+                learns.copy_(weight != 0)
                 rows = weight.nonzero().squeeze(1)
-                if not len(rows):
+                number = len(rows)
+                if not number:
                     continue
-                if len(rows) < size:
-                    learning, weight = batch[rows], weight[rows]
+                if number < size:
+                    weight = weight[rows]
                     inputs, logits, targets = inputs[rows], logits[rows], targets[rows]
                     zs, hs = [z[rows] for z in zs], [h[rows] for h in hs]
-            learners.append(learning)
             last = logits.softmax(1).sub_(F.one_hot(targets, self.layers.classes))
             if weight is not None and weight.dtype != torch.bool:
                 last.mul_(weight.unsqueeze(1))
-            last.div_(divisor(size, len(learning), self.reduction))
+            last.div_(divisor(size, number, self.reduction))
             self._step(self.layers.backward(last, zs, hs), [inputs, *hs], rate)
             updates += 1
-        return Outcome(torch.cat(parts), torch.cat(learners), len(index), updates)
+        return Outcome(torch.cat(parts), index[learned], len(index), updates, learned)
 
     def _step(self, deltas: list[Tensor], inputs: list[Tensor], rate: float) -> None:
         """Changes all weights by the gradient delta^T h, as torch.optim.SGD would."""

@@ -35,7 +35,7 @@ class General:
         self.optimizer = OPTIMIZERS[config.name](job.model.parameters(), **options)
 
     def train(self, index: Tensor, rates: list[float]) -> Outcome:
-        parts, learners, forwards, updates = [], [], 0, 0
+        parts, chosen, forwards, updates = [], [], 0, 0
         for batch, rate in zip(index.split(self.batch_size), rates, strict=True):
             images, targets = self.images.batch(batch)
             with torch.set_grad_enabled(not self.again):
@@ -56,8 +56,9 @@ class General:
                 self._step(total / divide_by, rate)
                 updates += 1
             parts.append(logits.detach())
-            learners.append(batch[learns])
-        return Outcome(torch.cat(parts), torch.cat(learners), forwards, updates)
+            chosen.append(learns)
+        learned = torch.cat(chosen)
+        return Outcome(torch.cat(parts), index[learned], forwards, updates, learned)
 
     def _step(self, loss: Tensor, rate: float) -> None:
         self.optimizer.zero_grad()

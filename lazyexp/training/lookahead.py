@@ -48,9 +48,9 @@ class LookAhead:
             block.learn()
             parts.append(block)
         logits = torch.cat([block.logits for block in parts])
-        learned = index[torch.cat([block.learned for block in parts])]
+        learned = torch.cat([block.learned for block in parts])
         forwards, updates = sum(block.forwards for block in parts), sum(block.updates for block in parts)
-        return Outcome(logits, learned, forwards, updates)
+        return Outcome(logits, index[learned], forwards, updates, learned)
 
     def window(self) -> int:
         """Samples to judge at once, a whole number of batches."""

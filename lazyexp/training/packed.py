@@ -29,7 +29,7 @@ class Packed:
 
     def train(self, index: Tensor, rates: list[float]) -> Outcome:
         """Presents the samples `index` (m,) in blocks; a learning rate is that of its place in the schedule."""
-        parts, learned, forwards, updates, place = [], [index[:0]], len(index), 0, 0
+        parts, selected, learned, forwards, updates, place = [], [], [index[:0]], len(index), 0, 0
         while place < len(index):
             block = index[place : place + self._size()]
             place += len(block)
@@ -37,7 +37,9 @@ class Packed:
             with torch.inference_mode():
                 logits = self.model(images)
                 weight = self.rule.weigh(Judged(block, logits, targets)) if self.rule.selects else None
-            chosen = block if weight is None else block[weight.nonzero().squeeze(1)]
+            learns = torch.ones_like(block, dtype=torch.bool) if weight is None else weight != 0
+            chosen = block[learns]
+            selected.append(learns)
             self.share = 0.5 * self.share + 0.5 * len(chosen) / len(block)
             self.queue = torch.cat([self.queue, chosen])
             full = len(self.queue) // self.batch_size * self.batch_size
@@ -49,7 +51,7 @@ class Packed:
                 learned.append(ready)
                 forwards, updates = forwards + outcome.forwards, updates + outcome.updates
             parts.append(logits)
-        return Outcome(torch.cat(parts), torch.cat(learned), forwards, updates)
+        return Outcome(torch.cat(parts), torch.cat(learned), forwards, updates, torch.cat(selected))
 
     def _size(self) -> int:
         """Samples to judge at once."""

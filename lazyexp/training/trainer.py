@@ -126,7 +126,7 @@ class Trainer:
         rates = [self._rate(self.place + start, len(order)) for start in range(0, len(index), batch_size)]
         with self.clock:
             outcome = self.engine.train(index, rates)
-            judged = Judged(index, outcome.logits, self.data.train.targets[index])
+            judged = Judged(index, outcome.logits, self.data.train.targets[index], outcome.chosen)
             self.rule.remember(judged)
         correct, learned, finite = self.counters.add(judged, outcome)
         self.place, self.rate = self.place + len(index), rates[-1]
