@@ -10,10 +10,9 @@ import json
 import os
 import shutil
 import zlib
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,6 +20,7 @@ from filelock import FileLock, Timeout
 
 from lazyexp.config import Config
 from lazyexp.errors import UserError
+from lazyexp.files import to_disk, write_safely
 
 CONSTANTS = (
     "run_id", "dataset", "train_size", "rule", "width", "depth", "batch_size", "lr", "seed", "device",
@@ -47,31 +47,6 @@ CHECKPOINTS = ("checkpoint.pt", "checkpoint.previous.pt")
 CHECKED = {"metrics.csv": "metrics_sha256", "learned.npz": "learned_sha256", "model.pt": "model_sha256"}
 # A run that is done again with overwrite=true is done in this folder within its own.
 REPLACEMENT = ".replacement"
-
-
-def write_safely(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Writes beside and renames: a reader finds the old file or the new one, never a part. Raises OSError."""
-    content = io.BytesIO()  # torch.save turns a full disk into an error of its own
-    write(content)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with beside.open("wb") as stream:
-            stream.write(content.getbuffer())
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(beside, path)
-        to_disk(path.parent)
-    finally:
-        beside.unlink(missing_ok=True)
-
-
-def to_disk(path: Path) -> None:
-    """Forces a file, or the names in a folder, to disk: nothing that is written later outlives it in a power cut."""
-    number = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(number)
-    finally:
-        os.close(number)
 
 
 def _sha256(path: Path) -> str:

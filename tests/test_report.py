@@ -13,9 +13,11 @@ import pandas as pd
 import pytest
 
 from lazyexp.errors import UserError
+from lazyexp.files import write_safely, write_text
 from lazyexp.report import cli
 from lazyexp.report.groups import label_rules, matched_groups, tuned_groups, varying
 from lazyexp.report.read import read_runs
+from lazyexp.report.render import Table, to_markdown
 from lazyexp.report.statistics import interval, speedups
 
 COLUMNS = (
@@ -377,3 +379,26 @@ def test_matched_and_random_subsets_are_groups_of_their_own(tmp_path):
     found = read_runs([tmp_path])
     assert sorted(group.settings["dataset.subset"] for group in matched_groups(found.runs)) == ["matched", "random"]
     assert not found.broken
+
+
+def test_names_that_would_break_a_table():
+    row = ["a|b", "two\nlines", "<b>bold</b> & more"]
+    text = to_markdown("title", [Table(["x", "y", "z"], [row])])
+    assert text.splitlines()[-1] == "| a\\|b | two lines | &lt;b&gt;bold&lt;/b&gt; &amp; more |"
+
+
+def test_a_report_that_is_killed_leaves_the_former_one_whole(tmp_path, monkeypatch):
+    """Everything is written beside and renamed: when the disk fails, what stands there is the old report."""
+    for name in ("report.html", "report.png"):
+        write_safely(tmp_path / name, lambda stream: stream.write(b"old"))
+
+    def fail(number):
+        raise OSError("no space")
+
+    monkeypatch.setattr("lazyexp.files.os.fsync", fail)
+    with pytest.raises(OSError, match="no space"):
+        write_text(tmp_path / "report.html", "new")
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {
+        "report.html": b"old",
+        "report.png": b"old",
+    }

@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from lazyexp.errors import UserError
+from lazyexp.files import write_text
 from lazyexp.report.bars import speedup_bars
 from lazyexp.report.figures import curves, pareto, share_learning, time_to_target
 from lazyexp.report.groups import Group, label_rules, matched_groups, tuned_groups
@@ -66,8 +67,8 @@ def _write(found: Found, out: Path, max_groups: int) -> Path:
     matched, tuned = matched_groups(found.runs), tuned_groups(found.runs)
     groups = matched + tuned
     speedups = speedup_table(groups)
-    speedups.drop(columns="rule_label").to_csv(out / "speedup.csv", index=False)
-    run_table(groups).to_csv(out / "summary.csv", index=False)
+    write_text(out / "speedup.csv", speedups.drop(columns="rule_label").to_csv(index=False))
+    write_text(out / "summary.csv", run_table(groups).to_csv(index=False))
     sheet = Sheet(out / "figures", list(label_rules(found.runs).values()))
     notes = []
     crowded = sum(run.concurrent for run in found.runs)
@@ -83,9 +84,9 @@ def _write(found: Found, out: Path, max_groups: int) -> Path:
     for dataset in sorted({str(group.settings["dataset.name"]) for group in matched}):
         pareto([group for group in matched if group.settings["dataset.name"] == dataset], sheet, dataset)
     content = blocks(found, groups, speedups, sheet.drawn, notes)
-    (out / "report.md").write_text(to_markdown(TITLE, content), encoding="utf-8")
+    write_text(out / "report.md", to_markdown(TITLE, content))
     page = out / "report.html"
-    page.write_text(to_html(TITLE, content, sheet.folder), encoding="utf-8")
+    write_text(page, to_html(TITLE, content, sheet.folder))
     return page
 
 

@@ -62,12 +62,15 @@ def to_markdown(title: str, content: list[Block]) -> str:
             parts.append(block.text)
         elif isinstance(block, Table):
             rows = [block.columns, ["---"] * len(block.columns), *block.rows]
-            parts.append(
-                "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows)
-            )
+            parts.append("\n".join("| " + " | ".join(_cell(text) for text in row) + " |" for row in rows))
         else:
             parts += [f"![{figure.name}](figures/{figure.name}.png)\n\n{figure.caption}" for figure in block.drawn]
     return "\n\n".join(parts) + "\n"
+
+
+def _cell(text: str) -> str:
+    """Text that stays in its cell, and is text: names of folders can hold anything."""
+    return html.escape(" ".join(text.split()), quote=False).replace("|", "\\|")
 
 
 def to_html(title: str, content: list[Block], figures: Path) -> str:

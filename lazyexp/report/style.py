@@ -9,6 +9,7 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import matplotlib
@@ -18,6 +19,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator
 
+from lazyexp.files import write_safely
 from lazyexp.report.groups import CONTROL, rule_order
 
 WIDTH, HEIGHT = 3.4, 2.6  # inches: one column of a paper
@@ -92,9 +94,10 @@ class Sheet:
     def save(self, figure: Figure, name: str, caption: str) -> None:
         name = re.sub(r"[^\w.=-]+", "_", name)
         self.folder.mkdir(parents=True, exist_ok=True)
-        figure.savefig(self.folder / f"{name}.png", metadata={"Software": None})
         # Without a date the same runs give the same file.
-        figure.savefig(self.folder / f"{name}.pdf", metadata={"CreationDate": None})
+        for kind, metadata in (("png", {"Software": None}), ("pdf", {"CreationDate": None})):
+            path = self.folder / f"{name}.{kind}"
+            write_safely(path, partial(figure.savefig, format=kind, metadata=metadata))
         self.drawn.append(Drawn(name, caption))
 
 

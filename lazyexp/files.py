@@ -1,0 +1,39 @@
+"""Files that are whole at any time, and on the disk when it is said that they are."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+
+
+def write_safely(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Writes beside and renames: a reader finds the old file or the new one, never a part. Raises OSError."""
+    content = io.BytesIO()  # torch.save turns a full disk into an error of its own
+    write(content)
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with beside.open("wb") as stream:
+            stream.write(content.getbuffer())
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(beside, path)
+        to_disk(path.parent)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """As `write_safely`, in UTF-8; what cannot be written in it, such as half of a file's odd name, becomes `?`."""
+    write_safely(path, lambda stream: stream.write(text.encode(errors="replace")))
+
+
+def to_disk(path: Path) -> None:
+    """Forces a file, or the names in a folder, to disk: nothing that is written later outlives it in a power cut."""
+    number = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)
