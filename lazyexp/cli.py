@@ -159,7 +159,7 @@ def task(settings: DictConfig) -> dict[str, Any]:
 
 def execute(config: Config, place: str = "", concurrent: bool = False) -> dict[str, Any]:
     """Does a run and shows its end; in a sweep, at its `place`, in one line. Errors to mend are returned."""
-    from lazyexp import experiment, face
+    from lazyexp import console, experiment
     from lazyexp.results import RunIsBusy
 
     title = f"{config.dataset.name} {config.rule['name']} seed {config.seed}"
@@ -176,5 +176,5 @@ def execute(config: Config, place: str = "", concurrent: bool = False) -> dict[s
         if "memory" not in str(error).lower() and not isinstance(error, MemoryError):
             raise
         return {"title": title, "error": f"out of memory: {error}; use a smaller model or batch", "code": 2}
-    code = face.show_end(title, report, place)
+    code = console.show_end(title, report, place)
     return {"title": title, "error": "", "code": code, "signal": report.signal}

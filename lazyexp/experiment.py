@@ -11,13 +11,13 @@ import torch
 from lazyexp import __version__, coreset
 from lazyexp.accounting import Clock, Energy
 from lazyexp.config import Config, run_id
+from lazyexp.console import say
 from lazyexp.data import Data, load_data
 from lazyexp.errors import UserError
-from lazyexp.face import say
 from lazyexp.models import make_model
 from lazyexp.recorder import Recorder
 from lazyexp.results import RunFolder
-from lazyexp.rules import Rule, Setting, make_rule
+from lazyexp.rules import Rule, RunInfo, make_rule
 from lazyexp.training import Job, Plan, Trainer, make_engine
 
 
@@ -53,7 +53,7 @@ def run(config: Config, concurrent: bool = False) -> Report:
         place = folder.replacement() if done else folder
 
         model = make_model(config.model, data.shape, data.classes, config.seed).to(device)
-        rule.start(Setting(len(data.train), config.batch_size, config.epochs, config.seed, device))
+        rule.start(RunInfo(len(data.train), config.batch_size, config.epochs, config.seed, device))
         energy = Energy(model, Clock(device), config.energy)
         job = Job(model, data.train, rule, config.optimizer, config.batch_size, energy)
         engine = make_engine(config.engine, job)

@@ -15,9 +15,9 @@ import numpy as np
 import torch
 
 from lazyexp.config import Config
+from lazyexp.console import Bar, Interruption, say
 from lazyexp.data import Data
 from lazyexp.errors import UserError
-from lazyexp.face import Bar, Interruption, say
 from lazyexp.results import RunFolder
 from lazyexp.training import Trainer
 

@@ -179,7 +179,7 @@ class RunFolder:
     def _load_checkpoint(self, path: Path, device: torch.device) -> dict[str, Any]:
         try:
             state = torch.load(path, map_location=device, weights_only=True)
-            rows, crc32 = int(state["course"]["rows"]), int(state["metrics_crc32"])
+            rows, crc32 = int(state["progress"]["rows"]), int(state["metrics_crc32"])
         except Exception as error:
             raise UserError(
                 f"{path} cannot be read ({' '.join(str(error).split())[:120]}); delete it to start the run anew"

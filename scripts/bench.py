@@ -35,10 +35,10 @@ from lazyexp.config import DatasetConfig, ModelConfig, OptimizerConfig
 from lazyexp.data import Images, load_data
 from lazyexp.errors import UserError
 from lazyexp.models import make_model
-from lazyexp.rules import Setting, make_rule
+from lazyexp.rules import RunInfo, make_rule
 from lazyexp.training import Job, make_engine
-from lazyexp.training.deferred import BLOCK
-from lazyexp.training.direct import Direct
+from lazyexp.training.fast.deferred import BLOCK
+from lazyexp.training.fast.direct import Direct
 
 CASES = ("plain", "loader", "general", "in place", "fast", "by hand", "lazy", "floor")
 
@@ -70,7 +70,7 @@ class Bench:
     def engine(self, rule: str, kind: str) -> Callable[[int], None]:
         """A function that trains on n samples with one of our engines."""
         model, chosen = self.model(), make_rule({"name": rule})
-        chosen.start(Setting(len(self.images), self.batch_size, 1, 0, self.device))
+        chosen.start(RunInfo(len(self.images), self.batch_size, 1, 0, self.device))
         energy = Energy(model, Clock(self.device), enabled=False)
         job = Job(model, self.images, chosen, OptimizerConfig(lr=self.lr), self.batch_size, energy)
         engine = Direct(job) if kind == "direct" else make_engine(kind, job)

@@ -21,16 +21,16 @@ ROOT = Path(__file__).resolve().parent.parent
 # fmt: off
 # name, file below lazyexp/, what stands there, what is put in its place
 MUTANTS = [
-    ("divisor swapped", "training/layers.py", 'if reduction == "batch"', 'if reduction != "batch"'),
-    ("look-ahead counts one too few", "training/lookahead.py", "self.forwards += stop - start", "self.forwards += stop - start - 1"),
-    ("look-ahead forgets the bias", "training/lookahead.py", ".t()).add_(1)", ".t())"),
-    ("deferred forgets the bias", "training/deferred.py", "out=buffers.gram[:size, :size]).add_(1)", "out=buffers.gram[:size, :size])"),
+    ("divisor swapped", "training/fast/layers.py", 'if reduction == "batch"', 'if reduction != "batch"'),
+    ("look-ahead counts one too few", "training/fast/lookahead.py", "self.forwards += stop - start", "self.forwards += stop - start - 1"),
+    ("look-ahead forgets the bias", "training/fast/lookahead.py", ".t()).add_(1)", ".t())"),
+    ("deferred forgets the bias", "training/fast/deferred.py", "out=buffers.gram[:size, :size]).add_(1)", "out=buffers.gram[:size, :size])"),
     ("possible updates floored", "training/trainer.py", "-(-self.place * samples // (length * batch_size))", "self.place * samples // (length * batch_size)"),
     ("best accuracy is the last", "results.py", "max(accuracies, default=None)", "(accuracies or [None])[-1]"),
     ("crossing needs more than the target", "results.py", "if value >= target", "if value > target"),
     ("stop_at needs more", "training/trainer.py", "self.last_test_accuracy >= self.plan.stop_at", "self.last_test_accuracy > self.plan.stop_at"),
-    ("packed uses the first rate", "training/packed.py", "rates[(place - 1) // self.batch_size]", "rates[0]"),
-    ("packed does not count judging", "training/packed.py", "[index[:0]], len(index), 0, 0", "[index[:0]], 0, 0, 0"),
+    ("packed uses the first rate", "training/fast/packed.py", "rates[(place - 1) // self.batch_size]", "rates[0]"),
+    ("packed does not count judging", "training/fast/packed.py", "[index[:0]], len(index), 0, 0", "[index[:0]], 0, 0, 0"),
     ("place in a replay is lost", "rules/controls.py", '"place": self.place}', '"place": torch.zeros_like(self.place)}'),
     ("kakurenbo hides the sure and wrong", "rules/peers.py", "~judged.wrong & (judged.confidence >= self.sure)", "judged.confidence >= self.sure"),
     ("progressive forgets the epoch", "rules/mistakes.py", "awake = super().visit(epoch)", "awake = super().visit(epoch) if self.selects else None"),

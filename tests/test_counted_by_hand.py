@@ -14,10 +14,10 @@ from lazyexp.config import Config, OptimizerConfig, check
 from lazyexp.data import Images
 from lazyexp.experiment import run
 from lazyexp.results import MEASURED, RunFolder
-from lazyexp.rules import Judged, Setting, make_rule
+from lazyexp.rules import Judged, RunInfo, make_rule
 from lazyexp.training import Job, make_engine
-from lazyexp.training.lookahead import LookAhead
-from lazyexp.training.packed import Packed
+from lazyexp.training.fast.lookahead import LookAhead
+from lazyexp.training.fast.packed import Packed
 
 CPU = torch.device("cpu")
 
@@ -38,7 +38,7 @@ def job(model, targets, rule, batch_size, **optimizer) -> Job:
     number = len(targets)
     pixels = torch.stack([torch.arange(1.0, number + 1), torch.zeros(number)], 1).view(number, 1, 1, 2)
     made = make_rule(rule)
-    made.start(Setting(number, batch_size, 1, 0, CPU))
+    made.start(RunInfo(number, batch_size, 1, 0, CPU))
     energy = Energy(model, Clock(CPU))
     return Job(model, Images(pixels, torch.tensor(targets)), made, OptimizerConfig(**optimizer), batch_size, energy)
 
@@ -137,7 +137,7 @@ def test_a_run_stops_at_exactly_the_accuracy_asked_for(tmp_path):
 
 def test_kakurenbo_hides_nobody_who_is_sure_and_wrong():
     rule = make_rule({"name": "kakurenbo", "fraction": 0.5, "sure": 0.7})
-    rule.start(Setting(4, 2, 2, 0, CPU))
+    rule.start(RunInfo(4, 2, 2, 0, CPU))
     rule.visit(0)
     # 0: right and sure; 1: wrong and sure; 2: right, not sure; 3: wrong, not sure.
     logits = torch.tensor([[5.0, 0.0], [5.0, 0.0], [0.1, 0.0], [0.1, 0.0]])

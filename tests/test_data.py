@@ -18,8 +18,8 @@ from conftest import REAL, needs_data, toy, write_idx
 from lazyexp.config import DatasetConfig
 from lazyexp.data import Images, load_data, load_raw
 from lazyexp.data.idx import read_idx
-from lazyexp.data.official import SOURCES
-from lazyexp.data.own import PARTS, load_folder
+from lazyexp.data.local import PARTS, load_folder
+from lazyexp.data.torchvision_sets import SOURCES
 from lazyexp.errors import UserError
 
 CPU = torch.device("cpu")

@@ -15,13 +15,13 @@ import pytest
 import torch
 from conftest import rows, timeless
 
-from lazyexp import face
+from lazyexp import console
 from lazyexp.accounting import Clock
 from lazyexp.config import Config, check
+from lazyexp.console import Interruption
 from lazyexp.data.raw import Raw
 from lazyexp.errors import UserError
 from lazyexp.experiment import run
-from lazyexp.face import Interruption
 from lazyexp.recorder import Recorder, changes
 from lazyexp.results import CHECKED
 from lazyexp.training.trainer import SCHEDULES
@@ -84,7 +84,7 @@ def test_rows_lost_before_the_newest_checkpoint_fall_back_to_the_one_before(cut,
     folder, whole = cut
     lines = (folder / "metrics.csv").read_text().splitlines(keepends=True)
     state = torch.load(folder / "checkpoint.previous.pt", weights_only=True)
-    (folder / "metrics.csv").write_text("".join(lines[: 1 + state["course"]["rows"]]))
+    (folder / "metrics.csv").write_text("".join(lines[: 1 + state["progress"]["rows"]]))
     assert run(settings(tmp_path / "cut")).status == "finished"
     assert_same(folder, whole)
 
@@ -240,7 +240,7 @@ def test_the_first_signal_is_a_wish_and_the_second_quits(name, monkeypatch, caps
     def leave(code):
         raise Quit(code)
 
-    monkeypatch.setattr(face.os, "_exit", leave)
+    monkeypatch.setattr(console.os, "_exit", leave)
     with Interruption() as interruption:
         signal.raise_signal(number)
         assert interruption.signal == number

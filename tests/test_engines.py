@@ -10,13 +10,13 @@ from lazyexp.config import ModelConfig, OptimizerConfig
 from lazyexp.data import Images
 from lazyexp.errors import UserError
 from lazyexp.models import make_model
-from lazyexp.rules import Setting, make_rule
+from lazyexp.rules import RunInfo, make_rule
 from lazyexp.training import Job, make_engine
-from lazyexp.training.adaptive import Adaptive
-from lazyexp.training.deferred import Deferred
-from lazyexp.training.direct import Direct
+from lazyexp.training.fast.adaptive import Adaptive
+from lazyexp.training.fast.deferred import Deferred
+from lazyexp.training.fast.direct import Direct
+from lazyexp.training.fast.lookahead import LookAhead
 from lazyexp.training.general import General
-from lazyexp.training.lookahead import LookAhead
 
 CPU = torch.device("cpu")
 
@@ -37,7 +37,7 @@ def learn(kind, rule, n=3000, batch_size=1, lr=0.05, dtype=torch.float64, chunk=
     model = make_model(ModelConfig(width=40, depth=depth, activation=activation), (1, 8, 8), 10, 0)
     model = model.to(device, dtype)
     rule = make_rule(rule)
-    rule.start(Setting(n, batch_size, 1, 0, device))
+    rule.start(RunInfo(n, batch_size, 1, 0, device))
     rule.visit(0)
     energy = Energy(model, Clock(device))
     engine = kind(Job(model, images, rule, OptimizerConfig(lr=lr, **options), batch_size, energy))

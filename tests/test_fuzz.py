@@ -272,7 +272,7 @@ def test_explosive_checkpoints_and_subsets(call, tmp_path, monkeypatch):
     (run,) = (path.parent for path in runs.glob("*/summary.csv"))
     (run / "summary.csv").unlink()
     for write in (
-        lambda path: torch.save({"course": Bomb(bomb)}, path),
+        lambda path: torch.save({"progress": Bomb(bomb)}, path),
         lambda path: path.write_bytes(pickle.dumps(Bomb(bomb))),
     ):
         write(run / "checkpoint.pt")

@@ -9,9 +9,9 @@ from lazyexp.config import Config, ModelConfig, OptimizerConfig, check
 from lazyexp.data import Images
 from lazyexp.experiment import run
 from lazyexp.models import make_model
-from lazyexp.rules import Setting, make_rule
+from lazyexp.rules import RunInfo, make_rule
 from lazyexp.training import Job, make_engine
-from lazyexp.training.packed import Packed
+from lazyexp.training.fast.packed import Packed
 
 
 def engine(rule, batch_size, n=240):
@@ -20,7 +20,7 @@ def engine(rule, batch_size, n=240):
     images.dtype = torch.float64
     model = make_model(ModelConfig(width=10), (1, 4, 4), 3, 0).double()
     rule = make_rule(rule)
-    rule.start(Setting(n, batch_size, 1, 0, torch.device("cpu")))
+    rule.start(RunInfo(n, batch_size, 1, 0, torch.device("cpu")))
     rule.visit(0)
     energy = Energy(model, Clock(torch.device("cpu")))
     return model, make_engine("auto", Job(model, images, rule, OptimizerConfig(), batch_size, energy))

@@ -8,7 +8,7 @@ import torch
 from lazyexp.config import Config, check
 from lazyexp.errors import UserError
 from lazyexp.experiment import run
-from lazyexp.rules import RULES, Judged, Setting, make_rule
+from lazyexp.rules import RULES, Judged, RunInfo, make_rule
 
 # Softmax of the rows: (0.73, 0.27), (0.5, 0.5), (0.99995, 5e-5), (0.12, 0.88)
 LOGITS = torch.tensor([[1.0, 0.0], [0.0, 0.0], [10.0, 0.0], [0.0, 2.0]])
@@ -17,7 +17,7 @@ TARGETS = torch.tensor([0, 0, 1, 1])
 
 def started(name, samples=4, batch_size=4, epochs=1, **options):
     rule = make_rule({"name": name, **options})
-    rule.start(Setting(samples, batch_size, epochs, 0, torch.device("cpu")))
+    rule.start(RunInfo(samples, batch_size, epochs, 0, torch.device("cpu")))
     rule.visit(0)
     return rule
 

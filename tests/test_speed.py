@@ -12,10 +12,10 @@ from lazyexp.accounting import Clock, Energy
 from lazyexp.config import ModelConfig, OptimizerConfig
 from lazyexp.data import Data, Images
 from lazyexp.models import make_model
-from lazyexp.rules import Setting, make_rule
+from lazyexp.rules import RunInfo, make_rule
 from lazyexp.training import Job, Plan, Trainer, make_engine
-from lazyexp.training.deferred import Deferred
-from lazyexp.training.lookahead import LookAhead
+from lazyexp.training.fast.deferred import Deferred
+from lazyexp.training.fast.lookahead import LookAhead
 
 CPU = torch.device("cpu")
 # What makes the host wait for a GPU: a number or a list asked for, or an array whose length must be known.
@@ -57,7 +57,7 @@ def job(rule, n, batch_size=1):
     images = Images(pixels, targets, 2.0, -1.0, 0, torch.float64)
     model = make_model(ModelConfig(width=40), (1, 8, 8), 10, 0).double()
     rule = make_rule(rule)
-    rule.start(Setting(n, batch_size, 2, 0, CPU))
+    rule.start(RunInfo(n, batch_size, 2, 0, CPU))
     rule.visit(0)
     return Job(model, images, rule, OptimizerConfig(lr=0.05), batch_size, Energy(model, Clock(CPU)))
 

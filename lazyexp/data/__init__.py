@@ -14,9 +14,9 @@ from torch import Tensor
 
 from lazyexp.config import DatasetConfig
 from lazyexp.data.images import Images, scaling
-from lazyexp.data.official import load_official
-from lazyexp.data.own import load_digits, load_folder
+from lazyexp.data.local import load_digits, load_folder
 from lazyexp.data.raw import Raw
+from lazyexp.data.torchvision_sets import load_torchvision
 from lazyexp.errors import UserError
 from lazyexp.seeding import generator
 
@@ -49,7 +49,7 @@ def load_raw(config: DatasetConfig, data_dir: str) -> Raw:
     elif config.name == "folder":
         raw = load_folder(Path(str(config.path)).expanduser())
     else:
-        raw = load_official(config.name, Path(data_dir).expanduser(), config.mirror)
+        raw = load_torchvision(config.name, Path(data_dir).expanduser(), config.mirror)
     raw.check()
     return raw
 

@@ -6,7 +6,7 @@ from dataclasses import fields
 from typing import Any
 
 from lazyexp.errors import UserError
-from lazyexp.rules.base import Backprop, Judged, Rule, Setting
+from lazyexp.rules.base import Backprop, Judged, Rule, RunInfo
 from lazyexp.rules.controls import Random
 from lazyexp.rules.mistakes import Confidence, Lazy, Progressive, Spaced, Sticky
 from lazyexp.rules.peers import InfoBatch, Kakurenbo, SelectiveBackprop, TopLoss
@@ -25,7 +25,7 @@ RULES: dict[str, type[Rule]] = {
     "kakurenbo": Kakurenbo,
 }
 
-__all__ = ["RULES", "Judged", "Rule", "Setting", "make_rule"]
+__all__ = ["RULES", "Judged", "Rule", "RunInfo", "make_rule"]
 
 
 def make_rule(options: dict[str, Any]) -> Rule:

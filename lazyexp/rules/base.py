@@ -14,7 +14,7 @@ from lazyexp.seeding import generator
 
 
 @dataclass(frozen=True)
-class Setting:
+class RunInfo:
     """What a rule may know of the run it serves."""
 
     samples: int
@@ -61,6 +61,9 @@ class Rule:
     selects: ClassVar[bool] = True
     # True if a sample's own logits and target decide, so that samples may be judged in any grouping.
     pointwise: ClassVar[bool] = False
+    # If not 0, those who are to learn wait until a full batch of them has come together, for at most a block of this
+    # many samples; a subclass may make it an option.
+    block: ClassVar[int] = 0
 
     def check(self) -> None:
         """Raises UserError if an option is out of range."""
@@ -70,9 +73,9 @@ class Rule:
         values = {field.name: (getattr(self, field.name), field.default) for field in fields(self)}
         return {name: value for name, (value, default) in values.items() if value != default}
 
-    def start(self, setting: Setting) -> None:
+    def start(self, info: RunInfo) -> None:
         """Called once before training."""
-        self.setting = setting
+        self.info = info
 
     def visit(self, epoch: int) -> Tensor:
         """Training samples to present in this epoch, in order. Also the place to draw this epoch's chances.
@@ -80,7 +83,7 @@ class Rule:
         By default all of them, in an order that depends on seed and epoch alone; a rule that leaves some out
         keeps the others in this order, so that runs stay matched.
         """
-        return torch.randperm(self.setting.samples, generator=generator(self.setting.seed, "order", epoch))
+        return torch.randperm(self.info.samples, generator=generator(self.info.seed, "order", epoch))
 
     def weigh(self, judged: Judged) -> Tensor | None:
         """(b,) bool or weights: who learns (not 0) and how much of its gradient counts; None: all, with 1."""

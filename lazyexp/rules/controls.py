@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lazyexp.errors import UserError
 from lazyexp.results import COMPLETE, read_rows
-from lazyexp.rules.base import Judged, Rule, Setting
+from lazyexp.rules.base import Judged, Rule, RunInfo
 from lazyexp.seeding import generator
 
 
@@ -45,25 +45,25 @@ class Random(Rule):
             options["replay"] = hashlib.sha256(counts.encode()).hexdigest()
         return options
 
-    def start(self, setting: Setting) -> None:
-        super().start(setting)
+    def start(self, info: RunInfo) -> None:
+        super().start(info)
         # A ring of bookings for the coming samples; twice the window leaves room for passing on.
         self.booked = torch.zeros(2 * self.window, dtype=torch.bool)
         self.place = torch.zeros((), dtype=torch.int64)
         if self.replay:
             counts = learners_of(Path(self.replay).expanduser())
-            self.plan = scatter(counts, generator(setting.seed, "replay")).to(setting.device)
+            self.plan = scatter(counts, generator(info.seed, "replay")).to(info.device)
 
     def visit(self, epoch: int) -> Tensor:
-        self.draw = torch.rand(self.setting.samples, generator=generator(self.setting.seed, "rule", epoch))
-        if self.setting.batch_size > 1:
-            self.draw = self.draw.to(self.setting.device)
+        self.draw = torch.rand(self.info.samples, generator=generator(self.info.seed, "rule", epoch))
+        if self.info.batch_size > 1:
+            self.draw = self.draw.to(self.info.device)
         return super().visit(epoch)
 
     def weigh(self, judged: Judged) -> Tensor:
         if self.replay:
             return self._weigh_as_planned(judged)
-        if self.setting.batch_size == 1:
+        if self.info.batch_size == 1:
             return self._weigh_one(judged)
         rank = self.draw[judged.index].argsort().argsort()
         return rank < judged.wrong.sum()
@@ -81,10 +81,10 @@ class Random(Rule):
         learns = bool(self.booked[here])
         self.booked[here] = False
         if judged.wrong.item():
-            ahead = 1 + int(self.draw[judged.index.item()] * self.window)
-            while ahead < size and self.booked[(here + ahead) % size]:
-                ahead += 1
-            self.booked[(here + ahead) % size] = True
+            step = 1 + int(self.draw[judged.index.item()] * self.window)
+            while step < size and self.booked[(here + step) % size]:
+                step += 1
+            self.booked[(here + step) % size] = True
         self.place.fill_((here + 1) % size)
         return torch.full_like(judged.wrong, learns)
 

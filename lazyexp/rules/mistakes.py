@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lazyexp.errors import UserError
-from lazyexp.rules.base import Judged, Rule, Setting
+from lazyexp.rules.base import Judged, Rule, RunInfo
 
 
 @dataclass
@@ -37,12 +37,12 @@ class Selective(Rule):
             if not 0 <= getattr(self, name) <= 2**30:
                 raise UserError(f"rule.{name}={getattr(self, name)}: must be from 0 (off) to 2^30")
 
-    def start(self, setting: Setting) -> None:
-        super().start(setting)
+    def start(self, info: RunInfo) -> None:
+        super().start(info)
         if self.max_interval:
             # Epochs that a sample sleeps after the next time it is right, and when it is judged again.
-            self.interval = torch.ones(setting.samples, dtype=torch.int32, device=setting.device)
-            self.due = torch.zeros(setting.samples, dtype=torch.int32, device=setting.device)
+            self.interval = torch.ones(info.samples, dtype=torch.int32, device=info.device)
+            self.due = torch.zeros(info.samples, dtype=torch.int32, device=info.device)
 
     def visit(self, epoch: int) -> Tensor:
         self.epoch = epoch
@@ -105,9 +105,9 @@ class Spaced(Confidence):
 class Sticky(Selective):
     """A sample that was misclassified once learns for ever after (the group's later code)."""
 
-    def start(self, setting: Setting) -> None:
-        super().start(setting)
-        self.stuck = torch.zeros(setting.samples, dtype=torch.bool, device=setting.device)
+    def start(self, info: RunInfo) -> None:
+        super().start(info)
+        self.stuck = torch.zeros(info.samples, dtype=torch.bool, device=info.device)
 
     def weigh(self, judged: Judged) -> Tensor:
         return judged.wrong | self.stuck[judged.index]
@@ -139,7 +139,7 @@ class Progressive(Selective):
             raise UserError(f"rule.revision_epochs={self.revision_epochs}: must be at least 0")
 
     def visit(self, epoch: int) -> Tensor:
-        self.selects = epoch < self.setting.epochs - self.revision_epochs
+        self.selects = epoch < self.info.epochs - self.revision_epochs
         awake = super().visit(epoch)  # also in the last epochs: what `remember` needs is set there
         return awake if self.selects else Rule.visit(self, epoch)
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lazyexp.errors import UserError
-from lazyexp.rules.base import Judged, Rule, Setting
+from lazyexp.rules.base import Judged, Rule, RunInfo
 from lazyexp.seeding import generator
 
 
@@ -31,14 +31,14 @@ class TopLoss(Rule):
     def check(self) -> None:
         _require(self.q >= 0, "q", self.q, "at least 0 (0: the published schedule)")
 
-    def start(self, setting: Setting) -> None:
-        super().start(setting)
-        self.right, self.seen = (torch.zeros((), dtype=torch.int64, device=setting.device) for _ in range(2))
+    def start(self, info: RunInfo) -> None:
+        super().start(info)
+        self.right, self.seen = (torch.zeros((), dtype=torch.int64, device=info.device) for _ in range(2))
 
     def visit(self, epoch: int) -> Tensor:
         accuracy = int(self.right) / max(int(self.seen), 1)
         halvings = sum(accuracy >= step for step in (0.8, 0.9, 0.95, 0.995))
-        self.number = self.q or max(self.setting.batch_size >> halvings, 1)
+        self.number = self.q or max(self.info.batch_size >> halvings, 1)
         self.right.zero_()
         self.seen.zero_()
         return super().visit(epoch)
@@ -68,15 +68,15 @@ class SelectiveBackprop(Rule):
         _require(0 <= self.beta < float("inf"), "beta", self.beta, "a number from 0 up")
         _require(self.history >= 1, "history", self.history, "at least 1")
 
-    def start(self, setting: Setting) -> None:
-        super().start(setting)
+    def start(self, info: RunInfo) -> None:
+        super().start(info)
         # A ring; places not yet filled hold infinity and count for nothing.
-        self.losses = torch.full((self.history,), float("inf"), device=setting.device)
+        self.losses = torch.full((self.history,), float("inf"), device=info.device)
         self.count = torch.zeros((), dtype=torch.int64)
 
     def visit(self, epoch: int) -> Tensor:
-        draws = torch.rand(self.setting.samples, generator=generator(self.setting.seed, "rule", epoch))
-        self.draw = draws.to(self.setting.device)
+        draws = torch.rand(self.info.samples, generator=generator(self.info.seed, "rule", epoch))
+        self.draw = draws.to(self.info.device)
         return super().visit(epoch)
 
     def weigh(self, judged: Judged) -> Tensor:
@@ -108,19 +108,19 @@ class InfoBatch(Rule):
         _require(0 <= self.ratio < 1, "ratio", self.ratio, "from 0 to below 1")
         _require(0 <= self.anneal <= 1, "anneal", self.anneal, "from 0 to 1")
 
-    def start(self, setting: Setting) -> None:
-        super().start(setting)
-        self.last_loss = torch.ones(setting.samples, device=setting.device)  # all alike: nobody is below the mean
+    def start(self, info: RunInfo) -> None:
+        super().start(info)
+        self.last_loss = torch.ones(info.samples, device=info.device)  # all alike: nobody is below the mean
 
     def visit(self, epoch: int) -> Tensor:
-        order = super().visit(epoch).to(self.setting.device)
+        order = super().visit(epoch).to(self.info.device)
         self.weight = torch.ones_like(self.last_loss)
-        if epoch >= self.anneal * self.setting.epochs:
+        if epoch >= self.anneal * self.info.epochs:
             return order
-        draw = torch.rand(self.setting.samples, generator=generator(self.setting.seed, "rule", epoch))
+        draw = torch.rand(self.info.samples, generator=generator(self.info.seed, "rule", epoch))
         easy = self.last_loss < self.last_loss.mean()
         self.weight[easy] = 1 / (1 - self.ratio)
-        dropped = easy & (draw.to(self.setting.device) < self.ratio)
+        dropped = easy & (draw.to(self.info.device) < self.ratio)
         return order[~dropped[order]]
 
     def weigh(self, judged: Judged) -> Tensor:
@@ -150,13 +150,13 @@ class Kakurenbo(Rule):
         _require(0 <= self.fraction < 1, "fraction", self.fraction, "from 0 to below 1")
         _require(0 <= self.sure <= 1, "sure", self.sure, "from 0 to 1")
 
-    def start(self, setting: Setting) -> None:
-        super().start(setting)
-        self.last_loss = torch.full((setting.samples,), float("inf"), device=setting.device)
-        self.certain = torch.zeros(setting.samples, dtype=torch.bool, device=setting.device)
+    def start(self, info: RunInfo) -> None:
+        super().start(info)
+        self.last_loss = torch.full((info.samples,), float("inf"), device=info.device)
+        self.certain = torch.zeros(info.samples, dtype=torch.bool, device=info.device)
 
     def visit(self, epoch: int) -> Tensor:
-        order = super().visit(epoch).to(self.setting.device)
+        order = super().visit(epoch).to(self.info.device)
         lowest = self.last_loss.topk(int(self.fraction * len(order)), largest=False).indices
         hidden = torch.zeros_like(self.certain).index_fill_(0, lowest, True) & self.certain
         share = int(hidden.sum()) / len(order)

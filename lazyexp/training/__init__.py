@@ -1,4 +1,4 @@
-"""Loops that train: one course of a run, several engines.
+"""Loops that train: one trainer, several engines.
 
 `General` is autograd and fits everything. The hand-derived ones fit MLPs with SGD and learn the same: `Direct` batch
 by batch, `Deferred` for small batches, `Adaptive` (with `LookAhead`) for rules that decide by a sample's own logits.
@@ -11,14 +11,14 @@ from dataclasses import replace
 
 from lazyexp.errors import UserError
 from lazyexp.rules.base import Backprop
-from lazyexp.training import deferred, lookahead
-from lazyexp.training.adaptive import Adaptive
-from lazyexp.training.deferred import Deferred
-from lazyexp.training.direct import Direct
+from lazyexp.training.fast import deferred, lookahead
+from lazyexp.training.fast.adaptive import Adaptive
+from lazyexp.training.fast.deferred import Deferred
+from lazyexp.training.fast.direct import Direct
+from lazyexp.training.fast.layers import Layers
+from lazyexp.training.fast.packed import Packed
 from lazyexp.training.general import General
 from lazyexp.training.job import Engine, Job
-from lazyexp.training.layers import Layers
-from lazyexp.training.packed import Packed
 from lazyexp.training.trainer import Plan, Trainer, accuracy
 
 __all__ = ["Engine", "Job", "Plan", "Trainer", "accuracy", "make_engine"]
@@ -27,7 +27,7 @@ __all__ = ["Engine", "Job", "Plan", "Trainer", "accuracy", "make_engine"]
 def make_engine(name: str, job: Job) -> Engine:
     """The engine for a job; `name` is auto, general or fast. Raises UserError where a fast one does not apply."""
     rule, optimizer, batch_size = job.rule, job.optimizer, job.batch_size
-    if getattr(rule, "block", 0):
+    if rule.block:
         return Packed(job, make_engine(name, replace(job, rule=Backprop())))
     fits = Layers.fit(job.model) and optimizer.name == "sgd"
     if name == "fast" and not fits:

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from lazyexp.accounting import Outcome
 from lazyexp.rules import Judged
+from lazyexp.training.fast.layers import Layers, divisor
 from lazyexp.training.job import Job
-from lazyexp.training.layers import Layers, divisor
 
 OPTIMIZERS = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 
@@ -20,7 +20,7 @@ class General:
     """Presents batches one after the other; those who learn decide whether there is a step at all.
 
     One forward pass serves judging and learning, and samples that do not learn count as zero gradients. But where
-    a pass is dear, that is for any model but our MLP, all are judged without a graph and those who learn are
+    a pass is expensive, that is for any model but our MLP, all are judged without a graph and those who learn are
     forwarded again: for a few of them this is cheaper than a backward pass through the whole batch.
     """
 

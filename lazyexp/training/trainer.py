@@ -1,4 +1,4 @@
-"""The course of a run: epochs, evaluations, targets, checkpoints. How samples are learned is the engine's."""
+"""A run from start to end: epochs, evaluations, targets, checkpoints. How samples are learned is the engine's."""
 
 from __future__ import annotations
 
@@ -200,7 +200,7 @@ class Trainer:
             "counters": self.counters.state(),
             "energy": self.energy.state(),
             "seconds": [self.clock.seconds, self.eval_clock.seconds],
-            "course": {name: getattr(self, name) for name in COURSE},
+            "progress": {name: getattr(self, name) for name in PROGRESS},
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -209,8 +209,8 @@ class Trainer:
         self.engine.restore(state["engine"])
         self.counters.restore(state["counters"])
         self.energy.restore(state["energy"])
-        for name in COURSE:
-            setattr(self, name, state["course"][name])
+        for name in PROGRESS:
+            setattr(self, name, state["progress"][name])
         # The epoch's order is not saved: the rule makes it again from what it knew when the epoch began.
         self.rule.restore(state["rule_at_epoch_start"])
         self._order = self._start_epoch()
@@ -224,7 +224,7 @@ def warm_up(model: nn.Module, images: Images) -> None:
     copy.deepcopy(model)(inputs).sum().backward()
 
 
-COURSE = ("epoch", "place", "rows", "samples_at_last_row", "last_test_accuracy", "rate")
+PROGRESS = ("epoch", "place", "rows", "samples_at_last_row", "last_test_accuracy", "rate")
 
 
 @torch.inference_mode()

@@ -18,8 +18,8 @@ from torch import Tensor
 
 from lazyexp.accounting import Outcome
 from lazyexp.rules import Judged
+from lazyexp.training.fast.layers import Layers, divisor
 from lazyexp.training.job import Job
-from lazyexp.training.layers import Layers, divisor
 
 # Samples in a block: enough for matrix speed, few enough that the corrections stay in the cache.
 BLOCK = 128

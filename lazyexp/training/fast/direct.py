@@ -10,8 +10,8 @@ from torch import Tensor
 
 from lazyexp.accounting import Outcome
 from lazyexp.rules import Judged
+from lazyexp.training.fast.layers import Layers, divisor
 from lazyexp.training.job import Job
-from lazyexp.training.layers import Layers, divisor
 
 
 class Direct:

@@ -7,12 +7,12 @@ from typing import Any
 from torch import Tensor
 
 from lazyexp.accounting import Outcome
-from lazyexp.training.deferred import BLOCK, Deferred
-from lazyexp.training.direct import Direct
+from lazyexp.training.fast.deferred import BLOCK, Deferred
+from lazyexp.training.fast.direct import Direct
+from lazyexp.training.fast.lookahead import LookAhead
 from lazyexp.training.job import Job
-from lazyexp.training.lookahead import LookAhead
 
-# Share of batches that learn above which judging ahead is mostly judging in vain (see docs/performance.md).
+# Share of batches that learn above which most judgements must be made again (see docs/performance.md).
 SWITCH = 0.5
 
 
@@ -20,18 +20,18 @@ class Adaptive:
     """Plain SGD on small batches under a rule that decides by a sample's own logits."""
 
     def __init__(self, job: Job) -> None:
-        self.rule, self.ahead = job.rule, LookAhead(job)
+        self.rule, self.look_ahead = job.rule, LookAhead(job)
         self.one_by_one = Deferred(job) if job.batch_size <= BLOCK // 4 else Direct(job)
 
     def train(self, index: Tensor, rates: list[float]) -> Outcome:
-        if self.rule.selects and self.ahead.share < SWITCH:
-            return self.ahead.train(index, rates)
+        if self.rule.selects and self.look_ahead.share < SWITCH:
+            return self.look_ahead.train(index, rates)
         outcome = self.one_by_one.train(index, rates)
-        self.ahead.share = outcome.updates / len(rates)
+        self.look_ahead.share = outcome.updates / len(rates)
         return outcome
 
     def state(self) -> dict[str, Any]:
-        return self.ahead.state()
+        return self.look_ahead.state()
 
     def restore(self, state: dict[str, Any]) -> None:
-        self.ahead.restore(state)
+        self.look_ahead.restore(state)

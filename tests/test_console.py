@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from lazyexp.face import table
+from lazyexp.console import table
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -21,8 +21,8 @@ from torch import Tensor
 
 from lazyexp.accounting import Outcome
 from lazyexp.rules import Judged
+from lazyexp.training.fast.layers import Layers, divisor
 from lazyexp.training.job import Job
-from lazyexp.training.layers import Layers, divisor
 
 BLOCK = 512
 # A window of n samples costs about as much as COST judged samples besides its own, so sqrt(2 COST / rate) samples

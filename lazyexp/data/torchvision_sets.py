@@ -51,7 +51,7 @@ SOURCES = {
 }
 
 
-def load_official(name: str, root: Path, mirror: str | None = None) -> Raw:
+def load_torchvision(name: str, root: Path, mirror: str | None = None) -> Raw:
     """The named data set from `root`, downloaded into it if it is not there. Raises UserError."""
     source = SOURCES[name]
     files = {part: _idx_files(source, root, part) for part in ("train", "test")}
