@@ -177,4 +177,4 @@ def execute(config: Config, place: str = "", concurrent: bool = False) -> dict[s
             raise
         return {"title": title, "error": f"out of memory: {error}; use a smaller model or batch", "code": 2}
     code = console.show_end(title, report, place)
-    return {"title": title, "error": "", "code": code, "signal": report.signal}
+    return {"title": title, "error": "", "code": code, "signal": report.signal, "report": report}

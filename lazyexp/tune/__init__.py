@@ -1,0 +1,1 @@
+"""Searches under equal trials: every rule gets the same number of trials, the same ranges and the same start."""
