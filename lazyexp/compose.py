@@ -21,7 +21,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from lazyexp.config import DATASETS, Config, check
+from lazyexp.config import DATASETS, Config, Settings, check
 from lazyexp.errors import UserError
 
 PACKAGE = Path(__file__).resolve().parent
@@ -69,8 +69,17 @@ def key_lines(schema: type = Config, prefix: str = "") -> list[str]:
             lines.append("  rule.<option>          (the rule's)  options of the chosen rule, see conf/rule")
         else:
             shown = {"None": "null", "True": "true", "False": "false"}.get(str(default), default)
-            lines.append(f"  {prefix + entry.name:<22} {shown!s:<13} {entry.metadata['help']}")
+            lines.append(f"  {prefix + entry.name:<22} {shown!s:<13} {entry.metadata['help']}{_choices(entry)}")
     return lines
+
+
+def _choices(entry: Any) -> str:
+    """The values of a key and their meanings; those of a group stand under the groups already."""
+    choices = entry.metadata.get("choices")
+    if not choices or entry.name == "name":
+        return ""
+    meanings = choices if isinstance(choices, dict) else dict.fromkeys(choices, "")
+    return ": " + ", ".join(f"{choice} ({meaning})" if meaning else choice for choice, meaning in meanings.items())
 
 
 def register() -> None:
@@ -176,7 +185,7 @@ def _rule_hint(key: str) -> str:
     return " (rule options belong to their rule: rule=NAME rule.OPTION=...)" if key.startswith("rule.") else ""
 
 
-def checked(settings: DictConfig) -> Config:
+def checked(settings: DictConfig) -> Settings:
     """The settings as plain values, all of them known and in range. Raises UserError."""
     with readable_errors():
         unknown = unknown_keys(settings, Config)

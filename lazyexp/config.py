@@ -8,7 +8,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from dataclasses import dataclass, field, fields, is_dataclass
+from collections.abc import Mapping
+from dataclasses import FrozenInstanceError, dataclass, field, fields, is_dataclass
 from typing import Any
 
 from lazyexp.errors import UserError
@@ -41,22 +42,16 @@ DATASETS = {
     "cifar100": DatasetDefaults(10, 10000, (0.15, 0.20, 0.25)),
     "folder": DatasetDefaults(10, 10000, (0.90, 0.95, 0.99)),
 }
-CHOICES = {
-    "dataset.name": tuple(DATASETS),
-    "dataset.scale": ("standard", "unit"),
-    "dataset.augment": ("none", "shift"),
-    "model.name": ("mlp", "cnn"),
-    "model.activation": ("relu", "leaky_relu", "gelu", "tanh"),
-    "model.init": ("uniform", "lecun_normal", "kaiming"),
-    "optimizer.name": ("sgd", "adam", "adamw"),
-    "optimizer.schedule": ("constant", "linear", "cosine", "onecycle"),
-    "optimizer.reduction": ("batch", "selected"),
-    "engine": ("auto", "general", "fast"),
-}
 
 
-def _key(default: Any, help: str) -> Any:
-    metadata = {"help": help}
+def _key(default: Any, help: str, **constraints: Any) -> Any:
+    """A setting: its default, its meaning, and what its values must be.
+
+    `choices`: a dictionary from value to meaning ("" where the name says it all), or a sequence. `at_least`, `above`,
+    `at_most`, `below`: bounds, of every element if the value is a list. `wanted`: how an error puts the bounds.
+    None is always allowed where it is the default.
+    """
+    metadata = {"help": help, **constraints}
     if isinstance(default, dict):
         return field(default_factory=lambda: dict(default), metadata=metadata)
     return field(default=default, metadata=metadata)
@@ -64,58 +59,111 @@ def _key(default: Any, help: str) -> Any:
 
 @dataclass
 class DatasetConfig:
-    name: str = _key("digits", "the data set; `folder` is your own")
+    name: str = _key("digits", "the data set; `folder` is your own", choices=tuple(DATASETS))
     path: str | None = _key(None, "for `folder`: a folder of IDX files or one .npz")
     mirror: str | None = _key(None, "address (also file://) tried before the official ones")
-    train_size: int | None = _key(None, "train on a class-balanced subset of this size")
+    train_size: int | None = _key(None, "train on a class-balanced subset of this size", at_least=1)
     subset: str | None = _key(
         None, "train on what a run learned from: its learned.npz, matched (rule=lazy here) or random (as many)"
     )
-    val_size: int = _key(0, "training samples held out for val_accuracy")
-    scale: str = _key("standard", "standard (zero mean, unit variance) or unit ([0, 1])")
-    augment: str = _key("none", "none or shift (random translation of every sample)")
-    max_shift: int = _key(2, "largest shift in pixels, for augment=shift")
+    val_size: int = _key(0, "training samples held out for val_accuracy", at_least=0)
+    scale: str = _key("standard", "inputs", choices={"standard": "zero mean, unit variance", "unit": "from 0 to 1"})
+    augment: str = _key(
+        "none", "of training images", choices={"none": "", "shift": "random translation of every sample"}
+    )
+    max_shift: int = _key(2, "largest shift in pixels, for augment=shift", at_least=1)
 
 
 @dataclass
 class ModelConfig:
-    name: str = _key("mlp", "mlp or cnn (convolutional)")
-    width: int = _key(1000, "hidden units per layer; cnn: channels of the first stage")
-    depth: int = _key(1, "hidden layers; cnn: stages")
-    activation: str = _key("relu", "relu, leaky_relu, gelu, tanh")
-    init: str = _key("uniform", "uniform (PyTorch's own), lecun_normal (zero biases), kaiming")
+    name: str = _key("mlp", "the network", choices={"mlp": "", "cnn": "convolutional"})
+    width: int = _key(1000, "hidden units per layer; cnn: channels of the first stage", at_least=1)
+    depth: int = _key(1, "hidden layers; cnn: stages", at_least=1)
+    activation: str = _key("relu", "between layers", choices=("relu", "leaky_relu", "gelu", "tanh"))
+    init: str = _key(
+        "uniform",
+        "initial weights",
+        choices={"uniform": "PyTorch's own", "lecun_normal": "zero biases", "kaiming": "zero biases"},
+    )
 
 
 @dataclass
 class OptimizerConfig:
-    name: str = _key("sgd", "sgd, adam, adamw")
-    lr: float = _key(0.01, "learning rate")
-    momentum: float = _key(0.0, "momentum (sgd)")
-    weight_decay: float = _key(0.0, "weight decay")
-    schedule: str = _key("linear", "constant, linear (to zero over the run), cosine, onecycle")
-    warmup: float = _key(0.0, "share of the run over which the rate rises from 0")
-    reduction: str = _key("batch", "divide the gradient by the batch size or by the number `selected`")
+    name: str = _key("sgd", "the optimizer", choices=("sgd", "adam", "adamw"))
+    lr: float = _key(0.01, "learning rate", above=0)
+    momentum: float = _key(0.0, "momentum (sgd)", at_least=0, below=1)
+    weight_decay: float = _key(0.0, "weight decay", at_least=0)
+    schedule: str = _key(
+        "linear",
+        "of the rate",
+        choices={"constant": "", "linear": "to zero over the run", "cosine": "likewise", "onecycle": "up, then down"},
+    )
+    warmup: float = _key(0.0, "share of the run over which the rate rises from 0", at_least=0, below=1)
+    reduction: str = _key(
+        "batch",
+        "divisor of the gradient",
+        choices={"batch": "the batch size", "selected": "the number that learn"},
+    )
 
 
 @dataclass
 class Config:
-    seed: int = _key(0, "initial weights, order of samples, everything random")
+    """The settings as a user gives them; `check` makes `Settings` of them."""
+
+    seed: int = _key(
+        0,
+        "initial weights, order of samples, everything random",
+        at_least=0,
+        below=2**63,
+        wanted="a whole number from 0 to 2^63 - 1",
+    )
     device: str = _key("auto", "auto, cpu, cuda, cuda:N")
-    epochs: int | None = _key(None, "passes over the training set; null: the data set's default")
-    batch_size: int = _key(1, "samples per presented batch; 1 is online learning")
-    eval_every: int | None = _key(None, "samples between two evaluations; null: the data set's default")
-    targets: list[float] | None = _key(None, "test accuracies whose first crossing is timed; null: the data set's")
-    stop_at: float | None = _key(None, "end the run once this test accuracy is reached")
+    epochs: int | None = _key(None, "passes over the training set; null: the data set's default", at_least=1)
+    batch_size: int = _key(1, "samples per presented batch; 1 is online learning", at_least=1)
+    eval_every: int | None = _key(None, "samples between two evaluations; null: the data set's default", at_least=1)
+    targets: list[float] | None = _key(
+        None,
+        "test accuracies whose first crossing is timed; null: the data set's",
+        above=0,
+        at_most=1,
+        wanted="accuracies above 0 and at most 1",
+    )
+    stop_at: float | None = _key(
+        None,
+        "end the run once this test accuracy is reached",
+        above=0,
+        at_most=1,
+        wanted="an accuracy above 0 and at most 1",
+    )
     data_dir: str = _key("data", "where data sets are (torchvision's layout); default $LAZYEXP_DATA or data")
     runs_dir: str = _key("runs", "where results go")
     overwrite: bool = _key(False, "do a finished run again")
     energy: bool = _key(True, "measure energy")
-    engine: str = _key("auto", "auto, general (autograd), fast (hand-derived)")
-    checkpoint_every: float = _key(60.0, "seconds between checkpoints; 0: at every evaluation")
+    engine: str = _key(
+        "auto", "how it is computed", choices={"auto": "", "general": "autograd", "fast": "hand-derived"}
+    )
+    checkpoint_every: float = _key(60.0, "seconds between checkpoints; 0: at every evaluation", at_least=0)
     dataset: DatasetConfig = field(default_factory=DatasetConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     rule: dict[str, Any] = _key({"name": "lazy"}, "who learns; the options are the rule's own")
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+
+
+@dataclass
+class Settings(Config):
+    """Settings that have been checked and have nothing left open. They do not change any more."""
+
+    epochs: int = 0
+    eval_every: int = 0
+    targets: list[float] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_frozen", True)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if getattr(self, "_frozen", False):
+            raise FrozenInstanceError(f"cannot assign to {name}: these settings have been checked")
+        object.__setattr__(self, name, value)
 
 
 def _require(condition: bool, key: str, value: Any, wanted: str) -> None:
@@ -123,41 +171,48 @@ def _require(condition: bool, key: str, value: Any, wanted: str) -> None:
         raise UserError(f"{key}={value}: must be {wanted}")
 
 
-def check(config: Config) -> Config:
+def _bounds(entry: Mapping[str, Any], kind: type) -> str:
+    """What values must be, in words."""
+    if "wanted" in entry:
+        return str(entry["wanted"])
+    start = "at least" if kind is int else "a number from"
+    low = f"{start} {entry['at_least']:g}" if "at_least" in entry else f"a number above {entry['above']:g}"
+    if "below" in entry:
+        return f"{low} to below {entry['below']:g}"
+    return f"{low} to {entry['at_most']:g}" if "at_most" in entry else low
+
+
+def _check_fields(config: Any, schema: type, prefix: str = "") -> None:
+    """Holds every value against the constraints on its field."""
+    for entry in fields(schema):
+        value, key, wanted = getattr(config, entry.name), prefix + entry.name, entry.metadata
+        if is_dataclass(value) and not isinstance(value, type):
+            _check_fields(value, type(value), f"{key}.")
+            continue
+        if value is None:
+            continue
+        if "choices" in wanted:
+            _require(value in wanted["choices"], key, value, f"one of {', '.join(wanted['choices'])}")
+        if not {"at_least", "above"} & set(wanted):
+            continue
+        for number in value if isinstance(value, list) else [value]:
+            inside = (
+                math.isfinite(number)
+                and number >= wanted.get("at_least", -math.inf)
+                and number > wanted.get("above", -math.inf)
+                and number <= wanted.get("at_most", math.inf)
+                and number < wanted.get("below", math.inf)
+            )
+            _require(inside, key, value, _bounds(wanted, type(number)))
+
+
+def check(config: Config) -> Settings:
     """Fills in the data set's defaults and refuses values that cannot work. Raises UserError."""
-    for key, choices in CHOICES.items():
-        value: Any = config
-        for part in key.split("."):
-            value = getattr(value, part)
-        _require(value in choices, key, value, f"one of {', '.join(choices)}")
-
-    data, model, optimizer = config.dataset, config.model, config.optimizer
+    _check_fields(config, Config)
+    data, optimizer = config.dataset, config.optimizer
     defaults = DATASETS[data.name]
-    config.epochs = defaults.epochs if config.epochs is None else config.epochs
-    config.eval_every = defaults.eval_every if config.eval_every is None else config.eval_every
-    config.targets = list(defaults.targets if config.targets is None else config.targets)
-
-    _require(0 <= config.seed < 2**63, "seed", config.seed, "a whole number from 0 to 2^63 - 1")
-    for key, number in (
-        ("epochs", config.epochs),
-        ("batch_size", config.batch_size),
-        ("eval_every", config.eval_every),
-        ("model.width", model.width),
-        ("model.depth", model.depth),
-        ("dataset.max_shift", data.max_shift),
-    ):
-        _require(number >= 1, key, number, "at least 1")
-    for target in config.targets:
-        _require(0 < target <= 1, "targets", config.targets, "accuracies above 0 and at most 1")
-    if config.stop_at is not None:
-        _require(0 < config.stop_at <= 1, "stop_at", config.stop_at, "an accuracy above 0 and at most 1")
-    _require(data.val_size >= 0, "dataset.val_size", data.val_size, "at least 0")
-    if data.train_size is not None:
-        _require(data.train_size >= 1, "dataset.train_size", data.train_size, "at least 1")
     _require(data.name != "folder" or bool(data.path), "dataset.path", data.path, "set for dataset=folder")
     _require(data.name == "folder" or not data.path, "dataset.path", data.path, "left alone unless dataset=folder")
-    _require(math.isfinite(optimizer.lr) and optimizer.lr > 0, "optimizer.lr", optimizer.lr, "a number above 0")
-    _require(0 <= optimizer.momentum < 1, "optimizer.momentum", optimizer.momentum, "from 0 to below 1")
     _require(
         optimizer.name == "sgd" or optimizer.momentum == 0,
         "optimizer.momentum",
@@ -165,26 +220,13 @@ def check(config: Config) -> Config:
         f"0 for optimizer={optimizer.name} (momentum is an option of sgd)",
     )
     _require(
-        math.isfinite(optimizer.weight_decay) and optimizer.weight_decay >= 0,
-        "optimizer.weight_decay",
-        optimizer.weight_decay,
-        "a number from 0 up",
-    )
-    _require(0 <= optimizer.warmup < 1, "optimizer.warmup", optimizer.warmup, "from 0 to below 1")
-    _require(
         optimizer.warmup == 0 or optimizer.schedule != "onecycle",
         "optimizer.warmup",
         optimizer.warmup,
         "0 for optimizer.schedule=onecycle, which warms up by itself",
     )
-    _require(bool(config.runs_dir.strip()), "runs_dir", config.runs_dir, "a folder; `.` is the current one")
-    _require(bool(config.data_dir.strip()), "data_dir", config.data_dir, "a folder; `.` is the current one")
-    _require(
-        math.isfinite(config.checkpoint_every) and config.checkpoint_every >= 0,
-        "checkpoint_every",
-        config.checkpoint_every,
-        "seconds, from 0 up",
-    )
+    for key in ("runs_dir", "data_dir"):
+        _require(bool(getattr(config, key).strip()), key, getattr(config, key), "a folder; `.` is the current one")
     device = config.device.removeprefix("cuda:")
     _require(
         device in ("auto", "cpu", "cuda") or (device.isdecimal() and device != config.device),
@@ -193,7 +235,15 @@ def check(config: Config) -> Config:
         "auto, cpu, cuda or cuda:N",
     )
     _require(isinstance(config.rule.get("name"), str), "rule.name", config.rule.get("name"), "the name of a rule")
-    return config
+    given = {entry.name: getattr(config, entry.name) for entry in fields(Config)}
+    return Settings(
+        **{
+            **given,
+            "epochs": defaults.epochs if config.epochs is None else config.epochs,
+            "eval_every": defaults.eval_every if config.eval_every is None else config.eval_every,
+            "targets": list(defaults.targets if config.targets is None else config.targets),
+        }
+    )
 
 
 # Settings that say where and how safely a run is done; they cannot change its result.
@@ -202,7 +252,7 @@ PLACES = ("data_dir", "runs_dir", "overwrite", "checkpoint_every")
 SCHEMA = 2
 
 
-def run_id(config: Config, rule: dict[str, Any], device: str, data: str) -> str:
+def run_id(config: Settings, rule: dict[str, Any], device: str, data: str) -> str:
     """The run's folder name: a readable part and a hash of everything that can change its result.
 
     The hash is of what differs from the defaults, so that a new key leaves finished runs valid. `rule` is the
@@ -228,7 +278,7 @@ def run_id(config: Config, rule: dict[str, Any], device: str, data: str) -> str:
 def differing(config: Any, prefix: str = "") -> dict[str, Any]:
     """The settings that are not at their defaults, with dotted keys."""
     different: dict[str, Any] = {}
-    for entry in fields(config):
+    for entry in fields(Config if isinstance(config, Config) else config):
         value = getattr(config, entry.name)
         if is_dataclass(value):
             different.update(differing(value, f"{prefix}{entry.name}."))

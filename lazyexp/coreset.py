@@ -7,12 +7,12 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from lazyexp.config import PLACES, Config, DatasetConfig
+from lazyexp.config import PLACES, DatasetConfig, Settings
 from lazyexp.errors import UserError
 from lazyexp.rules import make_rule
 
 
-def resolve(config: Config) -> tuple[DatasetConfig, bool]:
+def resolve(config: Settings) -> tuple[DatasetConfig, bool]:
     """The data set's settings with the path of a learned.npz, and whether random samples replace its own.
 
     `dataset.subset` is such a path, or `matched`: that of the finished lazy run of the same settings in runs_dir,

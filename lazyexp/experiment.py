@@ -10,7 +10,7 @@ import torch
 
 from lazyexp import __version__, coreset
 from lazyexp.accounting import Clock, Energy
-from lazyexp.config import Config, run_id
+from lazyexp.config import Settings, run_id
 from lazyexp.console import say
 from lazyexp.data import Data, load_data
 from lazyexp.errors import UserError
@@ -32,7 +32,7 @@ class Report:
     signal: int = 0
 
 
-def run(config: Config, concurrent: bool = False) -> Report:
+def run(config: Settings, concurrent: bool = False) -> Report:
     """Trains as a checked `config` says and writes all files. Raises UserError, RunIsBusy, OSError.
 
     `concurrent`: whether other runs may go on beside this one; it is noted in run.json.
@@ -92,7 +92,7 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
-def constant_columns(config: Config, data: Data, rule: Rule, device: torch.device) -> dict[str, Any]:
+def constant_columns(config: Settings, data: Data, rule: Rule, device: torch.device) -> dict[str, Any]:
     """The columns of metrics.csv that are the same in every row of a run."""
     return {
         "run_id": run_id(config, rule.identity(), device.type, f"{data.sha256}/{data.subset}"),
@@ -108,7 +108,7 @@ def constant_columns(config: Config, data: Data, rule: Rule, device: torch.devic
     }
 
 
-def make_plan(config: Config) -> Plan:
+def make_plan(config: Settings) -> Plan:
     """The part of the settings that the trainer needs."""
     return Plan(
         seed=config.seed,

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from lazyexp.config import Config
+from lazyexp.config import Settings
 from lazyexp.console import Bar, Interruption, say
 from lazyexp.data import Data
 from lazyexp.errors import UserError
@@ -28,7 +28,7 @@ class Recorder:
     """Watches a trainer. As a context manager it also holds the keyboard: Ctrl-C becomes `stop`."""
 
     def __init__(
-        self, config: Config, folder: RunFolder, data: Data, device: torch.device, concurrent: bool = False
+        self, config: Settings, folder: RunFolder, data: Data, device: torch.device, concurrent: bool = False
     ) -> None:
         self.config, self.folder, self.data, self.device = config, folder, data, device
         self.concurrent = concurrent
@@ -115,7 +115,7 @@ class Recorder:
         return summary
 
 
-def provenance(config: Config, folder: RunFolder, data: Data, device: torch.device) -> dict[str, Any]:
+def provenance(config: Settings, folder: RunFolder, data: Data, device: torch.device) -> dict[str, Any]:
     """What produced a run, for run.json."""
     return {
         "run_id": folder.constants["run_id"],

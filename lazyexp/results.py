@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from filelock import FileLock, Timeout
 
-from lazyexp.config import Config
+from lazyexp.config import Settings
 from lazyexp.errors import UserError
 from lazyexp.files import to_disk, write_safely
 
@@ -218,7 +218,7 @@ class RunFolder:
                 stream.truncate(size)  # a full disk may have taken a part of the row
                 raise
 
-    def write_summary(self, config: Config, status: str) -> dict[str, Any]:
+    def write_summary(self, config: Settings, status: str) -> dict[str, Any]:
         """summary.csv from the rows of metrics.csv, with checksums of the other files. Returns its one row."""
         rows = read_rows(self.metrics)
         if self.metrics.exists():
@@ -265,7 +265,7 @@ class RunIsBusy(Exception):
     """Another process is working on this run."""
 
 
-def settings(config: Config) -> dict[str, Any]:
+def settings(config: Settings) -> dict[str, Any]:
     """The settings of a run that are not among the constant columns, flat, for summary.csv."""
     flat: dict[str, Any] = {}
     for key, value in asdict(config).items():

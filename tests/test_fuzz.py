@@ -18,7 +18,7 @@ import pytest
 import torch
 from conftest import toy, write_idx
 
-from lazyexp.config import CHOICES, Config
+from lazyexp.config import Config
 from lazyexp.results import COLUMNS
 from lazyexp.rules import RULES
 
@@ -38,15 +38,18 @@ PLAUSIBLE = ["0", "0.5", "1", "2", "3", "16", "0.9", "0.01", "true", "unit"]
 LARGE = ["99999999999999999999", "9223372036854775807", "1000000000000", "-9223372036854775808"]
 
 
-def keys(schema: type = Config, prefix: str = "") -> list[str]:
-    found = []
+def keys(schema: type = Config, prefix: str = "") -> dict[str, list[str]]:
+    """Every key, and the values it offers."""
+    found = {}
     for entry in fields(schema):
         inner = entry.default_factory
-        found += keys(inner, f"{entry.name}.") if is_dataclass(inner) else [prefix + entry.name]
+        choices = [str(choice) for choice in entry.metadata.get("choices", ())]
+        found.update(keys(inner, f"{entry.name}.") if is_dataclass(inner) else {prefix + entry.name: choices})
     return found
 
 
-KEYS = [key for key in keys() if key != "rule"] + [
+CHOICES = keys()
+KEYS = [key for key in CHOICES if key != "rule"] + [
     *(f"rule.{entry.name}" for rule in RULES.values() for entry in fields(rule)),
     "rule", "dataset", "model", "optimizer", "sweep", "nope", "model.nope", "hydra.nope",
     "hydra/launcher", "hydra/sweeper",
@@ -58,7 +61,7 @@ def overrides(draw: random.Random) -> list[str]:
     words = []
     for _ in range(draw.choice([1, 1, 1, 2, 3, 4])):
         key = draw.choice(KEYS)
-        known = [str(choice) for choice in CHOICES.get(key, ())] + (list(RULES) if key == "rule" else [])
+        known = CHOICES.get(key, []) + (list(RULES) if key == "rule" else [])
         values = HOSTILE + 40 * known + 4 * PLAUSIBLE + ([] if key in ONLY_SMALL else 3 * LARGE)
         form = draw.choice(["{}={}"] * 12 + ["+{}={}", "++{}={}", "~{}={}", "~{}", "{}", "{}:{}", "={}{}", "@{}={}"])
         words.append(form.format(key, draw.choice(values)) if form.count("{}") == 2 else form.format(key))

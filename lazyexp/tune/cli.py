@@ -18,8 +18,8 @@ EPILOG = """examples:
   lazyexp-tune rule=lazy dataset=mnist dataset.val_size=10000 --trials 24 --folder runs/tune/lazy
   lazyexp-tune rule=backprop dataset=mnist dataset.val_size=10000 --trials 24 --folder runs/tune/backprop
   lazyexp-tune --finals runs/tune/lazy runs/tune/backprop --seeds 10 --folder runs/finals
-The same command goes on with the trials that are missing. Every trial is an ordinary run in FOLDER/runs; its choice is
-by validation accuracy and seconds, the test images play no part. The finals train the chosen points on all training
+The same command goes on with the trials that are missing. Every trial is an ordinary run in FOLDER/runs, chosen
+by validation accuracy and seconds; test images play no part. The finals train the chosen points on all training
 samples with fresh seeds, taking turns, and are read by lazyexp-report.
 Why not hydra/sweeper=optuna: that plugin needs Optuna below 3 and cannot go on after a kill."""
 
@@ -107,7 +107,7 @@ def compose(overrides: list[str]) -> Any:
 
 
 def attempt(overrides: list[str], place: str) -> tuple[Any, str]:
-    """One run. Returns its report and "", or None and why there is none. Raises KeyboardInterrupt if asked to stop."""
+    """One run: its report and "", or None and why there is none. Raises KeyboardInterrupt if asked to stop."""
     try:
         result = execute(compose(overrides), place)
     except UserError as error:
