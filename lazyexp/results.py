@@ -18,29 +18,12 @@ import numpy as np
 import torch
 from filelock import FileLock, Timeout
 
+from lazyexp.columns import COMPLETE, CONSTANT, CROSSING, MEASURED, typed
 from lazyexp.config import Settings
 from lazyexp.errors import UserError
 from lazyexp.files import to_disk, write_safely
 
-CONSTANTS = (
-    "run_id", "dataset", "train_size", "rule", "width", "depth", "batch_size", "lr", "seed", "device",
-)  # fmt: skip
-MEASURED = (
-    "epoch", "samples_seen", "forward_samples", "backward_samples", "updates", "updates_possible",
-    "train_seconds", "eval_seconds", "train_loss", "train_accuracy", "val_accuracy", "test_accuracy",
-    "energy_l0", "energy_l1", "energy_l0_min", "energy_l1_min", "distinct_learned", "learning_rate",
-)  # fmt: skip
-COLUMNS = CONSTANTS + MEASURED
-# What is noted of the first row that reaches a target, and under which name.
-CROSSING = {
-    "seconds": "train_seconds",
-    "samples": "samples_seen",
-    "backward": "backward_samples",
-    "updates": "updates",
-    "energy_l1": "energy_l1",
-}
-FIGURES = ("best_test_accuracy", *(f"{name}_to_" for name in CROSSING))
-COMPLETE = ("finished", "stopped", "diverged")
+COLUMNS = tuple(column.name for column in (*CONSTANT, *MEASURED))
 # The newest one first; the other is what a run goes on from if power fails while the newest is written.
 CHECKPOINTS = ("checkpoint.pt", "checkpoint.previous.pt")
 # Files whose checksums stand in summary.csv, and in which column.
@@ -59,22 +42,21 @@ def _csv_line(values: list[Any]) -> bytes:
     return text.getvalue().encode()
 
 
-def read_rows(path: Path) -> list[dict[str, str]]:
-    """The complete rows of a CSV file; a last line that was cut off while being written is left out."""
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """The complete rows of a CSV file, figures as numbers, None where a cell is empty.
+
+    A last line that was cut off while being written is left out. Raises UserError if the file is damaged.
+    """
     if not path.exists():
         return []
     try:
         lines = path.read_text(encoding="utf-8").split("\n")[:-1]
         rows = list(csv.DictReader(lines))
-        for row in rows:
-            for key, value in row.items():
-                if value is None:
-                    raise ValueError("a row is too short")
-                if value and (key in MEASURED or key.startswith(FIGURES)):
-                    float(value)
+        if any(None in row or None in row.values() for row in rows):
+            raise ValueError("a row is too short or too long")
+        return [{name: typed(name, text) for name, text in row.items()} for row in rows]
     except (ValueError, TypeError, AttributeError, csv.Error) as error:
         raise UserError(f"{path} is damaged ({error}); delete its folder to do the run again") from None
-    return rows
 
 
 class RunFolder:
@@ -103,14 +85,14 @@ class RunFolder:
     def __exit__(self, *error: object) -> None:
         self._lock.release()
 
-    def read_summary(self) -> dict[str, str]:
+    def read_summary(self) -> dict[str, Any]:
         """The row of summary.csv, empty if there is none. Raises UserError if it is damaged."""
         rows = read_rows(self.summary)
         if rows and not {*COLUMNS, "status"} <= set(rows[0]):
             raise UserError(f"{self.summary} is damaged (columns are missing); delete its folder to do the run again")
         return rows[0] if rows else {}
 
-    def finished(self) -> dict[str, str]:
+    def finished(self) -> dict[str, Any]:
         """The row of summary.csv if the run was finished, checked against the files it speaks of; else empty.
 
         Raises UserError if one of them is not as it was written.
@@ -225,7 +207,7 @@ class RunFolder:
             to_disk(self.metrics)
         summary: dict[str, Any] = {**self.constants, **(rows[-1] if rows else {})}
         summary.update(settings(config))
-        accuracies = [float(row["test_accuracy"]) for row in rows]
+        accuracies = [row["test_accuracy"] for row in rows]
         summary["best_test_accuracy"] = max(accuracies, default=None)
         summary["status"] = status
         for target in config.targets or []:

@@ -10,10 +10,11 @@ from conftest import rows
 from torch import nn
 
 from lazyexp.accounting import Clock, Energy, Outcome
+from lazyexp.columns import MEASURED
 from lazyexp.config import Config, OptimizerConfig, check
 from lazyexp.data import Images
 from lazyexp.experiment import run
-from lazyexp.results import MEASURED, RunFolder
+from lazyexp.results import RunFolder
 from lazyexp.rules import Judged, RunInfo, make_rule
 from lazyexp.training import Job, make_engine
 from lazyexp.training.fast.lookahead import LookAhead
@@ -118,7 +119,7 @@ def test_the_best_accuracy_and_the_first_crossing(tmp_path):
     settings = config(tmp_path, targets=[0.9, 0.95])
     with RunFolder(tmp_path / "run", constants) as folder:
         for seconds, accuracy in ((1, 0.5), (2, 0.9), (3, 0.93), (4, 0.7)):
-            row = dict.fromkeys(MEASURED, 0)
+            row = dict.fromkeys([column.name for column in MEASURED], 0)
             folder.append({**row, "train_seconds": seconds, "test_accuracy": accuracy, "updates": 10 * seconds})
         summary = folder.write_summary(settings, "finished")
     assert float(summary["best_test_accuracy"]) == 0.93 and float(summary["test_accuracy"]) == 0.7

@@ -15,6 +15,7 @@ import pytest
 import torch
 from conftest import REAL, needs_data, only_run, rows, timeless
 
+from lazyexp.columns import markdown
 from lazyexp.config import Config, check
 from lazyexp.errors import UserError
 from lazyexp.experiment import run
@@ -44,6 +45,20 @@ def test_metrics_have_the_promised_columns(tmp_path):
     )
     assert [int(row["samples_seen"]) for row in found] == [500, 1000, 1500, 2000, 2500, 2874]
     assert found[-1]["epoch"] == "2.0" and found[0]["run_id"] == report.folder.name
+
+
+def test_a_summary_has_the_same_types_on_a_repeat(tmp_path):
+    settings = config(tmp_path, targets=[0.5, 0.99], stop_at=0.9)
+    first, again = run(settings).summary, run(settings).summary
+    assert again == first and {name: type(value) for name, value in again.items()} == {
+        name: type(value) for name, value in first.items()
+    }
+    assert type(again["test_accuracy"]) is float and type(again["updates"]) is int and again["energy"] is True
+
+
+def test_the_page_on_files_has_the_table_of_columns():
+    page = (Path(__file__).parents[1] / "docs" / "csv.md").read_text()
+    assert markdown() in page
 
 
 @pytest.mark.parametrize("engine", ["fast", "general"])
@@ -243,7 +258,7 @@ def test_schedules(tmp_path, schedule):
 def test_torn_last_lines_are_left_out(tmp_path):
     path = tmp_path / "metrics.csv"
     path.write_text("a,b\n1,2\n3,")
-    assert read_rows(path) == [{"a": "1", "b": "2"}]
+    assert read_rows(path) == [{"a": 1, "b": 2}]
 
 
 def lazyexp(*arguments: str, cwd: Path) -> subprocess.Popen:

@@ -16,6 +16,7 @@ from typing import Any
 
 import pandas as pd
 
+from lazyexp.columns import COMPLETE
 from lazyexp.config import PLACES
 from lazyexp.report.files import (
     Unreadable,
@@ -27,7 +28,6 @@ from lazyexp.report.files import (
     summary_settings,
 )
 
-COMPLETE = ("finished", "stopped", "diverged")
 # The cost of training, as in metrics.csv: seconds, three counts, and M1 (in units of weight).
 MEASURES = ("train_seconds", "forward_samples", "backward_samples", "updates", "energy_l1")
 # Not settings of a comparison: who learns, the seed, places, and which crossings were noted down.

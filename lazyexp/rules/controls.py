@@ -11,8 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lazyexp.columns import COMPLETE
 from lazyexp.errors import UserError
-from lazyexp.results import COMPLETE, read_rows
+from lazyexp.results import read_rows
 from lazyexp.rules.base import Judged, Rule, RunInfo
 from lazyexp.seeding import generator
 
@@ -98,7 +99,7 @@ def learners_of(folder: Path) -> list[tuple[int, int]]:
     if status not in COMPLETE:
         raise UserError(f"rule.replay={folder}: is not the folder of a finished run ({status or 'no summary.csv'})")
     try:
-        ends = [(int(row["samples_seen"]), int(row["backward_samples"])) for row in read_rows(folder / "metrics.csv")]
+        ends = [(row["samples_seen"], row["backward_samples"]) for row in read_rows(folder / "metrics.csv")]
     except (ValueError, KeyError) as error:
         raise UserError(f"rule.replay={folder}: no readable metrics.csv ({error})") from None
     starts = [(0, 0), *ends][:-1]

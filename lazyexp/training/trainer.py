@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from lazyexp.accounting import Clock, Counters, Energy
+from lazyexp.columns import MEASURED, Moment
 from lazyexp.data import Data, Images
 from lazyexp.rules import Judged, Rule
 from lazyexp.training.job import Engine
@@ -150,32 +151,21 @@ class Trainer:
         with self.eval_clock:
             test_accuracy = accuracy(self.model, self.data.test)
             val_accuracy = None if self.data.val is None else accuracy(self.model, self.data.val)
-        tally, energy = self.counters.tally, self.energy
         train_loss, train_accuracy = self.counters.take_interval()
-        l0_min, l1_min = energy.minimum() if energy.enabled else (None, None)
         length = len(self._order) if self._order is not None else 1
-        row = {
-            "epoch": round(self.epoch + self.place / length, 6),
-            "samples_seen": tally.samples_seen,
-            "forward_samples": tally.forward_samples,
-            "backward_samples": tally.backward_samples,
-            "updates": tally.updates,
-            "updates_possible": self._updates_possible(length),
-            "train_seconds": round(self.clock.seconds, 6),
-            "eval_seconds": round(self.eval_clock.seconds, 6),
-            "train_loss": train_loss,
-            "train_accuracy": train_accuracy,
-            "val_accuracy": val_accuracy,
-            "test_accuracy": test_accuracy,
-            "energy_l0": int(energy.l0) if energy.enabled else None,
-            "energy_l1": float(energy.l1) if energy.enabled else None,
-            "energy_l0_min": l0_min,
-            "energy_l1_min": l1_min,
-            "distinct_learned": int(self.counters.learned.count_nonzero()),
-            "learning_rate": self.rate,
-        }
+        moment = Moment(
+            trainer=self,
+            epoch=round(self.epoch + self.place / length, 6),
+            updates_possible=self._updates_possible(length),
+            train_loss=train_loss,
+            train_accuracy=train_accuracy,
+            val_accuracy=val_accuracy,
+            test_accuracy=test_accuracy,
+            minimum=self.energy.minimum() if self.energy.enabled else None,
+        )
+        row = {column.name: column.measure(moment) for column in MEASURED}
         self.rows += 1
-        self.last_test_accuracy, self.samples_at_last_row = test_accuracy, tally.samples_seen
+        self.last_test_accuracy, self.samples_at_last_row = test_accuracy, moment.tally.samples_seen
         self.watcher.row(row)
 
     def _updates_possible(self, length: int) -> int:
