@@ -26,6 +26,7 @@ from lazyexp.compose import (
     register,
     runs_in_parallel,
     search_path,
+    sweep_settings,
 )
 from lazyexp.config import Config
 from lazyexp.errors import UserError
@@ -96,7 +97,7 @@ def sweep(overrides: list[str]) -> int:
     """All runs of a sweep, checked before the first one starts, then the report. Returns the exit code."""
     with hydra_session():
         jobs = expand(overrides)
-        configs = [checked(compose_readably([*job, *search_path(overrides)])) for job in jobs]
+        configs = sweep_settings(jobs, search_path(overrides))
         if runs_in_parallel(overrides):
             print("lazyexp: note: several runs at once; their seconds are not to be compared", file=sys.stderr)
         os.environ[TOTAL] = str(len(jobs))  # for workers in other processes, too

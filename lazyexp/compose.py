@@ -6,7 +6,9 @@ Nothing here imports torch: `--help` and shell completion run it.
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import fields, is_dataclass
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -20,8 +22,9 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from tqdm import tqdm
 
-from lazyexp.config import DATASETS, Config, Settings, check
+from lazyexp.config import DATASETS, NUMBERS, Config, Settings, check, check_value
 from lazyexp.errors import UserError
 
 PACKAGE = Path(__file__).resolve().parent
@@ -112,7 +115,31 @@ def expand(overrides: list[str]) -> list[list[str]]:
         parameters = [f"{key}={value}" for key, value in (settings.hydra.sweeper.params or {}).items()]
         tasks = [override for override in overrides if not override.lstrip("+~").startswith("hydra")]
         parsed = OverridesParser.create(_loader()).parse_overrides(parameters + tasks)
+        # Hydra would compose every run once more before the first one starts; `sweep_settings` has checked them.
+        BasicSweeper.validate_batch_is_legal = lambda self, batch: None  # type: ignore[method-assign]
         return BasicSweeper.split_arguments(parsed, None)[0]
+
+
+def sweep_settings(jobs: list[list[str]], common: list[str]) -> list[Settings]:
+    """The checked settings of a sweep's runs, once for those that differ in plain numbers within bounds alone.
+
+    A thousand seeds are so composed once. `common` are overrides that every run needs. Raises UserError.
+    """
+    different = dict.fromkeys(tuple(word for word in job if not _plain_number(word)) for job in jobs)
+    representatives = {tuple(word for word in job if not _plain_number(word)): job for job in reversed(jobs)}
+    bar = tqdm(different, desc="checking", unit=" settings", leave=False, delay=1, disable=None)
+    return [checked(compose_readably([*representatives[key], *common])) for key in bar]
+
+
+@cache
+def _plain_number(word: str) -> bool:
+    """Whether `word` gives a number to a key whose bounds are all there is to check, and it is within them."""
+    key, _, value = word.partition("=")
+    kind = NUMBERS.get(key)
+    if kind is None or not re.fullmatch(r"\d+" if kind is int else r"\d+(\.\d+)?", value):
+        return False
+    check_value(key, kind(value))
+    return True
 
 
 def search_path(overrides: list[str]) -> list[str]:

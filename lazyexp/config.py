@@ -9,7 +9,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import FrozenInstanceError, dataclass, field, fields, is_dataclass
+from dataclasses import Field, FrozenInstanceError, dataclass, field, fields, is_dataclass
 from typing import Any
 
 from lazyexp.errors import UserError
@@ -182,33 +182,61 @@ def _bounds(entry: Mapping[str, Any], kind: type) -> str:
     return f"{low} to {entry['at_most']:g}" if "at_most" in entry else low
 
 
-def _check_fields(config: Any, schema: type, prefix: str = "") -> None:
+def _check_fields(config: Any, prefix: str = "") -> None:
     """Holds every value against the constraints on its field."""
+    for entry in fields(Config if isinstance(config, Config) else config):
+        value, key = getattr(config, entry.name), prefix + entry.name
+        if is_dataclass(value):
+            _check_fields(value, f"{key}.")
+        elif value is not None:
+            _check_value(entry, key, value)
+
+
+def _check_value(entry: Field, key: str, value: Any) -> None:
+    wanted = entry.metadata
+    if "choices" in wanted:
+        _require(value in wanted["choices"], key, value, f"one of {', '.join(wanted['choices'])}")
+    if not {"at_least", "above"} & set(wanted):
+        return
+    for number in value if isinstance(value, list) else [value]:
+        inside = (
+            math.isfinite(number)
+            and number >= wanted.get("at_least", -math.inf)
+            and number > wanted.get("above", -math.inf)
+            and number <= wanted.get("at_most", math.inf)
+            and number < wanted.get("below", math.inf)
+        )
+        _require(inside, key, value, _bounds(wanted, type(number)))
+
+
+def _entries(schema: type = Config, prefix: str = "") -> dict[str, Field]:
+    """The fields of all keys, by their dotted names."""
+    found: dict[str, Field] = {}
     for entry in fields(schema):
-        value, key, wanted = getattr(config, entry.name), prefix + entry.name, entry.metadata
-        if is_dataclass(value) and not isinstance(value, type):
-            _check_fields(value, type(value), f"{key}.")
-            continue
-        if value is None:
-            continue
-        if "choices" in wanted:
-            _require(value in wanted["choices"], key, value, f"one of {', '.join(wanted['choices'])}")
-        if not {"at_least", "above"} & set(wanted):
-            continue
-        for number in value if isinstance(value, list) else [value]:
-            inside = (
-                math.isfinite(number)
-                and number >= wanted.get("at_least", -math.inf)
-                and number > wanted.get("above", -math.inf)
-                and number <= wanted.get("at_most", math.inf)
-                and number < wanted.get("below", math.inf)
-            )
-            _require(inside, key, value, _bounds(wanted, type(number)))
+        inner: Any = entry.default_factory
+        found.update(_entries(inner, f"{entry.name}.") if is_dataclass(inner) else {prefix + entry.name: entry})
+    return found
+
+
+ENTRIES = _entries()
+# Keys of whole numbers and of numbers for which nothing is checked but their own bounds.
+NUMBERS = {
+    key: int if "int" in str(entry.type) else float
+    for key, entry in ENTRIES.items()
+    if {"at_least", "above"} & set(entry.metadata)
+    and "list" not in str(entry.type)
+    and key not in ("optimizer.momentum", "optimizer.warmup")
+}
+
+
+def check_value(key: str, value: Any) -> None:
+    """Refuses a value that is out of the bounds of its key. Raises UserError."""
+    _check_value(ENTRIES[key], key, value)
 
 
 def check(config: Config) -> Settings:
     """Fills in the data set's defaults and refuses values that cannot work. Raises UserError."""
-    _check_fields(config, Config)
+    _check_fields(config)
     data, optimizer = config.dataset, config.optimizer
     defaults = DATASETS[data.name]
     _require(data.name != "folder" or bool(data.path), "dataset.path", data.path, "set for dataset=folder")
