@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -23,6 +24,7 @@ from lazyexp.compose import (
     expand,
     hydra_session,
     in_parallel,
+    local_workers,
     register,
     runs_in_parallel,
     search_path,
@@ -30,8 +32,11 @@ from lazyexp.compose import (
 )
 from lazyexp.config import Config
 from lazyexp.errors import UserError
+from lazyexp.sweep_folder import SweepFolder, asked_to_stop, note, parent_is_gone
 
 TOTAL = "LAZYEXP_SWEEP_RUNS"
+# In place of an exit code: a run that was left because the sweep was told to stop.
+NOT_BEGUN = -1
 # Hydra's flags that would replace our own settings.
 STRAYING = {"--config-path", "-cp", "--config-name", "-cn"}
 
@@ -101,28 +106,35 @@ def sweep(overrides: list[str]) -> int:
         if runs_in_parallel(overrides):
             print("lazyexp: note: several runs at once; their seconds are not to be compared", file=sys.stderr)
         os.environ[TOTAL] = str(len(jobs))  # for workers in other processes, too
-        results = launch(overrides)
+        results, number = launch(overrides)
     failed = [result for result in results if result["error"]]
     for result in failed:
         print(f"lazyexp: failed: {result['title']}: {result['error']}", file=sys.stderr)
     print(f"{len(results) - len(failed)} of {len(jobs)} runs done")
+    if number:
+        return 128 + number
     for folder in sorted({config.runs_dir for config in configs}):
         show_report(Path(folder).expanduser())
     return 1 if failed or len(results) < len(jobs) else 0
 
 
-def launch(overrides: list[str]) -> list[dict[str, Any]]:
-    """Has Hydra do the runs. Returns what `task` returned for each; none if the launcher broke down."""
-    try:
-        batches = GlobalHydra.instance().hydra.multirun(
-            config_name="config", task_function=task, overrides=[*overrides, "hydra.mode=MULTIRUN"]
-        )
-        return [job.return_value for batch in batches for job in batch]
-    except (Exception, SystemExit) as error:
-        message = " ".join(f"{type(error).__name__}: {error}".split())
-        print(f"lazyexp: the launcher gave up ({message[:300]})", file=sys.stderr)
-        print("lazyexp: runs that were started may go on; the same command does what is missing", file=sys.stderr)
-        return []
+def launch(overrides: list[str]) -> tuple[list[dict[str, Any]], int]:
+    """Has Hydra do the runs. Returns what `task` returned for each, and the signal that ended the sweep or 0.
+
+    Runs that were not begun, or were lost with their launcher, have no result.
+    """
+    with SweepFolder() if local_workers(overrides) else nullcontext() as folder:
+        try:
+            batches = GlobalHydra.instance().hydra.multirun(
+                config_name="config", task_function=task, overrides=[*overrides, "hydra.mode=MULTIRUN"]
+            )
+            results = [job.return_value for batch in batches for job in batch]
+        except (Exception, SystemExit) as error:
+            message = " ".join(f"{type(error).__name__}: {error}".split())
+            print(f"lazyexp: the launcher gave up ({message[:300]})", file=sys.stderr)
+            print("lazyexp: runs that were started may go on; the same command does what is missing", file=sys.stderr)
+            results = folder.results() if folder else []
+        return [result for result in results if result["code"] != NOT_BEGUN], folder.signal if folder else 0
 
 
 def show_report(folder: Path) -> None:
@@ -137,6 +149,8 @@ def show_report(folder: Path) -> None:
 
 def task(settings: DictConfig) -> dict[str, Any]:
     """What Hydra calls for every run of a sweep, here or on another machine."""
+    if asked_to_stop():
+        return {"title": "", "error": "not begun", "code": NOT_BEGUN}
     try:
         config = checked(settings)
     except UserError as error:
@@ -149,6 +163,9 @@ def task(settings: DictConfig) -> dict[str, Any]:
     except Exception as error:  # a fault of ours must not take the other runs of the sweep with it
         traceback.print_exc()
         return {"title": config.dataset.name, "error": f"{type(error).__name__}: {error}", "code": 1}
+    note(result)
+    if parallel and parent_is_gone():
+        os._exit(1)  # nobody is left to take the result
     if result["code"] >= 128:
         if not parallel:
             raise KeyboardInterrupt

@@ -152,6 +152,11 @@ def runs_in_parallel(overrides: list[str]) -> bool:
     return in_parallel(_sweep_settings(overrides).hydra.launcher)
 
 
+def local_workers(overrides: list[str]) -> bool:
+    """Whether the sweep's runs are done by processes that the launcher starts on this machine."""
+    return "joblib" in str(_sweep_settings(overrides).hydra.launcher._target_)
+
+
 def in_parallel(launcher: DictConfig) -> bool:
     """As `runs_in_parallel`, from the launcher's settings."""
     module = str(launcher._target_).rpartition(".")[0]

@@ -10,7 +10,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from lazyexp.results import CROSSING
+from lazyexp.columns import CROSSING
 
 
 def say(message: str) -> None:

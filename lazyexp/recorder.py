@@ -19,6 +19,7 @@ from lazyexp.console import Bar, Interruption, say
 from lazyexp.data import Data
 from lazyexp.errors import UserError
 from lazyexp.results import RunFolder
+from lazyexp.sweep_folder import asked_to_stop
 from lazyexp.training import Trainer
 
 PACKAGES = ("lazyexp", "torch", "torchvision", "hydra-core", "omegaconf", "numpy", "pandas", "scikit-learn")
@@ -89,7 +90,7 @@ class Recorder:
         self._bar.advance(samples, correct, learned)
 
     def stop(self) -> bool:
-        return self.interruption.signal != 0
+        return self.interruption.signal != 0 or asked_to_stop()
 
     def finish(self, trainer: Trainer, status: str) -> dict[str, Any]:
         """Writes everything that stands at the end of a run. Returns its row of summary.csv."""

@@ -205,7 +205,7 @@ class RunFolder:
         rows = read_rows(self.metrics)
         if self.metrics.exists():
             to_disk(self.metrics)
-        summary: dict[str, Any] = {**self.constants, **(rows[-1] if rows else {})}
+        summary: dict[str, Any] = {**dict.fromkeys(COLUMNS), **self.constants, **(rows[-1] if rows else {})}
         summary.update(settings(config))
         accuracies = [row["test_accuracy"] for row in rows]
         summary["best_test_accuracy"] = max(accuracies, default=None)

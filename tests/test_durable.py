@@ -300,3 +300,13 @@ def test_a_matched_subset_is_that_of_plain_lazy(tmp_path, options):
             run(matched)
     run(settings(tmp_path, rule={"name": "lazy"}))
     assert run(matched).status == "finished"
+
+
+def test_a_run_that_was_stopped_before_its_first_row_goes_on(tmp_path, monkeypatch):
+    settings = config(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr("lazyexp.recorder.Recorder.stop", lambda self: True)
+        patch.setattr("lazyexp.training.trainer.CHUNK", 64)
+        assert run(settings).status == "interrupted"
+    report = run(settings)
+    assert report.status == "finished" and not report.repeated

@@ -151,4 +151,4 @@ def wait_for(condition, seconds=200):
         if answer := condition():
             return answer
         time.sleep(0.05)
-    raise AssertionError("waited in vain")
+    raise AssertionError("it did not happen in time")
