@@ -303,10 +303,10 @@ def test_a_matched_subset_is_that_of_plain_lazy(tmp_path, options):
 
 
 def test_a_run_that_was_stopped_before_its_first_row_goes_on(tmp_path, monkeypatch):
-    settings = config(tmp_path)
+    made = settings(tmp_path)
     with monkeypatch.context() as patch:
         patch.setattr("lazyexp.recorder.Recorder.stop", lambda self: True)
         patch.setattr("lazyexp.training.trainer.CHUNK", 64)
-        assert run(settings).status == "interrupted"
-    report = run(settings)
+        assert run(made).status == "interrupted"
+    report = run(made)
     assert report.status == "finished" and not report.repeated
