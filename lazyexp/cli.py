@@ -5,6 +5,7 @@ It does not import torch before there is something to train.
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import traceback
@@ -43,11 +44,16 @@ STRAYING = {"--config-path", "-cp", "--config-name", "-cn"}
 
 def main() -> NoReturn:
     """Entry point; exits with 0, 1 (a run of a sweep failed), 2 (user error) or 128 + signal."""
+    for stream in (sys.stdout, sys.stderr):  # names of files and of classes may hold what a terminal cannot show
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     register()
     try:
         flags, overrides = split_arguments(sys.argv[1:])
         if not flags - {"-m", "--multirun"}:
-            sys.exit(sweep(overrides) if flags else single(overrides))
+            code = sweep(overrides) if flags else single(overrides)
+            sys.stdout.flush()
+            sys.exit(code)
         if flags & STRAYING:
             raise UserError(
                 f"{min(flags & STRAYING)}: is not for lazyexp; --config-dir DIR adds a folder of settings"
@@ -59,8 +65,16 @@ def main() -> NoReturn:
     except KeyboardInterrupt:
         sys.exit(130)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        leave_stdout()
         sys.exit(141)
+    except OSError as error:  # those of runs have been met where they belong
+        leave_stdout()
+        fail(f"cannot write to standard output: {error.strerror or error}; what was finished is in its folder")
+
+
+def leave_stdout() -> None:
+    """Lets nothing more be written there, not even at the end of the program."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def split_arguments(arguments: list[str]) -> tuple[set[str], list[str]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -19,17 +20,27 @@ def say(message: str) -> None:
 
 
 class Bar:
-    """Progress over the presented samples, with accuracy and share of samples that learn, as they are judged."""
+    """Progress over the presented samples, with accuracy and share of samples that learn, as they are judged.
+
+    Where there is no terminal it is a line after ten seconds, and then one a minute.
+    """
 
     def __init__(self, total: int, done: int, title: str) -> None:
+        self._title = title
         self._bar = tqdm(
             total=total, initial=done, desc=title, unit="sample", unit_scale=True, leave=False, disable=None
         )
         self._correct, self._learned = 0.0, 0.0
         self._weight = 0.0
+        self._done, self._next_line = done, time.monotonic() + 10
 
     def advance(self, samples: int, correct: int, learned: int) -> None:
         if self._bar.disable:
+            self._done += samples
+            if time.monotonic() > self._next_line:
+                self._next_line = time.monotonic() + 60
+                share = f"{self._done / self._bar.total:.1%}" if self._bar.total else "?"
+                say(f"{self._title}: {self._done:,} samples presented ({share})")
             return
         # An exponential mean over the last few chunks; the sums fade together, so their ratio is unbiased.
         self._weight = 0.9 * self._weight + samples

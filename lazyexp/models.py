@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import nn
 
 from lazyexp.config import ModelConfig
+from lazyexp.errors import UserError
+from lazyexp.memory import require
 from lazyexp.seeding import generator
 
 ACTIVATIONS = {"relu": nn.ReLU, "leaky_relu": nn.LeakyReLU, "gelu": nn.GELU, "tanh": nn.Tanh}
@@ -20,9 +24,23 @@ def make_model(config: ModelConfig, shape: tuple[int, int, int], classes: int, s
     Two runs with one seed start from identical weights, whatever their rule or device.
     """
     make = {"mlp": _mlp, "cnn": _cnn}[config.name]
+    _require_memory(make, config, shape, classes)
     model = make(config, shape, classes)
     initialise(model, config.init, seed)
     return model
+
+
+def _require_memory(make: Callable[..., nn.Module], config: ModelConfig, *data: Any) -> None:
+    """Refuses a network whose weights and gradients would not fit, before any of them is made."""
+    what, mend = f"model.width={config.width}, model.depth={config.depth}", "choose smaller ones"
+    if config.name == "cnn" and config.depth > 40:  # the number of channels alone is beyond counting
+        raise UserError(f"{what}: channels double at every stage; {mend}")
+    try:
+        with torch.device("meta"):
+            weights = sum(parameter.numel() for parameter in make(config, *data).parameters())
+    except RuntimeError:  # more weights than 64 bits can count
+        raise UserError(f"{what}: more weights than can be counted; {mend}") from None
+    require(8 * weights, f"{what}: a network of {weights:,} weights", mend)
 
 
 def _mlp(config: ModelConfig, shape: tuple[int, int, int], classes: int) -> nn.Sequential:

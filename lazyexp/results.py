@@ -39,7 +39,8 @@ def _sha256(path: Path) -> str:
 def _csv_line(values: list[Any]) -> bytes:
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerow(["" if value is None else value for value in values])
-    return text.getvalue().encode()
+    # Paths may hold bytes that are no text; they come back as they were.
+    return text.getvalue().encode("utf-8", "surrogateescape")
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
@@ -50,7 +51,7 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")[:-1]
+        lines = path.read_text(encoding="utf-8", errors="surrogateescape").split("\n")[:-1]
         rows = list(csv.DictReader(lines))
         if any(None in row or None in row.values() for row in rows):
             raise ValueError("a row is too short or too long")

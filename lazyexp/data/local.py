@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from lazyexp.data.idx import read_idx
+from lazyexp.data.idx import INFLATES, read_idx
 from lazyexp.data.raw import Raw
 from lazyexp.errors import UserError
+from lazyexp.memory import require
 
 PARTS = ("x_train", "y_train", "x_test", "y_test")
 IDX_NAMES = ("train-images", "train-labels", "t10k-images", "t10k-labels")
@@ -64,6 +65,7 @@ def _read_folder(folder: Path) -> tuple[list[np.ndarray], list[str]]:
 
 def _read_npz(path: Path) -> tuple[list[np.ndarray], list[str]]:
     try:
+        _require_memory(path)
         with np.load(path, allow_pickle=False) as archive:
             if isinstance(archive, np.ndarray):
                 raise UserError(f"{path} is a single array, not an .npz with {', '.join(PARTS)}")
@@ -78,6 +80,18 @@ def _read_npz(path: Path) -> tuple[list[np.ndarray], list[str]]:
         reason = " ".join(str(error).split()).split(" This file", 1)[0][:150]
         raise UserError(f"{path} is not a readable .npz file: {reason}") from None
     return arrays, [f"{path}:{part}" for part in PARTS]
+
+
+def _require_memory(path: Path) -> None:
+    """Refuses an archive that unpacks to more than there is memory for, by its table of contents."""
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        members = [member for member in archive.infolist() if member.filename.removesuffix(".npy") in PARTS]
+    for member in members:
+        if member.file_size > (member.compress_size + 1) * INFLATES:
+            raise UserError(f"{path}: {member.filename} cannot be as large as the archive says")
+    require(2 * sum(member.file_size for member in members), f"{path}", "take fewer samples")
 
 
 def _images(array: np.ndarray, name: str) -> torch.Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import sys
 import urllib.error
 import urllib.request
@@ -18,6 +19,7 @@ from filelock import FileLock, Timeout
 from torch import Tensor
 from tqdm import tqdm
 
+from lazyexp.console import say
 from lazyexp.data.idx import read_idx
 from lazyexp.data.raw import Raw
 from lazyexp.errors import UserError
@@ -33,6 +35,7 @@ class Source:
     split: str | None = None
 
 
+STALL = 30.0  # seconds without a byte after which a download is given up
 SOURCES = {
     "mnist": Source("MNIST", 10, (60000, 10000)),
     "fashion_mnist": Source("FashionMNIST", 10, (60000, 10000)),
@@ -158,7 +161,8 @@ def _download(name: str, source: Source, root: Path, mirror: str | None) -> None
     by_hand = f"get {files} from {os.path.dirname(resources[0][0])} and put it into {folder}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(root / f".{source.kind}.lock"):
+        with _lock(root / f".{source.kind}.lock", name), _no_longer_than(STALL):
+            say(f"downloading {name} into {folder}")
             if mirror:
                 for _, file, md5 in resources:
                     _from_mirror(f"{mirror.rstrip('/')}/{file}", folder / file, md5)
@@ -170,6 +174,31 @@ def _download(name: str, source: Source, root: Path, mirror: str | None) -> None
         raise UserError(f"cannot write the data set into {folder}: {_line(error)}; set data_dir") from None
 
 
+@contextmanager
+def _lock(path: Path, name: str) -> Iterator[None]:
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=1)
+    except Timeout:
+        say(f"waiting for another run that downloads {name} (it holds {path})")
+        lock.acquire(timeout=24 * 3600)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def _no_longer_than(seconds: float) -> Iterator[None]:
+    """Lets every wait for a byte end in a TimeoutError: torchvision itself would wait for ever."""
+    former = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(seconds)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(former)
+
+
 def _from_mirror(url: str, path: Path, md5: str) -> None:
     """Puts the mirror's copy where torchvision will look before it downloads, if the checksum holds."""
     from torchvision.datasets.utils import check_integrity
@@ -178,7 +207,7 @@ def _from_mirror(url: str, path: Path, md5: str) -> None:
         return
     beside = path.with_name(f".{path.name}.part")
     try:
-        with urllib.request.urlopen(url, timeout=60) as answer, beside.open("wb") as stream:
+        with urllib.request.urlopen(url, timeout=STALL) as answer, beside.open("wb") as stream:
             size = int(answer.headers.get("Content-Length") or 0) or None
             with tqdm(total=size, unit="B", unit_scale=True, desc=path.name, disable=None) as bar:
                 while part := answer.read(2**20):
