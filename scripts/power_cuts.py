@@ -79,6 +79,7 @@ class Disk:
 
         def watch(call: Callable[..., Any], is_fsync: bool) -> Callable[..., Any]:
             def watching(*arguments: Any, **options: Any) -> Any:
+                self.note()
                 answer = call(*arguments, **options)
                 if is_fsync:
                     self.forced(arguments[0])

@@ -105,7 +105,9 @@ def assert_as_on_the_cpu(tmp_path, **options):
     return gpu
 
 
-@pytest.mark.parametrize("batch_size", [1, 8, pytest.param(64, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "batch_size", [8, pytest.param(1, marks=pytest.mark.slow), pytest.param(64, marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("rule", RULES)
 def test_every_rule(tmp_path, rule, batch_size):
     assert_as_on_the_cpu(tmp_path, rule=rule, batch_size=batch_size)
@@ -136,10 +138,11 @@ def test_every_engine_model_and_optimizer(tmp_path, rule, options):
     assert_as_on_the_cpu(tmp_path, rule=rule, **options)
 
 
-@pytest.mark.parametrize("rule", ["backprop", "lazy", pytest.param("infobatch", marks=pytest.mark.slow),
+@pytest.mark.parametrize("rule", ["lazy", pytest.param("backprop", marks=pytest.mark.slow),
+                                  pytest.param("infobatch", marks=pytest.mark.slow),
                                   pytest.param("sticky", marks=pytest.mark.slow),
                                   pytest.param("random", marks=pytest.mark.slow)])  # fmt: skip
-@pytest.mark.parametrize("batch_size", [1, 64])
+@pytest.mark.parametrize("batch_size", [64, pytest.param(1, marks=pytest.mark.slow)])
 def test_an_interrupted_run_goes_on(monkeypatch, tmp_path, rule, batch_size):
     calls = 0
 

@@ -161,3 +161,13 @@ def test_divergence_is_noticed_within_an_evaluation_interval(call, tmp_path, rul
     assert list(rows(table)[0]) == list(COLUMNS)
     (summary,) = rows(table.parent / "summary.csv")
     assert summary["status"] == "diverged"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc")
+def test_power_cuts_lose_nothing():
+    """The short form of scripts/power_cuts.py."""
+    script = ROOT / "scripts" / "power_cuts.py"
+    answer = subprocess.run([sys.executable, script, "--cuts", "26"], capture_output=True, text=True, timeout=300)
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    assert answer.stdout.startswith("26 power cuts of ")
