@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import os
+import socket
 import struct
 import sys
 from dataclasses import dataclass
@@ -61,6 +62,19 @@ def call(monkeypatch, capsys, tmp_path):
         return Answer(end.value.code, out, err)
 
     return run
+
+
+@pytest.fixture(autouse=True)
+def _offline(monkeypatch):
+    """Nothing downloads in a test: names of other machines do not resolve."""
+    resolve = socket.getaddrinfo
+
+    def local_only(host, *rest, **more):
+        if host not in (None, "localhost", "127.0.0.1", "::1"):
+            raise socket.gaierror(socket.EAI_NONAME, "tests are offline")
+        return resolve(host, *rest, **more)
+
+    monkeypatch.setattr(socket, "getaddrinfo", local_only)
 
 
 @pytest.fixture(autouse=True)
