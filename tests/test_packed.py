@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+
+import pytest
 import torch
 
 from lazyexp.accounting import Clock, Energy
@@ -11,6 +14,7 @@ from lazyexp.experiment import run
 from lazyexp.models import make_model
 from lazyexp.rules import RunInfo, make_rule
 from lazyexp.training import Job, make_engine
+from lazyexp.training.fast.int8 import Int8Judge
 from lazyexp.training.fast.packed import Packed
 
 
@@ -78,3 +82,71 @@ def test_rules_run_on_a_cnn(tmp_path):
         again = int(summary["backward_samples"]) if name == "lazy" else 0
         assert int(summary["forward_samples"]) == 2 * 1437 + again
         assert float(summary["test_accuracy"]) > 0.5
+
+
+def int8_job(scale, offset):
+    rng = torch.Generator().manual_seed(3)
+    pixels = torch.randint(256, (300, 1, 6, 6), generator=rng, dtype=torch.uint8)
+    images = Images(pixels, torch.arange(300) % 3, scale, offset)
+    model = make_model(ModelConfig(width=40), (1, 6, 6), 3, 0)
+    rule = make_rule({"name": "lazy", "block": 64, "judge": "int8"})
+    rule.start(RunInfo(300, 16, 1, 0, torch.device("cpu")))
+    rule.visit(0)
+    return Job(model, images, rule, OptimizerConfig(), 16, Energy(model, Clock(torch.device("cpu")), False))
+
+
+@pytest.mark.parametrize(("scale", "offset"), [(1 / 255, 0.0), (0.0127, -0.42)])
+def test_judging_in_int8_is_the_network_with_rounded_weights(scale, offset):
+    job = int8_job(scale, offset)
+    index = torch.arange(300).flip(0)
+    logits, targets = Int8Judge(job)(index)
+    rounded = copy.deepcopy(job.model).double()
+    weight = rounded[1].weight.data
+    step = weight.abs().max() / 127
+    weight.copy_((weight / step).round() * step)
+    with torch.no_grad():
+        wanted = rounded(job.images.batch(index)[0].double())
+        exact = job.model(job.images.batch(index)[0])
+    assert torch.equal(targets, job.images.targets[index])
+    assert torch.allclose(logits.double(), wanted, atol=1e-5)
+    assert 0 < (logits - exact).abs().max() < 0.05  # rounded, and not by much
+
+
+def test_extreme_weights_do_not_overflow_in_int8():
+    job = int8_job(1 / 255, 0.0)
+    job.images.pixels.fill_(255)
+    job.model[1].weight.data.fill_(1.0)
+    with torch.no_grad():
+        wanted = job.model(job.images.batch(torch.arange(20))[0])
+    assert torch.allclose(Int8Judge(job)(torch.arange(20))[0], wanted, rtol=1e-5)
+
+
+def test_int8_judges_and_learning_is_not_rounded():
+    """The same learners in the same order as with exact judging give the same weights."""
+    ends = []
+    for judge in ("int8", "float32"):
+        job = int8_job(1 / 255, 0.0)
+        job.rule.judge = judge
+        job.rule.weigh = lambda judged: judged.targets == 1  # not a matter of precision
+        learner = make_engine("auto", job)
+        outcome = learner.train(torch.arange(300), [0.1] * 19)
+        assert outcome.updates == 100 // 16 and outcome.forwards == 300 + 96
+        ends.append([parameter.detach().clone() for parameter in job.model.parameters()])
+    assert all(torch.equal(p, q) for p, q in zip(*ends, strict=True))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["rule.judge=int4", "rule.block=64"],
+        ["rule.judge=int8"],
+        ["rule.judge=int8", "rule.block=64", "model=cnn"],
+        ["rule.judge=int8", "rule.block=64", "optimizer=adam"],
+    ],
+)
+def test_int8_where_it_does_not_fit(call, words):
+    answer = call("rule=lazy", "epochs=1", "dataset.train_size=200", "model.width=8", "energy=false", *words)
+    if words[-1] == "optimizer=adam":  # judging is no matter of the optimizer
+        assert answer.code == 0, answer.err
+    else:
+        assert answer.code == 2 and "rule.judge=" in answer.err

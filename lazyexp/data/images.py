@@ -72,12 +72,17 @@ class Images:
 
     def batch(self, index: Tensor) -> tuple[Tensor, Tensor]:
         """The samples `index` (b,) as the network sees them: (b, channels, height, width) and (b,)."""
+        pixels, targets = self.bytes(index)
+        return self._scaled(pixels), targets
+
+    def bytes(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        """The samples `index` (b,) before they are scaled: (b, channels * height * width) and (b,)."""
         if self.max_shift:
             places = (self._corner[index] + index * self.pixels.shape[1])[:, None] + self._window
             pixels = self.pixels.view(-1)[places]
         else:
             pixels = self.pixels.index_select(0, index)
-        return self._scaled(pixels), self.targets.index_select(0, index)
+        return pixels, self.targets.index_select(0, index)
 
     def part(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
         """The samples from start to stop without augmentation, for evaluation (max_shift=0 only)."""

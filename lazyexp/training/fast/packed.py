@@ -13,6 +13,7 @@ from torch import Tensor
 
 from lazyexp.accounting import Outcome
 from lazyexp.rules import Judged
+from lazyexp.training.fast.int8 import Int8Judge
 from lazyexp.training.job import Engine, Job
 
 # Full batches that a block should yield: while many must learn, blocks are short and selection is fresh.
@@ -25,6 +26,7 @@ class Packed:
     def __init__(self, job: Job, learner: Engine) -> None:
         self.learner, self.model, self.images, self.rule = learner, job.model, job.images, job.rule
         self.batch_size, self.share = job.batch_size, 1.0
+        self.judge = Int8Judge(job) if self.rule.judge == "int8" else self._logits
         self.queue = torch.empty(0, dtype=torch.int64, device=job.images.targets.device)
 
     def train(self, index: Tensor, rates: list[float]) -> Outcome:
@@ -33,9 +35,8 @@ class Packed:
         while place < len(index):
             block = index[place : place + self._size()]
             place += len(block)
-            images, targets = self.images.batch(block)
+            logits, targets = self.judge(block)
             with torch.inference_mode():
-                logits = self.model(images)
                 weight = self.rule.weigh(Judged(block, logits, targets)) if self.rule.selects else None
             learns = torch.ones_like(block, dtype=torch.bool) if weight is None else weight != 0
             chosen = block[learns]
@@ -52,6 +53,11 @@ class Packed:
                 forwards, updates = forwards + outcome.forwards, updates + outcome.updates
             parts.append(logits)
         return Outcome(torch.cat(parts), torch.cat(learned), forwards, updates, torch.cat(selected))
+
+    def _logits(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        images, targets = self.images.batch(index)
+        with torch.inference_mode():
+            return self.model(images), targets
 
     def _size(self) -> int:
         """Samples to judge at once."""
