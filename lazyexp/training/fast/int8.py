@@ -1,0 +1,48 @@
+"""Judging in 8-bit integers: who is wrong needs no more precision than this, and it costs a quarter.
+
+Pixels are bytes already, so only the weights of the first layer are rounded, to 255 steps between their extremes.
+Nobody learns from these figures: those who must learn are forwarded again in the model's own precision.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from lazyexp.errors import UserError
+from lazyexp.training.fast.layers import Layers
+from lazyexp.training.job import Job
+
+
+class Int8Judge:
+    """Logits of an MLP with the first layer in int8 (int32 sums are exact) and the others as they are.
+
+    With pixels p, inputs a p + c and weights W ~ s Q, Q int8: z = a s Q (p - 128) + (128 a + c) s sum(Q) + b.
+    """
+
+    def __init__(self, job: Job) -> None:
+        images = job.images
+        if not Layers.fit(job.model) or images.pixels.dtype != torch.uint8 or images.pixels.is_cuda:
+            raise UserError(
+                "rule.judge=int8: is for model=mlp, images of bytes and device=cpu; use rule.judge=float32"
+            )
+        self.layers, self.images = Layers(job.model), images
+        self.rounded = torch.empty_like(self.layers.weights[0])
+        self.quantized = torch.empty_like(self.rounded, dtype=torch.int8)
+
+    @torch.inference_mode()
+    def __call__(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits (b, classes) of the samples `index` (b,) with the present weights, and their targets (b,)."""
+        weight, bias = self.layers.weights[0], self.layers.biases[0]
+        low, high = torch.aminmax(weight)
+        step = torch.maximum(-low, high) / 127
+        torch.mul(weight, 1 / step, out=self.rounded).round_()
+        self.quantized.copy_(self.rounded)
+
+        pixels, targets = self.images.bytes(index)
+        centred = pixels.bitwise_xor(128).view(torch.int8)  # p - 128
+        sums = torch._int_mm(centred, self.quantized.t())
+        scale, offset = self.images.scale, self.images.offset
+        shift = self.quantized.sum(1).to(weight.dtype).mul_(step * (128 * scale + offset)).add_(bias)
+        z = sums.to(weight.dtype).mul_(step * scale).add_(shift)
+        return self.layers.rest(z)[2], targets
