@@ -9,10 +9,11 @@ from typing import Any
 import torch
 
 from lazyexp import __version__, coreset
-from lazyexp.accounting import Clock, Energy
+from lazyexp.clock import Clock
 from lazyexp.config import Settings, run_id
 from lazyexp.console import say
 from lazyexp.data import Data, load_data
+from lazyexp.energy import Energy
 from lazyexp.errors import UserError
 from lazyexp.models import make_model
 from lazyexp.recorder import Recorder

@@ -1,14 +1,8 @@
-"""Between a run and its folder: passes on rows and checkpoints, shows the bar, notes what produced them."""
+"""Between a run and its folder: passes on rows and checkpoints, shows the bar, has written what stands at the end."""
 
 from __future__ import annotations
 
-import platform
-import subprocess
 import sys
-from dataclasses import asdict
-from datetime import datetime, timezone
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,11 +12,10 @@ from lazyexp.config import Settings
 from lazyexp.console import Bar, Interruption, say
 from lazyexp.data import Data
 from lazyexp.errors import UserError
+from lazyexp.provenance import changes, now, provenance, session
 from lazyexp.results import RunFolder
 from lazyexp.sweep_folder import asked_to_stop
 from lazyexp.training import Trainer
-
-PACKAGES = ("lazyexp", "torch", "torchvision", "hydra-core", "omegaconf", "numpy", "pandas", "scikit-learn")
 
 
 class Recorder:
@@ -67,10 +60,10 @@ class Recorder:
         sessions = self._facts.setdefault("sessions", [])
         for change in changes(sessions[-1], session(self.device)) if sessions else []:
             say(f"note: {change}; the seconds of this run are those of both")
-        sessions.append({"command": sys.argv, "start": _now(), "end": None, **session(self.device)})
+        sessions.append({"command": sys.argv, "start": now(), "end": None, **session(self.device)})
         # One session beside others is enough to spoil a run's seconds.
         concurrent = self.concurrent or bool(self._facts.get("concurrent"))
-        self._facts.update(provenance(self.config, self.folder, self.data, self.device))
+        self._facts.update(provenance(self.config, self.folder.constants["run_id"], self.data, self.device))
         self._facts["concurrent"] = concurrent
         self.folder.write_json(self._facts)
         total = self.config.epochs * len(self.data.train)
@@ -105,7 +98,7 @@ class Recorder:
             }
         )
         self.folder.write_model({name: value.cpu() for name, value in trainer.model.state_dict().items()})
-        self._facts["sessions"][-1]["end"] = self._facts["end"] = _now()
+        self._facts["sessions"][-1]["end"] = self._facts["end"] = now()
         self._facts["sessions"][-1]["suspended_seconds"] = round(sum(clock.left_out for clock in self._clocks), 3)
         self._facts["status"] = status
         self.folder.write_json(self._facts)
@@ -114,72 +107,3 @@ class Recorder:
         if status != "interrupted":
             self.folder.drop_checkpoints()
         return summary
-
-
-def provenance(config: Settings, folder: RunFolder, data: Data, device: torch.device) -> dict[str, Any]:
-    """What produced a run, for run.json."""
-    return {
-        "run_id": folder.constants["run_id"],
-        "status": "running",
-        "start": _now(),
-        "end": None,
-        "command": sys.argv,
-        "settings": asdict(config),
-        **session(device),
-        "device_type": device.type,
-        "platform": platform.platform(),
-        "data": {"sha256": data.sha256, "counts": data.counts, "notes": data.notes},
-    }
-
-
-def session(device: torch.device) -> dict[str, Any]:
-    """What can differ between the sessions of a resumed run."""
-    return {
-        "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else _processor(),
-        "threads": torch.get_num_threads(),
-        "git_commit": _git_commit(),
-    }
-
-
-def changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """What a user should know of when a run goes on under other conditions."""
-    pairs = {name: (before.get(name), now[name]) for name in ("device", "threads", "git_commit")}
-    for name in ("lazyexp", "torch"):
-        pairs[name] = ((before.get("versions") or {}).get(name), now["versions"][name])
-    return [f"{name} was {old}, is now {new}" for name, (old, new) in pairs.items() if old is not None and old != new]
-
-
-def _now() -> str:
-    return datetime.now(timezone.utc).isoformat(timespec="seconds")
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
-
-
-def _processor() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
-
-
-def _git_commit() -> str | None:
-    """The commit of the checkout that this code runs from, if it does."""
-    root = Path(__file__).resolve().parent.parent
-    if not (root / ".git").exists():
-        return None
-    try:
-        answer = subprocess.run(
-            ["git", "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return answer.stdout.strip() if answer.returncode == 0 else None

@@ -30,9 +30,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from lazyexp.accounting import Clock, Energy
+from lazyexp.clock import Clock
 from lazyexp.config import DatasetConfig, ModelConfig, OptimizerConfig
 from lazyexp.data import Images, load_data
+from lazyexp.energy import Energy
 from lazyexp.errors import UserError
 from lazyexp.models import make_model
 from lazyexp.rules import RunInfo, make_rule

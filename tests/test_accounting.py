@@ -9,9 +9,11 @@ import pytest
 import torch
 from torch import nn
 
-from lazyexp.accounting import Clock, Counters, Energy, Outcome
+from lazyexp.accounting import Counters, Outcome
+from lazyexp.clock import Clock
 from lazyexp.config import OptimizerConfig
 from lazyexp.data import Images
+from lazyexp.energy import Energy
 from lazyexp.rules import Judged, make_rule
 from lazyexp.training import Job, make_engine
 

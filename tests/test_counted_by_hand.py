@@ -9,10 +9,12 @@ import torch
 from conftest import rows
 from torch import nn
 
-from lazyexp.accounting import Clock, Energy, Outcome
+from lazyexp.accounting import Outcome
+from lazyexp.clock import Clock
 from lazyexp.columns import MEASURED
 from lazyexp.config import Config, OptimizerConfig, check
 from lazyexp.data import Images
+from lazyexp.energy import Energy
 from lazyexp.experiment import run
 from lazyexp.results import RunFolder
 from lazyexp.rules import Judged, RunInfo, make_rule

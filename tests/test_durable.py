@@ -16,13 +16,14 @@ import torch
 from conftest import rows, timeless
 
 from lazyexp import console
-from lazyexp.accounting import Clock
+from lazyexp.clock import Clock
 from lazyexp.config import Config, check
 from lazyexp.console import Interruption
 from lazyexp.data.raw import Raw
 from lazyexp.errors import UserError
 from lazyexp.experiment import run
-from lazyexp.recorder import Recorder, changes
+from lazyexp.provenance import changes
+from lazyexp.recorder import Recorder
 from lazyexp.results import CHECKED
 from lazyexp.training.trainer import SCHEDULES
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from lazyexp.accounting import Clock, Energy
+from lazyexp.clock import Clock
 from lazyexp.config import ModelConfig, OptimizerConfig
 from lazyexp.data import Images
+from lazyexp.energy import Energy
 from lazyexp.errors import UserError
 from lazyexp.models import make_model
 from lazyexp.rules import RunInfo, make_rule

@@ -7,9 +7,10 @@ import copy
 import pytest
 import torch
 
-from lazyexp.accounting import Clock, Energy
+from lazyexp.clock import Clock
 from lazyexp.config import Config, ModelConfig, OptimizerConfig, check
 from lazyexp.data import Images
+from lazyexp.energy import Energy
 from lazyexp.experiment import run
 from lazyexp.models import make_model
 from lazyexp.rules import RunInfo, make_rule

@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from lazyexp.accounting import Clock, Energy
+from lazyexp.clock import Clock
 from lazyexp.config import ModelConfig, OptimizerConfig
 from lazyexp.data import Data, Images
+from lazyexp.energy import Energy
 from lazyexp.models import make_model
 from lazyexp.rules import RunInfo, make_rule
 from lazyexp.training import Job, Plan, Trainer, make_engine

@@ -7,9 +7,10 @@ from typing import Any, Protocol
 
 from torch import Tensor, nn
 
-from lazyexp.accounting import Energy, Outcome
+from lazyexp.accounting import Outcome
 from lazyexp.config import OptimizerConfig
 from lazyexp.data import Images
+from lazyexp.energy import Energy
 from lazyexp.rules import Rule
 
 

@@ -12,9 +12,11 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from lazyexp.accounting import Clock, Counters, Energy
+from lazyexp.accounting import Counters
+from lazyexp.clock import Clock
 from lazyexp.columns import MEASURED, Moment
 from lazyexp.data import Data, Images
+from lazyexp.energy import Energy
 from lazyexp.rules import Judged, Rule
 from lazyexp.training.job import Engine
 
