@@ -142,6 +142,11 @@ class Config:
     engine: str = _key(
         "auto", "how it is computed", choices={"auto": "", "general": "autograd", "fast": "hand-derived"}
     )
+    matmul_precision: str = _key(
+        "highest",
+        "of products while training",
+        choices={"highest": "float32", "high": "TF32 on a GPU", "medium": "bfloat16 factors on a CPU that has them"},
+    )
     checkpoint_every: float = _key(60.0, "seconds between checkpoints; 0: at every evaluation", at_least=0)
     dataset: DatasetConfig = field(default_factory=DatasetConfig)
     model: ModelConfig = field(default_factory=ModelConfig)

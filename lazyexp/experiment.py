@@ -119,6 +119,7 @@ def make_plan(config: Settings) -> Plan:
         lr=config.optimizer.lr,
         schedule=config.optimizer.schedule,
         warmup=config.optimizer.warmup,
+        matmul_precision=config.matmul_precision,
         stop_at=config.stop_at,
         checkpoint_every=config.checkpoint_every,
     )

@@ -64,7 +64,7 @@ class Rule:
     # If not 0, those who are to learn wait until a full batch of them has come together, for at most a block of this
     # many samples; a subclass may make it an option.
     block: ClassVar[int] = 0
-    # The precision in which a packed block is judged: float32 is the model's own, int8 see training/fast/int8.py.
+    # The precision in which a packed block is judged: float32 is the model's own, others see training/fast.
     judge: ClassVar[str] = "float32"
 
     def check(self) -> None:

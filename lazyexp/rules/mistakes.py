@@ -21,8 +21,8 @@ class Selective(Rule):
     below 1 a sample whose largest softmax is at least that sleeps `max_interval` epochs at once.
     `block` (packing, ours): up to this many samples are judged at once with the present weights, those that must
     learn are queued, and whenever `batch_size` of them are waiting they are forwarded again and learned together.
-    Selection is stale by at most a block. With `judge` int8 that judging is done in 8-bit integers (CPU only; about
-    four times as fast where the processor has VNNI); learning is not.
+    Selection is stale by at most a block. With `judge` bfloat16 or int8 (on a CPU only) judging is done in 16-bit
+    floats or 8-bit integers, several times as fast where the hardware has them; learning is not.
     """
 
     pointwise: ClassVar[bool] = True
@@ -34,10 +34,10 @@ class Selective(Rule):
     def check(self) -> None:
         if not 0 <= self.sure <= 1:
             raise UserError(f"rule.sure={self.sure}: must be from 0 to 1 (1: off)")
-        if self.judge not in ("float32", "int8"):
-            raise UserError(f"rule.judge={self.judge}: must be float32 or int8")
-        if self.judge == "int8" and not self.block:
-            raise UserError("rule.judge=int8: blocks are judged in it; set rule.block, for example to 512")
+        if self.judge not in ("float32", "bfloat16", "int8"):
+            raise UserError(f"rule.judge={self.judge}: must be float32, bfloat16 or int8")
+        if self.judge != "float32" and not self.block:
+            raise UserError(f"rule.judge={self.judge}: blocks are judged in it; set rule.block, for example to 512")
         for name in ("max_interval", "block"):
             # Epochs and samples are counted in 32 bits, and a sleep is doubled before it is cut.
             if not 0 <= getattr(self, name) <= 2**30:

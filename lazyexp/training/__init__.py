@@ -1,7 +1,8 @@
 """Loops that train: one trainer, several engines.
 
-`General` is autograd and fits everything. The hand-derived ones fit MLPs with SGD and learn the same: `Direct` batch
-by batch, `Deferred` for small batches, `Adaptive` (with `LookAhead`) for rules that decide by a sample's own logits.
+`General` is autograd and fits everything. The hand-derived ones fit MLPs and learn the same: `Direct` and
+`DirectAdam` batch by batch; under plain SGD `Deferred` for small batches, and `Adaptive` (with `LookAhead`) for rules
+that decide by a sample's own logits.
 `Packed` learns in full batches, with any of them.
 """
 
@@ -12,6 +13,7 @@ from dataclasses import replace
 from lazyexp.errors import UserError
 from lazyexp.rules.base import Backprop
 from lazyexp.training.fast import deferred, lookahead
+from lazyexp.training.fast.adam import OPTIMIZERS, DirectAdam
 from lazyexp.training.fast.adaptive import Adaptive
 from lazyexp.training.fast.deferred import Deferred
 from lazyexp.training.fast.direct import Direct
@@ -29,13 +31,13 @@ def make_engine(name: str, job: Job) -> Engine:
     rule, optimizer, batch_size = job.rule, job.optimizer, job.batch_size
     if rule.block:
         return Packed(job, make_engine(name, replace(job, rule=Backprop())))
-    fits = Layers.fit(job.model) and optimizer.name == "sgd"
+    fits = Layers.fit(job.model) and optimizer.name in ("sgd", *OPTIMIZERS)
     if name == "fast" and not fits:
-        raise UserError("engine=fast: is for model=mlp with optimizer=sgd; use engine=auto")
+        raise UserError("engine=fast: is for model=mlp with optimizer=sgd, adam or adamw; use engine=auto")
     kind: type = General
     if fits and name != "general":
-        kind = Direct
-        if optimizer.momentum == 0 and optimizer.weight_decay == 0:
+        kind = DirectAdam if optimizer.name in OPTIMIZERS else Direct
+        if kind is Direct and optimizer.momentum == 0 and optimizer.weight_decay == 0:
             if rule.pointwise and batch_size <= lookahead.BLOCK // 4:
                 kind = Adaptive
             elif batch_size <= deferred.BLOCK // 4:

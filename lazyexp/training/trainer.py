@@ -17,6 +17,7 @@ from lazyexp.clock import Clock
 from lazyexp.columns import MEASURED, Moment
 from lazyexp.data import Data, Images
 from lazyexp.energy import Energy
+from lazyexp.precision import matmul_precision
 from lazyexp.rules import Judged, Rule
 from lazyexp.training.job import Engine
 
@@ -32,6 +33,7 @@ class Plan:
     lr: float
     schedule: str
     warmup: float
+    matmul_precision: str
     stop_at: float | None
     checkpoint_every: float
 
@@ -91,7 +93,8 @@ class Trainer:
 
     def run(self) -> str:
         """Trains to the end. Returns the status: finished, stopped, diverged or interrupted."""
-        warm_up(self.model, self.data.test)
+        with matmul_precision(self.plan.matmul_precision):
+            warm_up(self.model, self.data.test)
         while self.epoch < self.plan.epochs:
             if self._order is None:
                 with self.clock:
@@ -127,7 +130,7 @@ class Trainer:
         batches = math.ceil(min(CHUNK, until_evaluation) / batch_size)
         index = order[self.place : self.place + batches * batch_size]
         rates = [self._rate(self.place + start, len(order)) for start in range(0, len(index), batch_size)]
-        with self.clock:
+        with self.clock, matmul_precision(self.plan.matmul_precision):
             outcome = self.engine.train(index, rates)
             judged = Judged(index, outcome.logits, self.data.train.targets[index], outcome.chosen)
             self.rule.remember(judged)
