@@ -99,9 +99,9 @@ class OptimizerConfig:
         choices={"constant": "", "linear": "to zero over the run", "cosine": "likewise", "onecycle": "up, then down"},
     )
     warmup: float = _key(0.0, "share of the run over which the rate rises from 0", at_least=0, below=1)
-    reduction: str = _key(
-        "batch",
-        "divisor of the gradient",
+    reduction: str | None = _key(
+        None,
+        "divisor of the gradient; null: the rule's own",
         choices={"batch": "the batch size", "selected": "the number that learn"},
     )
 

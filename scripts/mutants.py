@@ -36,7 +36,7 @@ MUTANTS = [
     ("progressive forgets the epoch", "rules/mistakes.py", "awake = super().visit(epoch)", "awake = super().visit(epoch) if self.selects else None"),
     ("lazy learns from the right ones", "rules/mistakes.py", "        return judged.wrong\n", "        return ~judged.wrong\n"),
     ("a sleeper wakes too late", "rules/mistakes.py", "self.epoch + 1 + torch.where", "self.epoch + 2 + torch.where"),
-    ("infobatch does not rescale", "rules/peers.py", "self.weight[easy] = 1 / (1 - self.ratio)", "self.weight[easy] = 1.0"),
+    ("infobatch does not rescale", "rules/peers.py", "self.weight[shuffled[:kept]] = 1 / (1 - self.ratio)", "self.weight[shuffled[:kept]] = 1.0"),
     ("energy forgets the biases", "energy.py", "inputs.abs().sum(1).double() + 1)", "inputs.abs().sum(1).double())"),
     ("minimum energy from nowhere", "energy.py", "change = parameter.double() - first.double()", "change = parameter.double()"),
     ("shape is not in the fingerprint", "data/raw.py", "{name} {array.shape} {array.dtype}", "{name}"),

@@ -22,6 +22,7 @@ RULES = {
     "packed": {"name": "lazy", "block": 64},
     "top_loss": {},
     "selective_backprop": {},
+    "composer_selective_backprop": {"begin": 0.0},
     "infobatch": {"ratio": 0.3, "anneal": 0.7},
     "kakurenbo": {},
 }

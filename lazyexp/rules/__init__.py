@@ -9,7 +9,8 @@ from lazyexp.errors import UserError
 from lazyexp.rules.base import Backprop, Judged, Rule, RunInfo
 from lazyexp.rules.controls import Random
 from lazyexp.rules.mistakes import Confidence, Lazy, Progressive, Spaced, Sticky
-from lazyexp.rules.peers import InfoBatch, Kakurenbo, SelectiveBackprop, TopLoss
+from lazyexp.rules.peers import InfoBatch, Kakurenbo, TopLoss
+from lazyexp.rules.selective_backprop import ComposerSelectiveBackprop, SelectiveBackprop
 
 RULES: dict[str, type[Rule]] = {
     "backprop": Backprop,
@@ -21,6 +22,7 @@ RULES: dict[str, type[Rule]] = {
     "spaced": Spaced,
     "top_loss": TopLoss,
     "selective_backprop": SelectiveBackprop,
+    "composer_selective_backprop": ComposerSelectiveBackprop,
     "infobatch": InfoBatch,
     "kakurenbo": Kakurenbo,
 }

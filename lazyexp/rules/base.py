@@ -10,7 +10,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lazyexp.errors import UserError
 from lazyexp.seeding import generator
+
+
+def require(condition: bool, name: str, value: float, wanted: str) -> None:
+    """Refuses the option `name` of a rule unless the condition holds. Raises UserError."""
+    if not condition:
+        raise UserError(f"rule.{name}={value}: must be {wanted}")
 
 
 @dataclass(frozen=True)
@@ -66,6 +73,9 @@ class Rule:
     block: ClassVar[int] = 0
     # The precision in which a packed block is judged: float32 is the model's own, others see training/fast.
     judge: ClassVar[str] = "float32"
+    # What the gradient of a batch is divided by unless optimizer.reduction says otherwise: `batch`, all presented,
+    # or `selected`, those who learn; a published rule's is its authors'.
+    reduction: ClassVar[str] = "batch"
 
     def check(self) -> None:
         """Raises UserError if an option is out of range."""

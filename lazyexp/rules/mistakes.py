@@ -128,13 +128,16 @@ class Sticky(Selective):
 
 @dataclass
 class Progressive(Selective):
-    """Lazy until the last `revision_epochs`, in which everybody learns (Progressive Data Dropout, NeurIPS 2025).
+    """Whose target has a softmax below `threshold` learns, and in the last `revision_epochs` everybody does:
+    difficulty-based Progressive Data Dropout (NeurIPS 2025, arXiv 2505.22342).
 
-    With `threshold` above 0 samples whose target has a softmax below it learn as well (the paper's variant uses
-    0.3). `revision_epochs` as many as there are epochs is backprop.
+    `threshold` 0 means the misclassified. The gradient is divided by those who learn. `revision_epochs` as many as
+    there are epochs is backprop. As in the authors' code, but that they forward those who learn once more, which
+    counts here only where an engine does so.
     """
 
-    threshold: float = 0.0
+    reduction: ClassVar[str] = "selected"
+    threshold: float = 0.3
     revision_epochs: int = 1
 
     def check(self) -> None:
@@ -152,5 +155,6 @@ class Progressive(Selective):
     def weigh(self, judged: Judged) -> Tensor | None:
         if not self.selects:
             return None
-        own = judged.logits.softmax(1).gather(1, judged.targets.unsqueeze(1)).squeeze(1)
-        return judged.wrong | (own < self.threshold)
+        if self.threshold == 0:
+            return judged.wrong
+        return judged.logits.softmax(1).gather(1, judged.targets.unsqueeze(1)).squeeze(1) < self.threshold

@@ -26,7 +26,7 @@ class General:
 
     def __init__(self, job: Job) -> None:
         self.model, self.images, self.rule, self.energy = job.model, job.images, job.rule, job.energy
-        self.batch_size, self.reduction = job.batch_size, job.optimizer.reduction
+        self.batch_size, self.reduction = job.batch_size, job.reduction
         self.again = job.rule.selects and not Layers.fit(job.model)
         config = job.optimizer
         options: dict[str, Any] = {"lr": config.lr, "weight_decay": config.weight_decay}

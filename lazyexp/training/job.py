@@ -25,6 +25,11 @@ class Job:
     batch_size: int
     energy: Energy
 
+    @property
+    def reduction(self) -> str:
+        """What the gradient is divided by: `batch` or `selected`; the rule's own if the settings leave it open."""
+        return self.optimizer.reduction or self.rule.reduction
+
 
 class Engine(Protocol):
     """Learns from samples in the order given."""

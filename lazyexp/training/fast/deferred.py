@@ -30,7 +30,7 @@ class Deferred:
 
     def __init__(self, job: Job) -> None:
         self.layers, self.images, self.rule, self.energy = Layers(job.model), job.images, job.rule, job.energy
-        self.batch_size, self.reduction = job.batch_size, job.optimizer.reduction
+        self.batch_size, self.reduction = job.batch_size, job.reduction
         self.block = BLOCK // self.batch_size * self.batch_size
         self.buffers = Buffers(self.layers, self.block)
         self.slots = self._slots(self.block)
