@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from conftest import only_run, rows
-from test_rules import judged, started, verdict
+from test_rules import judged, run_through, started, verdict
 
 from lazyexp.config import Config, OptimizerConfig, check
 from lazyexp.experiment import run
@@ -25,9 +25,9 @@ def losses(*values):
 
 def test_divisors_are_those_of_the_authors():
     own = {name: rule.reduction for name, rule in RULES.items()}
-    for name in ("progressive", "top_loss", "composer_selective_backprop", "kakurenbo"):
+    for name in ("progressive", "top_loss", "composer_selective_backprop", "kakurenbo", "early_stopping", "smrd"):
         assert own[name] == "selected", name
-    for name in ("backprop", "lazy", "confidence", "random", "sticky", "spaced", "infobatch"):
+    for name in ("backprop", "lazy", "confidence", "random", "sticky", "spaced", "infobatch", "order_dp", "srd"):
         assert own[name] == "batch", name
 
 
@@ -183,3 +183,95 @@ def test_kakurenbo_hides_fewer_as_training_goes_on():
         fraction = hidden[-1] / 100
         assert rule.weight.max().item() == pytest.approx(1 / (1 - fraction))
     assert hidden == [0, 50, 50, 40, 40, 40, 30, 30, 20, 20]
+
+
+def present(rule, epochs, values):
+    """Presents epochs of samples with the losses values[epoch][sample]. Returns (visited, learned) by epoch."""
+    seen = []
+    for epoch in range(epochs):
+        index = rule.visit(epoch)
+        batch = Judged(index, *losses(*[values[epoch][i] for i in index.tolist()]))
+        weight = rule.weigh(batch)
+        learned = index if weight is None else index[weight != 0]
+        rule.remember(batch)
+        seen.append((sorted(index.tolist()), sorted(learned.tolist())))
+    return seen
+
+
+def test_early_stopping_asks_the_second_differences():
+    # Second differences at epochs 2 to 5: sample 0: 0 (its loss falls evenly), sample 1: 0, 0, 0.5, -1; at epoch 6
+    # sample 0 turns: 1. Six losses are needed, so the first who can stop does so in epoch 6.
+    values = [[9 - t, 3 - 0.5 * t] for t in range(4)] + [[5, 1.5], [4, 1.0], [4, 0.5], [4, 0.5]]
+    rule = started("early_stopping", samples=2, batch_size=2, epochs=8)
+    learned = [who for _, who in present(rule, 8, values)]
+    assert learned[:7] == [[0, 1]] * 6 + [[1]]
+    assert learned[7] == [0, 1]  # forwarded while stopped, its loss has moved
+    assert rule.losses[:, 0].tolist() == pytest.approx([6, 5, 4, 4, 4][-5:], rel=1e-3)
+
+
+def test_early_stopping_without_forwards_is_for_good():
+    values = [[5.0, 1.0 + (t % 2)] for t in range(8)]
+    rule = started("early_stopping", samples=2, batch_size=2, epochs=8, skip_forwards=True)
+    seen = present(rule, 8, values)
+    assert seen[5] == ([0, 1], [0, 1]) and seen[6] == ([1], [1]) and seen[7] == ([1], [1])
+    whole = started("early_stopping", samples=2, batch_size=2, epochs=8)
+    assert present(whole, 8, values)[7] == ([0, 1], [1])
+
+
+def test_evolved_sampling_keeps_its_scores():
+    rule = started("evolved_sampling", samples=2, batch_size=2, epochs=1, anneal=0.0, beta1=0.2, beta2=0.9)
+    for first, second in ((1.0, 0.0), (2.0, 0.0)):
+        rule.weigh(Judged(torch.arange(2), *losses(first, 1e-6 + second)))
+    # s: 0.5, then 0.45 + 0.1 = 0.55, then 0.495 + 0.2 = 0.695; without a loss 0.5 * 0.81.
+    assert rule.score.tolist() == pytest.approx([0.695, 0.405], abs=1e-4)
+
+
+def test_evolved_sampling_draws_by_its_weights():
+    rule = started("evolved_sampling", samples=4000, batch_size=4, epochs=1, anneal=0.0)
+    rule.score[:] = 1.0
+    learned = torch.zeros(4)
+    for index in torch.arange(4000).split(4):
+        chosen = rule.weigh(Judged(index, *losses(0.01, 1.0, 2.0, 3.0)))
+        assert chosen.sum() == 1
+        learned += chosen
+    # w = 0.2 * 1 + 0.8 * loss: 0.208, 1, 1.8, 2.6, of 5.608.
+    assert (learned / 1000).tolist() == pytest.approx([0.037, 0.178, 0.321, 0.464], abs=0.05)
+
+
+def test_evolved_sampling_is_whole_at_both_ends():
+    rule = started("evolved_sampling", samples=40, batch_size=4, epochs=2, anneal=0.1)
+    numbers = []
+    for epoch in (0, 1):
+        rule.visit(epoch)
+        numbers += [int(rule.weigh(judged(index=torch.arange(4))).sum()) for _ in range(10)]
+    assert numbers == [4] * 2 + [1] * 16 + [4] * 2
+
+
+def test_order_dp_takes_the_largest_losses_of_a_random_part():
+    rule = started("order_dp", samples=100, epochs=2, subset=0.5, top=0.4)
+    assert len(rule.visit(0)) == 20
+    rule.last_loss = torch.arange(100.0)
+    kept = sorted(rule.visit(1).tolist())
+    assert len(kept) == 20 and kept != list(range(80, 100))
+    everybody = started("order_dp", samples=100, epochs=2, subset=1.0, top=0.4)
+    everybody.last_loss = torch.arange(100.0)
+    assert sorted(everybody.visit(1).tolist()) == list(range(60, 100))
+
+
+def test_smrd_takes_as_many_as_progressive_but_any():
+    rule = started("smrd", samples=4000, batch_size=4, epochs=2, threshold=0.6)
+    learned = torch.zeros(4)
+    for index in torch.arange(4000).split(4):
+        chosen = rule.weigh(judged(index=index))
+        assert chosen.sum() == 2  # two softmaxes of the target are below 0.6
+        learned += chosen
+    assert (learned / 1000).tolist() == pytest.approx([0.5] * 4, abs=0.06)
+    rule = started("smrd", samples=8, epochs=2)
+    assert run_through(rule, 2, verdict([set(), set()])) == [[], list(range(8))]
+
+
+def test_srd_presents_ever_fewer():
+    rule = started("srd", samples=1000, epochs=4, decay=0.5)
+    orders = [rule.visit(epoch) for epoch in range(4)]
+    assert [len(order) for order in orders] == [1000, 500, 250, 1000]
+    assert len(set(orders[1].tolist())) == 500 and not rule.selects

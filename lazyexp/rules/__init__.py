@@ -8,8 +8,11 @@ from typing import Any
 from lazyexp.errors import UserError
 from lazyexp.rules.base import Backprop, Judged, Rule, RunInfo
 from lazyexp.rules.controls import Random
+from lazyexp.rules.dropout import MatchedDropout, ScalarDropout
+from lazyexp.rules.early_stopping import EarlyStopping
 from lazyexp.rules.mistakes import Confidence, Lazy, Progressive, Spaced, Sticky
 from lazyexp.rules.peers import InfoBatch, Kakurenbo, TopLoss
+from lazyexp.rules.sampling import EvolvedSampling, OrderDP
 from lazyexp.rules.selective_backprop import ComposerSelectiveBackprop, SelectiveBackprop
 
 RULES: dict[str, type[Rule]] = {
@@ -25,6 +28,11 @@ RULES: dict[str, type[Rule]] = {
     "composer_selective_backprop": ComposerSelectiveBackprop,
     "infobatch": InfoBatch,
     "kakurenbo": Kakurenbo,
+    "early_stopping": EarlyStopping,
+    "evolved_sampling": EvolvedSampling,
+    "order_dp": OrderDP,
+    "smrd": MatchedDropout,
+    "srd": ScalarDropout,
 }
 
 __all__ = ["RULES", "Judged", "Rule", "RunInfo", "make_rule"]

@@ -68,6 +68,8 @@ class InfoBatch(Rule):
     `anneal` * E is no whole number; here they are 1, as the paper has it.
     """
 
+    # Known before the forward pass.
+    prior: ClassVar[bool] = True
     ratio: float = 0.5
     anneal: float = 0.875
 
@@ -114,6 +116,8 @@ class Kakurenbo(Rule):
     rate; and the softmax is over classes, as the paper has it (theirs is over the samples of the batch).
     """
 
+    # Known before the forward pass.
+    prior: ClassVar[bool] = True
     # In the batch in which the shown and the hidden meet, the shown are divided by their own number.
     reduction: ClassVar[str] = "selected"
     fraction: float = 0.3
