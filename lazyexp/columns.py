@@ -178,6 +178,7 @@ MEASURED = (
 CROSSING = {
     "seconds": "train_seconds",
     "samples": "samples_seen",
+    "forward": "forward_samples",
     "backward": "backward_samples",
     "updates": "updates",
     "energy_l1": "energy_l1",

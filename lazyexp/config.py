@@ -151,6 +151,7 @@ class Config:
     dataset: DatasetConfig = field(default_factory=DatasetConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     rule: dict[str, Any] = _key({"name": "lazy"}, "who learns; the options are the rule's own")
+    rule_label: str | None = _key(None, "what the report calls the rule; null: its name")
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
 
 
@@ -279,8 +280,8 @@ def check(config: Config) -> Settings:
     )
 
 
-# Settings that say where and how safely a run is done; they cannot change its result.
-PLACES = ("data_dir", "runs_dir", "overwrite", "checkpoint_every")
+# Settings that say where, how safely and under which name a run is done; they cannot change its result.
+PLACES = ("data_dir", "runs_dir", "overwrite", "checkpoint_every", "rule_label")
 # Raised when the meaning of a setting changes, so that results from before are not taken for new ones.
 SCHEMA = 2
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from lazyexp.config import PLACES, DatasetConfig, Settings
 from lazyexp.errors import UserError
+from lazyexp.reader import read_json
 from lazyexp.rules import make_rule
 
 
@@ -23,12 +23,15 @@ def resolve(config: Settings) -> tuple[DatasetConfig, bool]:
         return config.dataset, False
     own = _comparable(asdict(config))
     for path in sorted(Path(config.runs_dir).expanduser().glob(f"{config.dataset.name}-lazy-*/run.json")):
-        facts = _read(path)
-        other = facts.get("settings") or {}
-        finished = facts.get("status") in ("finished", "stopped")
+        facts = read_json(path)
+        other = facts.get("settings")
+        if facts.get("status") not in ("finished", "stopped") or not isinstance(other, dict):
+            continue
+        if not all(isinstance(other.get(part), dict) for part in ("dataset", "rule")):
+            continue
         # Plain lazy: one that sleeps or packs learns from other samples.
-        plain = finished and not make_rule(other["rule"]).identity()
-        if plain and not other["dataset"]["subset"] and _comparable(other) == own:
+        plain = not make_rule(other["rule"]).identity()
+        if plain and not other["dataset"].get("subset") and _comparable(other) == own:
             return replace(config.dataset, subset=str(path.parent / "learned.npz")), wanted == "random"
     raise UserError(
         f"dataset.subset={wanted}: no finished run of rule=lazy with these settings in {config.runs_dir}; "
@@ -39,11 +42,3 @@ def resolve(config: Settings) -> tuple[DatasetConfig, bool]:
 def _comparable(settings: dict[str, Any]) -> dict[str, Any]:
     kept = {key: value for key, value in settings.items() if key not in (*PLACES, "rule")}
     return {**kept, "dataset": {**kept["dataset"], "subset": None}}
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        facts = json.loads(path.read_text())
-        return facts if isinstance(facts, dict) and {"dataset", "rule"} <= set(facts["settings"]) else {}
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}

@@ -18,10 +18,11 @@ import numpy as np
 import torch
 from filelock import FileLock, Timeout
 
-from lazyexp.columns import COMPLETE, CONSTANT, CROSSING, MEASURED, typed
+from lazyexp.columns import COMPLETE, CONSTANT, CROSSING, MEASURED
 from lazyexp.config import Settings
 from lazyexp.errors import UserError
 from lazyexp.files import to_disk, write_safely
+from lazyexp.reader import read_json, read_rows
 
 COLUMNS = tuple(column.name for column in (*CONSTANT, *MEASURED))
 # The newest one first; the other is what a run goes on from if power fails while the newest is written.
@@ -41,23 +42,6 @@ def _csv_line(values: list[Any]) -> bytes:
     csv.writer(text, lineterminator="\n").writerow(["" if value is None else value for value in values])
     # Paths may hold bytes that are no text; they come back as they were.
     return text.getvalue().encode("utf-8", "surrogateescape")
-
-
-def read_rows(path: Path) -> list[dict[str, Any]]:
-    """The complete rows of a CSV file, figures as numbers, None where a cell is empty.
-
-    A last line that was cut off while being written is left out. Raises UserError if the file is damaged.
-    """
-    if not path.exists():
-        return []
-    try:
-        lines = path.read_text(encoding="utf-8", errors="surrogateescape").split("\n")[:-1]
-        rows = list(csv.DictReader(lines))
-        if any(None in row or None in row.values() for row in rows):
-            raise ValueError("a row is too short or too long")
-        return [{name: typed(name, text) for name, text in row.items()} for row in rows]
-    except (ValueError, TypeError, AttributeError, csv.Error) as error:
-        raise UserError(f"{path} is damaged ({error}); delete its folder to do the run again") from None
 
 
 class RunFolder:
@@ -227,11 +211,7 @@ class RunFolder:
         write_safely(self.path / "run.json", lambda stream: stream.write(content))
 
     def read_json(self) -> dict[str, Any]:
-        try:
-            content = json.loads((self.path / "run.json").read_text())
-        except (OSError, ValueError):
-            return {}
-        return content if isinstance(content, dict) else {}
+        return read_json(self.path / "run.json")
 
     def write_learned(self, arrays: dict[str, np.ndarray]) -> None:
         write_safely(self.path / "learned.npz", lambda stream: np.savez_compressed(stream, **arrays))

@@ -13,17 +13,13 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
+from lazyexp.columns import LABELS
 from lazyexp.report.groups import CONTROL, Group, rule_order, telling
+from lazyexp.report.read import MEASURES
 from lazyexp.report.statistics import MARGINS
 from lazyexp.report.style import HEIGHT, STYLE, WIDTH, Sheet
 
-NAMES = {
-    "train_seconds": "training time",
-    "forward_samples": "forwarded samples",
-    "backward_samples": "back-propagated samples",
-    "updates": "updates",
-    "energy_l1": "energy M1",
-}
+NAMES = {measure: LABELS[measure].partition(" (")[0] for measure in MEASURES}  # a ratio has no unit
 HATCHES = ("", "////", "....", "xxxx", "\\\\\\\\", "++++")
 
 

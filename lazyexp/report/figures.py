@@ -10,10 +10,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import NullFormatter
 
+from lazyexp.columns import LABELS
 from lazyexp.report.groups import Group, rule_order
 from lazyexp.report.read import Run
 from lazyexp.report.statistics import crossing, interval
-from lazyexp.report.style import AXES, LOG_FROM, Sheet, line, maybe_log, percent
+from lazyexp.report.style import LOG_FROM, Sheet, line, maybe_log, percent
 
 
 def by_evaluation(runs: list[Run], values: Callable[[pd.DataFrame], pd.Series]) -> pd.DataFrame:
@@ -37,11 +38,11 @@ def curves(group: Group, sheet: Sheet, x: str) -> None:
         if not ends:
             return False
         maybe_log(axes, min(ends), max(ends))
-        axes.set(xlabel=AXES[x], ylabel="test accuracy (%)")
+        axes.set(xlabel=LABELS[x], ylabel="test accuracy (%)")
         axes.yaxis.set_major_formatter(percent())
         return True
 
-    caption = f"Test accuracy against {AXES[x]}, {group.label}: median over seeds, band from lowest to highest."
+    caption = f"Test accuracy against {LABELS[x]}, {group.label}: median over seeds, band from lowest to highest."
     sheet.draw(f"accuracy_{x}_{group.protocol}_{group.label}", caption, paint)
 
 
@@ -156,7 +157,7 @@ def pareto(groups: list[Group], sheet: Sheet, dataset: str) -> None:
         axes.plot(*np.array(sorted(map(tuple, front))).T, color="0.6", lw=0.8, ls="--", zorder=0.5)
         seconds = [point[0] for point in medians if point[0] > 0]
         maybe_log(axes, min(seconds, default=1), max(seconds, default=1))
-        axes.set(xlabel=AXES["train_seconds"], ylabel="final test accuracy (%)")
+        axes.set(xlabel=LABELS["train_seconds"], ylabel="final test accuracy (%)")
         axes.yaxis.set_major_formatter(percent())
         axes.margins(0.08)
         return True

@@ -29,13 +29,6 @@ STYLE = {
     "lines.markersize": 3.5, "axes.grid": True, "grid.linewidth": 0.4, "grid.color": "0.9", "axes.axisbelow": True,
     "savefig.dpi": 300, "pdf.fonttype": 42, "hatch.linewidth": 0.5,
 }  # fmt: skip
-AXES = {
-    "train_seconds": "training time (s)",
-    "forward_samples": "samples forwarded",
-    "backward_samples": "samples back-propagated",
-    "updates": "updates",
-    "energy_l1": "energy M1 (sum of |Δw|)",
-}
 PALETTE = ["0.15", *(seaborn.color_palette("colorblind")[place] for place in (0, 1, 2, 4, 3, 5, 9, 8, 6))]
 LINES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1, 1, 1)))
 MARKERS = "os^Dv<>PX"

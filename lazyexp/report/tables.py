@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from lazyexp.columns import CROSSING
 from lazyexp.report.groups import TUNED, Group, varying
 from lazyexp.report.read import MEASURES, Run
 from lazyexp.report.statistics import Speedup, crossing, interval, speedups
@@ -41,16 +42,6 @@ def final_table(groups: list[Group]) -> list[dict[str, Any]]:
     return rows
 
 
-CROSSINGS = {
-    "seconds": "train_seconds",
-    "samples": "samples_seen",
-    "forward": "forward_samples",
-    "backward": "backward_samples",
-    "updates": "updates",
-    "energy_l1": "energy_l1",
-}
-
-
 def run_table(groups: list[Group]) -> pd.DataFrame:
     """summary.csv: one row per run, with all its settings, final figures and crossings; empty where never reached."""
     protocols: dict[Run, list[str]] = {}
@@ -69,7 +60,7 @@ def run_table(groups: list[Group]) -> pd.DataFrame:
         row["best_test_accuracy"] = run.rows["test_accuracy"].max()
         for target in targets:
             reached = crossing(run, target)
-            for name, column in CROSSINGS.items():
+            for name, column in CROSSING.items():
                 row[f"{name}_to_{target:g}"] = None if reached is None else reached[column]
         rows.append(row)
     return pd.DataFrame(rows)
