@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -73,15 +75,139 @@ def test_autocast():
     assert torch.isfinite(model.weight.grad).all()
 
 
-def test_what_cannot_be_lazy_is_refused():
-    with pytest.raises(TypeError):
-        LazyLoss(nn.MSELoss())
-    with pytest.raises(ValueError, match="label smoothing"):
-        LazyLoss(nn.CrossEntropyLoss(label_smoothing=0.1))
+def brute_force(logits, targets, threshold=0.0, weight=None, ignore_index=-100, smoothing=0.0):
+    """Of every target: its cross-entropy and whether it learns, in plain numbers; and the divisor of the mean."""
+    classes = logits.shape[1]
+    rows = logits.movedim(1, -1).reshape(-1, classes).double().tolist()
+    soft = targets.is_floating_point()
+    goals = targets.movedim(1, -1).reshape(-1, classes).tolist() if soft else targets.flatten().tolist()
+    weight = [1.0] * classes if weight is None else weight.tolist()
+    each, learns, divisor = [], [], 0.0
+    for row, goal in zip(rows, goals, strict=True):
+        if not soft and goal == ignore_index:
+            each.append(0.0), learns.append(False)
+            continue
+        top = max(row)
+        total = sum(math.exp(value - top) for value in row)
+        shares = [math.exp(value - top) / total for value in row]
+        wanted = goal if soft else [float(c == goal) for c in range(classes)]
+        smoothed = [(1 - smoothing) * value + smoothing / classes for value in wanted]
+        each.append(-sum(w * s * math.log(p) for w, s, p in zip(weight, smoothed, shares, strict=True)))
+        learns.append(wanted[row.index(top)] < max(wanted) or max(shares) < threshold)
+        divisor += 1.0 if soft else weight[goal]
+    return each, learns, divisor
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+@pytest.mark.parametrize("threshold", [0.0, 0.6])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("kind", ["indices", "ignored", "ignored as 255", "probabilities", "mixed up"])
+@pytest.mark.parametrize("shape", [(30,), (6, 5), (3, 2, 4)])
+def test_everything_cross_entropy_takes(shape, kind, weighted, threshold, smoothing):
+    random = torch.Generator().manual_seed(0)
+    logits = 2 * torch.randn(shape[0], 4, *shape[1:], generator=random)
+    weight = torch.tensor([1.0, 2.0, 0.5, 3.0]) if weighted else None
+    ignored = 255 if kind == "ignored as 255" else -100
+    targets = torch.randint(4, shape, generator=random)
+    if kind.startswith("ignored"):
+        targets[torch.rand(shape, generator=random) < 0.3] = ignored
+    elif kind == "probabilities":
+        targets = torch.rand(logits.shape, generator=random).softmax(1)
+    elif kind == "mixed up":  # two classes, half and half: either is right
+        other = (targets + 1) % 4
+        targets = (F.one_hot(targets, 4) + F.one_hot(other, 4)).movedim(-1, 1) / 2
+    each, learns, divisor = brute_force(logits, targets, threshold, weight, ignored, smoothing)
+    assert 0 < sum(learns) < len(learns)
+    losses = [value if chosen else 0.0 for value, chosen in zip(each, learns, strict=True)]
+    for reduction, expected in (("mean", sum(losses) / divisor), ("sum", sum(losses)), ("none", losses)):
+        criterion = nn.CrossEntropyLoss(weight, ignore_index=ignored, reduction=reduction, label_smoothing=smoothing)
+        lazy = LazyLoss(criterion, threshold)
+        loss = lazy(logits, targets)
+        assert loss.flatten().tolist() == pytest.approx(expected if reduction == "none" else [expected], rel=1e-4)
+        assert int(lazy.learned) == sum(learns)
+        everybody = LazyLoss(criterion, threshold=1)(logits, targets)
+        assert torch.allclose(everybody, criterion(logits, targets), rtol=1e-4)
+
+
+def test_one_sample_without_a_batch():
+    for target, expected in ((0, 0.0), (1, float(F.cross_entropy(LOGITS[0], torch.tensor(1))))):
+        assert float(lazy_loss(LOGITS[0], torch.tensor(target))[0]) == pytest.approx(expected)
+    assert int(lazy_loss(LOGITS[0], torch.tensor([0.2, 0.5, 0.3]))[1]) == 1
+
+
+def test_binary_cross_entropy_by_hand():
+    logits = torch.tensor([[2.0, -1.0, 0.0], [0.3, -0.2, 3.0], [-2.0, 1.0, 0.0]])
+    targets = torch.tensor([[1.0, 1.0, 1.0], [0.9, 0.1, 0.0], [0.5, 1.0, 0.0]])
+    wrong = [[False, True, True], [False, False, True], [True, False, True]]  # no side: no target, or no decision
+    weight, pos_weight = torch.tensor([1.0, 2.0, 3.0]), torch.tensor([2.0, 0.5, 1.0])
+    probability = [[1 / (1 + math.exp(-value)) for value in row] for row in logits.tolist()]
+    each = [
+        -weight[j].item() * (pos_weight[j].item() * t * math.log(p) + (1 - t) * math.log(1 - p)) * wrong[i][j]
+        for i in range(3)
+        for j, (t, p) in enumerate(zip(targets[i].tolist(), probability[i], strict=True))
+    ]
+    for reduction, expected in (("mean", [sum(each) / 9]), ("sum", [sum(each)]), ("none", each)):
+        criterion = LazyLoss(nn.BCEWithLogitsLoss(weight, pos_weight=pos_weight, reduction=reduction))
+        assert criterion(logits, targets).flatten().tolist() == pytest.approx(expected, rel=1e-5)
+        assert int(criterion.learned) == 5
+    criterion = LazyLoss(nn.BCEWithLogitsLoss(), reduction="selected")
+    plain = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+    assert float(criterion(logits, targets)) == pytest.approx(float(plain[torch.tensor(wrong)].mean()))
+    hesitant = LazyLoss(nn.BCEWithLogitsLoss(), threshold=0.6)  # 0.3 and -0.2 as well, not 1.0, -1.0
+    hesitant(logits, targets)
+    assert int(hesitant.learned) == 7
+    everybody = LazyLoss(nn.BCEWithLogitsLoss(), threshold=1)(100 * logits, targets)
+    assert torch.allclose(everybody, F.binary_cross_entropy_with_logits(100 * logits, targets))
+
+
+def test_binary_gradients_are_zero_for_the_others():
+    logits = torch.tensor([2.0, -1.0, 3.0, -4.0], requires_grad=True)
+    LazyLoss(nn.BCEWithLogitsLoss())(logits, torch.tensor([1.0, 1.0, 0.0, 0.0])).backward()
+    assert logits.grad.tolist() == pytest.approx([0, (1 / (1 + math.exp(1)) - 1) / 4, 1 / (1 + math.exp(-3)) / 4, 0])
+
+
+class Focal(nn.CrossEntropyLoss):
+    def forward(self, logits, targets):
+        return super().forward(logits, targets) ** 2
+
+
+@pytest.mark.parametrize(
+    "criterion",
+    [
+        *(kind() for kind in (nn.MSELoss, nn.L1Loss, nn.SmoothL1Loss, nn.HuberLoss, nn.PoissonNLLLoss, nn.BCELoss)),
+        F.cross_entropy,
+        F.cross_entropy(LOGITS, TARGETS),
+        Focal(),
+        "mean",
+    ],
+    ids=lambda criterion: getattr(criterion, "__name__", type(criterion).__name__),
+)
+def test_what_cannot_be_lazy_is_refused(criterion):
+    with pytest.raises(TypeError, match="needs an nn.CrossEntropyLoss or nn.BCEWithLogitsLoss") as error:
+        LazyLoss(criterion)
+    assert "\n" not in str(error.value)
+
+
+def test_what_does_not_fit_is_refused():
     with pytest.raises(ValueError, match="reduction"):
         lazy_loss(LOGITS, TARGETS, reduction="mean")
+    with pytest.raises(ValueError, match="reduction"):
+        LazyLoss(reduction="mean")
     with pytest.raises(ValueError, match="threshold"):
         LazyLoss(threshold=2)
+    with pytest.raises(ValueError, match="already computed"):
+        lazy_loss(F.cross_entropy(LOGITS, TARGETS), TARGETS)
+    each = F.cross_entropy(LOGITS, TARGETS, reduction="none")
+    for logits, targets in (
+        (each, TARGETS),
+        (LOGITS, TARGETS[:3]),
+        (LOGITS, LOGITS[:, :2]),
+        (LOGITS, TARGETS.float()),
+    ):
+        with pytest.raises(ValueError, match="targets of shape"):
+            lazy_loss(logits, targets)
+    with pytest.raises(ValueError, match="targets of shape"):
+        LazyLoss(nn.BCEWithLogitsLoss())(LOGITS[:, :1], TARGETS.float())
 
 
 @pytest.mark.gpu

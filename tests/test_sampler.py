@@ -1,0 +1,341 @@
+"""The sampler against the rule whose spacing it has, in DataLoaders of all kinds, in two processes, and resumed."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from torch import nn
+from torch.utils.data import DataLoader, Dataset, RandomSampler, Subset, TensorDataset, WeightedRandomSampler
+from torch.utils.data.distributed import DistributedSampler
+
+from lazyexp import Indexed, LazyLoss, SpacedSampler
+from lazyexp.rules.base import Judged, RunInfo
+from lazyexp.rules.mistakes import Spaced
+
+
+def judgement(samples, epoch, classes=3):
+    """Logits and targets of an epoch, a part of them wrong, a part hesitant, a part sure."""
+    random = torch.Generator().manual_seed(epoch)
+    return 4 * torch.randn(samples, classes, generator=random), torch.randint(classes, (samples,), generator=random)
+
+
+@pytest.mark.parametrize("max_interval", [1, 3, 8])
+@pytest.mark.parametrize("threshold", [0.0, 0.9, 1.0])
+@pytest.mark.parametrize("sure", [1.0, 0.99])
+def test_the_same_spacing_as_the_rule(max_interval, threshold, sure):
+    samples = 300
+    sampler = SpacedSampler(samples, max_interval, threshold, sure, seed=5)
+    rule = Spaced(max_interval=max_interval, threshold=threshold, sure=sure)
+    rule.start(RunInfo(samples, 10, 12, 5, torch.device("cpu")))
+    sizes = []
+    for epoch in range(12):
+        expected = rule.visit(epoch)
+        assert list(sampler) == expected.tolist()
+        assert len(sampler) == len(expected)
+        logits, targets = judgement(samples, epoch)
+        for index in expected.split(10):
+            judged = Judged(index, logits[index], targets[index])
+            judged.learns = rule.weigh(judged) != 0
+            rule.remember(judged)
+            sampler.update(index, logits[index], targets[index])
+        sizes.append(len(expected))
+    assert (min(sizes) < samples) == (threshold < 1)
+
+
+def test_by_hand():
+    """One sample always right, one always wrong, one right until epoch 4, one ignored."""
+    sampler = SpacedSampler(4, max_interval=4, threshold=0, order=range(4))
+    seen = []
+    for epoch in range(12):
+        index = torch.tensor(list(sampler), dtype=torch.int64)
+        seen.append(index.tolist())
+        logits = torch.tensor([[9.0, 0.0], [0.0, 9.0], [9.0, 0.0] if epoch < 4 else [0.0, 9.0], [0.0, 9.0]])
+        sampler.update(index, logits[index], torch.tensor([0, 0, 0, -100])[index])
+    right = [0, 2, 5, 10]  # sleeps 1, 2, 4, 4 epochs
+    assert [epoch for epoch in range(12) if 0 in seen[epoch]] == right
+    assert [epoch for epoch in range(12) if 1 in seen[epoch]] == list(range(12))
+    assert [epoch for epoch in range(12) if 2 in seen[epoch]] == [0, 2, *range(5, 12)]
+    assert [epoch for epoch in range(12) if 3 in seen[epoch]] == right
+
+
+def test_samples_with_many_targets_sleep_if_all_are_right():
+    logits = torch.zeros(3, 2, 4)
+    logits[:, 0] = 9.0
+    logits[2, 0, 0] = 0.1  # right, but hesitant
+    targets = torch.zeros(3, 4, dtype=torch.int64)
+    targets[0, 3] = 1
+    sampler = SpacedSampler(3, threshold=0.9, order=range(3))
+    for expected in ([0, 1, 2], [0, 2]):
+        index = torch.tensor(list(sampler))
+        assert index.tolist() == expected
+        sampler.update(index, logits[index], targets[index])
+    probabilities = SpacedSampler(2, threshold=0.0, order=range(2))
+    list(probabilities)
+    probabilities.update(
+        torch.arange(2), torch.tensor([[2.0, 1.0], [2.0, 1.0]]), torch.tensor([[0.6, 0.4], [0.4, 0.6]])
+    )
+    assert list(probabilities) == [1]
+
+
+def test_whoever_is_not_told_of_stays_awake():
+    sampler = SpacedSampler(10, threshold=0)
+    assert sorted(sampler) == list(range(10))
+    sampler.remember(
+        torch.arange(4), torch.tensor([False, True, False, False]), torch.tensor([False, False, True, False])
+    )
+    assert sorted(sampler) == [1, *range(4, 10)]
+    assert sorted(sampler) == [0, 1, *range(3, 10)]  # 2 was sure: it sleeps for 8 epochs
+
+
+class Counted(Dataset):
+    """Knows what was loaded; also in workers, as the memory is shared."""
+
+    def __init__(self, samples):
+        random = torch.Generator().manual_seed(0)
+        self.targets = torch.arange(samples) % 3
+        self.inputs = torch.randn(samples, 8, generator=random) + 5 * torch.eye(3, 8)[self.targets]
+        self.loaded = torch.zeros(samples, dtype=torch.int64).share_memory_()
+
+    def __len__(self):
+        return len(self.targets)
+
+    def __getitem__(self, index):
+        self.loaded[index] += 1
+        return self.inputs[index], self.targets[index]
+
+
+def train(loader, epochs, accumulate=1, autocast=False, until=None):
+    """A loop as people write it. Returns the model and what was presented in each epoch."""
+    torch.manual_seed(0)
+    model = nn.Linear(8, 3)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.5, momentum=0.9)
+    criterion = LazyLoss(nn.CrossEntropyLoss())
+    presented = []
+    for _ in range(epochs):
+        presented.append([])
+        for step, (index, (x, y)) in enumerate(loader):
+            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
+                logits = model(x)
+                loss = criterion(logits, y) / accumulate
+            loss.backward()
+            loader.sampler.update(index, logits, y)
+            presented[-1] += index.tolist()
+            if (step + 1) % accumulate == 0 or step + 1 == len(loader):
+                optimizer.step()
+                optimizer.zero_grad()
+    return model, presented
+
+
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("options", [{}, {"accumulate": 4}, {"autocast": True}], ids=str)
+def test_sleepers_are_never_loaded(workers, options):
+    data = Counted(240)
+    loader = DataLoader(
+        Indexed(data), 16, sampler=SpacedSampler(240, seed=3), num_workers=workers, persistent_workers=workers > 0
+    )
+    model, presented = train(loader, 6, **options)
+    counts = torch.bincount(torch.tensor(sum(presented, [])), minlength=240)
+    assert torch.equal(data.loaded, counts)  # what was presented, and nothing else
+    assert len(presented[0]) == 240 and len(presented[1]) < 200
+    assert (model(data.inputs).argmax(1) == data.targets).float().mean() > 0.9
+
+
+@pytest.mark.slow
+def test_workers_change_nothing():
+    runs = []
+    for workers in (0, 2):
+        loader = DataLoader(
+            Indexed(Counted(240)), 16, sampler=SpacedSampler(240), num_workers=workers, persistent_workers=workers > 0
+        )
+        model, presented = train(loader, 5)
+        runs.append((model.weight, presented))
+    assert torch.equal(runs[0][0], runs[1][0]) and runs[0][1] == runs[1][1]
+
+
+def test_without_sleep_it_is_a_plain_loader():
+    """threshold=1: nobody sleeps, and the loop is that of a shuffled DataLoader of the same orders."""
+    data = Counted(60)
+    _, presented = train(DataLoader(Indexed(data), 16, sampler=SpacedSampler(60, threshold=1.0)), 3)
+    assert [sorted(epoch) for epoch in presented] == [list(range(60))] * 3
+    assert presented[0] != presented[1]
+
+
+def test_an_existing_sampler_keeps_its_order():
+    torch.manual_seed(7)
+    expected = [list(RandomSampler(range(50))) for _ in range(4)]
+    torch.manual_seed(7)
+    sampler = SpacedSampler(50, threshold=0, order=RandomSampler(range(50)))
+    awake = set(range(50))
+    for order in expected:
+        index = list(sampler)
+        assert index == [i for i in order if i in awake]
+        wrong = torch.tensor([i < 20 for i in index])
+        sampler.remember(torch.tensor(index), wrong, ~wrong)
+        awake = set(range(20))
+    weighted = WeightedRandomSampler(torch.tensor([1.0, 0.0, 3.0]), 40)
+    index = list(SpacedSampler(3, order=weighted))
+    assert len(index) == 40 and index.count(2) > index.count(0) > 0
+
+
+def test_the_length_is_that_of_the_epoch():
+    loader = DataLoader(Indexed(Counted(100)), 8, sampler=SpacedSampler(100, threshold=0))
+    assert len(loader) == 13
+    for index, _ in loader:
+        loader.sampler.remember(index, torch.zeros(len(index), dtype=torch.bool))
+        assert len(loader) == 13
+    loader.sampler.set_epoch(1)
+    assert len(loader) == 0 and list(loader) == []
+    loader.sampler.set_epoch(2)
+    assert len(loader) == 13 and len(list(loader)) == 13
+
+
+def test_set_epoch_changes_nothing_in_a_loop_that_counts():
+    orders = []
+    for tells in (False, True):
+        sampler = SpacedSampler(60, seed=1)
+        orders.append([])
+        for epoch in range(6):
+            if tells:
+                sampler.set_epoch(epoch)
+            orders[-1].append(list(sampler))
+            logits, targets = judgement(60, epoch)
+            index = torch.tensor(orders[-1][-1])
+            sampler.update(index, logits[index], targets[index])
+    assert orders[0] == orders[1]
+    with pytest.raises(ValueError, match="past"):
+        sampler.set_epoch(2)
+
+
+def test_a_look_at_a_batch_before_training_does_no_harm():
+    loader = DataLoader(Indexed(Counted(40)), 8, sampler=SpacedSampler(40))
+    next(iter(loader))
+    assert len(list(loader)) == 5
+    again = SpacedSampler(40)
+    next(iter(again))
+    again.set_epoch(0)
+    assert sorted(again) == list(range(40))
+
+
+@pytest.mark.parametrize("order", ["shuffled", "own"])
+@pytest.mark.parametrize("stop_after", [0, 1, 7, 12, 13, 20])  # batches; an epoch has 13 at first
+def test_resumed_in_the_midst_of_an_epoch(tmp_path, order, stop_after):
+    def loader():
+        torch.manual_seed(1)
+        own = RandomSampler(range(100), generator=torch.Generator().manual_seed(2)) if order == "own" else None
+        return DataLoader(Indexed(Counted(100)), 8, sampler=SpacedSampler(100, threshold=0.5, order=own))
+
+    def batches(loader, epochs, count):
+        for _ in range(epochs):
+            for index, _ in loader:
+                logits, targets = judgement(100, int(loader.sampler.epoch))
+                loader.sampler.update(index, logits[index], targets[index])
+                yield sorted(index.tolist())
+                count -= 1
+                if not count:
+                    return
+
+    whole = list(batches(loader(), 4, -1))
+    first = loader()
+    begun = list(batches(first, 4, stop_after)) if stop_after else []
+    torch.save(first.sampler.state_dict(), tmp_path / "sampler.pt")
+    second = loader()
+    if order == "own" and stop_after:  # the state of a foreign sampler is its owner's business
+        second.sampler.order = first.sampler.order
+    second.sampler.load_state_dict(torch.load(tmp_path / "sampler.pt", weights_only=True))
+    rest = list(batches(second, 4, len(whole) - len(begun)))
+    assert begun + rest == whole
+
+
+def test_resumed_with_prefetching_workers():
+    """The sampler has handed out more than was trained on: what was not told of is left."""
+    sampler = SpacedSampler(64, threshold=0)
+    loader = DataLoader(Indexed(Counted(64)), 8, sampler=sampler, num_workers=1, prefetch_factor=4)
+    done = []
+    for _, (index, _) in zip(range(3), loader, strict=False):
+        sampler.remember(index, torch.ones(8, dtype=torch.bool))
+        done += index.tolist()
+    resumed = SpacedSampler(64, threshold=0)
+    resumed.load_state_dict(sampler.state_dict())
+    assert len(resumed) == 40
+    assert done + list(resumed) == list(SpacedSampler(64))
+
+
+def of_one_process(rank, file, results, samples):
+    dist.init_process_group("gloo", init_method=f"file://{file}", rank=rank, world_size=2)
+    torch.manual_seed(rank)  # a foreign sampler would draw another order in each process
+    found = []
+    for order in (None, RandomSampler(range(samples))):
+        sampler = SpacedSampler(samples, threshold=0, order=order)
+        epochs = []
+        for epoch in range(6):
+            index = torch.tensor(list(sampler), dtype=torch.int64)
+            assert len(index) == len(sampler)
+            sampler.remember(index, index % 3 == epoch % 3)
+            epochs.append(index.tolist())
+        halfway = iter(sampler)
+        some = torch.tensor([next(halfway) for _ in range(3)])
+        sampler.remember(some, some >= 0)
+        sampler.merge()
+        found.append((epochs, some.tolist(), sampler.state_dict()))
+    torch.save(found, f"{results}/{rank}.pt")
+    dist.destroy_process_group()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("samples", [60, 61])
+def test_two_processes(tmp_path, samples):
+    mp.spawn(of_one_process, (tmp_path / "rendezvous", tmp_path, samples), nprocs=2)
+    both = [torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1)]
+    for first, second in zip(*both, strict=True):
+        alone = SpacedSampler(samples, threshold=0, order=range(samples))
+        for epoch, (one, other) in enumerate(zip(first[0], second[0], strict=True)):
+            awake = set(alone)
+            together = one + other
+            assert len(one) == len(other) and len(set(together)) == len(together)  # on one rank, and on one only
+            assert set(together) <= awake and len(awake) - len(together) == len(awake) % 2
+            index = torch.tensor(together)
+            alone.remember(index, index % 3 == epoch % 3)  # what both have learned, in one place
+        for name in ("interval", "due", "left"):
+            assert torch.equal(first[2][name], second[2][name])
+        done = set(first[1] + second[1])
+        assert len(done) == 6 and not done & set(first[2]["left"].tolist())
+        resumed = SpacedSampler(samples, threshold=0)  # in another number of processes
+        resumed.load_state_dict(first[2])
+        assert list(resumed) == first[2]["left"].tolist()
+
+
+def test_indexed():
+    assert Indexed(["a", "b"])[1] == (1, "b") and len(Indexed(["a", "b"])) == 2
+    part = Subset(TensorDataset(torch.arange(10)), [4, 2])  # fetches a batch at once
+    (index, (values,)) = next(iter(DataLoader(Indexed(part), 2)))
+    assert index.tolist() == [0, 1] and values.tolist() == [4, 2]
+    with pytest.raises(TypeError, match="index"):
+        Indexed(iter([1]))
+
+
+def test_what_cannot_be_is_refused():
+    for options in ({"max_interval": 0}, {"max_interval": 2**31}, {"threshold": -0.1}, {"sure": 2}, {"samples": -1}):
+        with pytest.raises(ValueError, match=next(iter(options))):
+            SpacedSampler(**{"samples": 10, **options})
+    with pytest.raises(TypeError, match="leave the DistributedSampler out"):
+        SpacedSampler(10, order=DistributedSampler(range(10), num_replicas=2, rank=0))
+    sampler = SpacedSampler(10)
+    with pytest.raises(ValueError, match="3 indices"):
+        sampler.update(torch.arange(3), torch.zeros(4, 2), torch.zeros(4, dtype=torch.int64))
+    with pytest.raises(ValueError, match="of 10 samples, not of 11"):
+        SpacedSampler(11).load_state_dict(sampler.state_dict())
+
+
+@pytest.mark.gpu
+def test_no_host_synchronisation_on_a_gpu():
+    sampler = SpacedSampler(4)
+    index = torch.tensor(list(sampler))
+    logits, targets = torch.randn(4, 3).cuda(), torch.tensor([0, 1, 2, 0]).cuda()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        sampler.update(index, logits, targets)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert len(list(sampler)) < 5
