@@ -32,9 +32,7 @@ def _key(default: Any, help: str, **constraints: Any) -> Any:
 
 @dataclass
 class DatasetConfig:
-    name: str = _key(
-        "digits", "the data set; `folder` and `own` are yours", choices=(*DATASETS, "own")
-    )
+    name: str = _key("digits", "the data set; `folder` and `own` are yours", choices=(*DATASETS, "own"))
     _target_: str | None = _key(None, "for `own`: import path of what makes the data, see docs/own.md")
     options: dict[str, Any] = _key({}, "what it is called with, one by one: dataset.options.NAME=VALUE")
     path: str | None = _key(

@@ -38,7 +38,10 @@ def make_model(config: ModelConfig, shape: tuple[int, ...], classes: int, seed: 
     if builtin:
         _require_memory(target, config, dict(shape=shape, classes=classes, **options))
     what = f"model={config.name}" if not own else f"model._target_={own}"
-    with torch.random.fork_rng(devices=[]), blaming(f"{what}, called with shape={shape}, classes={classes}, {options}"):
+    with (
+        torch.random.fork_rng(devices=[]),
+        blaming(f"{what}, called with shape={shape}, classes={classes}, {options}"),
+    ):
         torch.manual_seed(generator(seed, "weights").initial_seed())
         model = target(shape=shape, classes=classes, **options)
     if not isinstance(model, nn.Module):

@@ -65,9 +65,7 @@ def _torchvision(kind: str, classes: int, official: tuple[int, int], split: str 
 DATASETS = {
     "digits": Dataset(20, 2000, (0.90, 0.95), "lazyexp.data.local.load_digits"),
     "mnist": Dataset(10, 10000, (0.95, 0.97, 0.98), options=_torchvision("MNIST", 10, (60000, 10000))),
-    "emnist": Dataset(
-        8, 20000, (0.98, 0.99, 0.992), options=_torchvision("EMNIST", 10, (240000, 40000), "digits")
-    ),
+    "emnist": Dataset(8, 20000, (0.98, 0.99, 0.992), options=_torchvision("EMNIST", 10, (240000, 40000), "digits")),
     "emnist_balanced": Dataset(
         10, 20000, (0.75, 0.80, 0.83), options=_torchvision("EMNIST", 47, (112800, 18800), "balanced")
     ),

@@ -24,6 +24,7 @@ class Job:
     optimizer: OptimizerConfig
     batch_size: int
     energy: Energy
+    seed: int = 0
 
     @property
     def reduction(self) -> str:

@@ -19,7 +19,9 @@ from lazyexp.data import Data, Images
 from lazyexp.energy import Energy
 from lazyexp.precision import matmul_precision
 from lazyexp.rules import Judged, Rule
+from lazyexp.training.fast.layers import Layers
 from lazyexp.training.job import Engine
+from lazyexp.training.modes import eval_mode
 
 
 @dataclass(frozen=True)
@@ -226,7 +228,9 @@ PROGRESS = ("epoch", "place", "rows", "samples_at_last_row", "last_test_accuracy
 def accuracy(model: nn.Module, images: Images) -> float:
     """Share of `images` that the model classifies correctly."""
     correct = torch.zeros((), dtype=torch.int64, device=images.targets.device)
-    for start in range(0, len(images), 4096):
-        inputs, targets = images.part(start, start + 4096)
-        correct += (model(inputs).argmax(1) == targets).sum()
+    size = 4096 if Layers.fit(model) else 512  # what a deep network keeps of a sample can be megabytes
+    with eval_mode(model):
+        for start in range(0, len(images), size):
+            inputs, targets = images.part(start, start + size)
+            correct += (model(inputs).argmax(1) == targets).sum()
     return int(correct) / len(images)
