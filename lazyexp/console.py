@@ -9,9 +9,12 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from lazyexp.columns import CROSSING
+
+# None: no bar where there is no terminal; a notebook is none and shows bars all the same.
+NO_BAR = False if "ipykernel" in sys.modules else None
 
 
 def say(message: str) -> None:
@@ -28,7 +31,7 @@ class Bar:
     def __init__(self, total: int, done: int, title: str) -> None:
         self._title = title
         self._bar = tqdm(
-            total=total, initial=done, desc=title, unit="sample", unit_scale=True, leave=False, disable=None
+            total=total, initial=done, desc=title, unit="sample", unit_scale=True, leave=False, disable=NO_BAR
         )
         self._correct, self._learned = 0.0, 0.0
         self._weight = 0.0

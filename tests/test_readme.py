@@ -12,6 +12,7 @@ from lazyexp import cli
 
 README = (Path(__file__).resolve().parent.parent / "README.md").read_text()
 BLOCKS = re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
+PYTHON = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 COMMANDS = [shlex.split(line, comments=True) for block in BLOCKS for line in block.splitlines()]
 OURS = [words[1:] for words in COMMANDS if words and words[0] == "lazyexp"]
 
@@ -37,11 +38,19 @@ def test_the_first_command_runs(call):
 
 
 def test_the_python_example_runs():
-    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    (code,) = (block for block in PYTHON if "LazyLoss" in block)
     scope: dict = {}
     exec(code, scope)
     wrong = (scope["model"](scope["inputs"]).argmax(1) != scope["targets"]).float().mean()
     assert float(wrong) < 0.5  # random labels of four classes: it has learned some by heart
+
+
+def test_the_example_from_python_runs(tmp_path, monkeypatch):
+    (code,) = (block for block in PYTHON if "lazyexp.sweep" in block)
+    monkeypatch.chdir(tmp_path)
+    scope: dict = {}
+    exec(code, scope)
+    assert len(scope["runs"]) == 2 and len(scope["hardest"]) == 5
 
 
 def test_every_rule_and_file_is_mentioned():
