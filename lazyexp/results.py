@@ -233,7 +233,7 @@ class RunFolder:
             return {}
         return content if isinstance(content, dict) else {}
 
-    def write_learned(self, arrays: dict[str, np.ndarray]) -> None:
+    def write_learned(self, arrays: dict[str, Any]) -> None:
         write_safely(self.path / "learned.npz", lambda stream: np.savez_compressed(stream, **arrays))
 
     def write_model(self, state: dict[str, Any]) -> None:
