@@ -220,7 +220,8 @@ def _entries(schema: type = Config, prefix: str = "") -> dict[str, Field]:
     found: dict[str, Field] = {}
     for entry in fields(schema):
         inner: Any = entry.default_factory
-        found.update(_entries(inner, f"{entry.name}.") if is_dataclass(inner) else {prefix + entry.name: entry})
+        grouped = isinstance(inner, type) and is_dataclass(inner)
+        found.update(_entries(inner, f"{entry.name}.") if grouped else {prefix + entry.name: entry})
     return found
 
 

@@ -49,8 +49,8 @@ class Bar:
         self._weight = 0.9 * self._weight + samples
         self._correct = 0.9 * self._correct + correct
         self._learned = 0.9 * self._learned + learned
-        accuracy, share = self._correct / self._weight, self._learned / self._weight
-        self._bar.set_postfix_str(f"accuracy {accuracy:.1%}, learning {share:.2%}", refresh=False)
+        accuracy, learning = self._correct / self._weight, self._learned / self._weight
+        self._bar.set_postfix_str(f"accuracy {accuracy:.1%}, learning {learning:.2%}", refresh=False)
         self._bar.update(samples)
 
     def close(self) -> None:
@@ -128,7 +128,7 @@ def table(summary: dict[str, Any]) -> str:
 
 def _crossing(summary: dict[str, Any], target: str) -> tuple[str, str]:
     title = f"to {float(target):.2%}".replace("0%", "%").replace(".%", "%")
-    values = {name: summary.get(f"{name}_to_{target}") for name in CROSSING}
+    values: dict[str, Any] = {name: summary.get(f"{name}_to_{target}") for name in CROSSING}
     if not values["seconds"]:
         return title, "not reached"
     return title, (

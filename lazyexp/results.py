@@ -213,7 +213,7 @@ class RunFolder:
     def read_json(self) -> dict[str, Any]:
         return read_json(self.path / "run.json")
 
-    def write_learned(self, arrays: dict[str, np.ndarray]) -> None:
+    def write_learned(self, arrays: dict[str, Any]) -> None:
         write_safely(self.path / "learned.npz", lambda stream: np.savez_compressed(stream, **arrays))
 
     def write_model(self, state: dict[str, Any]) -> None:

@@ -125,8 +125,8 @@ def _idx_files(source: Source, root: Path, part: str) -> list[Path]:
     if folder == root:
         return []
     if source.kind == "EMNIST":
-        stem = folder / f"emnist-{source.split}-{part}"
-        return [Path(f"{stem}-images-idx3-ubyte"), Path(f"{stem}-labels-idx1-ubyte")]
+        start = folder / f"emnist-{source.split}-{part}"
+        return [Path(f"{start}-images-idx3-ubyte"), Path(f"{start}-labels-idx1-ubyte")]
     if source.kind == "QMNIST":
         return [folder / f"qmnist-{part}-images-idx3-ubyte", folder / f"qmnist-{part}-labels-idx2-int"]
     stem = "train" if part == "train" else "t10k"

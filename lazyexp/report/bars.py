@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import matplotlib
 import pandas as pd
@@ -91,14 +92,14 @@ def _draw(rows: pd.DataFrame, key: str | None, sheet: Sheet, measure: str, name:
         sheet.save(figure, name, caption)
 
 
-def _bar(axes: Axes, x: float, width: float, row: pd.Series, color: object, hatch: str, limits: tuple) -> None:
+def _bar(axes: Axes, x: float, width: float, row: pd.Series, color: Any, hatch: str, limits: tuple) -> None:
     """A bar from 1 up (faster) or down (slower); an empty one to the end of the axis where the median is 0 or inf."""
     low, high = limits
     median, top = row["median"], 1.0
     if not math.isnan(median):
         finite = 0 < median < math.inf
         end = median if finite else low if median == 0 else high / 2
-        look = (
+        look: dict[str, Any] = (
             {"color": color, "hatch": hatch, "edgecolor": "white"} if finite else {"fill": False, "edgecolor": color}
         )
         axes.bar(x, end - 1, width, bottom=1, lw=0.6, **look)

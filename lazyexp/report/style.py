@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import pandas as pd
@@ -23,7 +24,7 @@ from lazyexp.files import write_safely
 from lazyexp.report.groups import CONTROL, rule_order
 
 WIDTH, HEIGHT = 3.4, 2.6  # inches: one column of a paper
-STYLE = {
+STYLE: dict[Any, Any] = {
     "font.size": 8, "axes.labelsize": 8, "axes.titlesize": 8, "xtick.labelsize": 7, "ytick.labelsize": 7,
     "legend.fontsize": 7, "legend.frameon": False, "axes.linewidth": 0.6, "lines.linewidth": 1.2,
     "lines.markersize": 3.5, "axes.grid": True, "grid.linewidth": 0.4, "grid.color": "0.9", "axes.axisbelow": True,
@@ -39,8 +40,8 @@ LOG_FROM = 30.0  # ratio of the largest to the smallest value from which an axis
 class Look:
     """How a rule is drawn, the same in all figures."""
 
-    color: object
-    line: object
+    color: Any
+    line: Any
     marker: str
 
 
