@@ -36,7 +36,8 @@ class Tracking:
     alone, and the run goes on."""
 
     def __init__(self, name: str | None, folder: Path, place: Path) -> None:
-        self.name, self.place, self._memory = name, place, folder / MEMORY
+        # Absolute, as a library may write from a process of its own, which is elsewhere.
+        self.name, self.place, self._memory = name, place.resolve(), folder / MEMORY
         self._tracker: Tracker | None = None
         self._step = -1
 
@@ -140,7 +141,7 @@ class MLflow:
 
         place.mkdir(parents=True, exist_ok=True)
         with FileLock(place / ".mlflow.lock", timeout=60):  # runs side by side must not make the data base at once
-            address = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(place / 'mlflow.db').resolve()}"
+            address = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{place / 'mlflow.db'}"
             self.client = MlflowClient(address)
             name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or "lazyexp"
             experiment = self.client.get_experiment_by_name(name)
