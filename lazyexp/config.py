@@ -148,6 +148,9 @@ class Config:
         choices={"highest": "float32", "high": "TF32 on a GPU", "medium": "bfloat16 factors on a CPU that has them"},
     )
     checkpoint_every: float = _key(60.0, "seconds between checkpoints; 0: at every evaluation", at_least=0)
+    tracker: str | None = _key(
+        None, "is told the rows of metrics.csv, too", choices=("tensorboard", "mlflow", "wandb")
+    )
     dataset: DatasetConfig = field(default_factory=DatasetConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     rule: dict[str, Any] = _key({"name": "lazy"}, "who learns; the options are the rule's own")
@@ -282,7 +285,7 @@ def check(config: Config) -> Settings:
 
 
 # Settings that say where, how safely and under which name a run is done; they cannot change its result.
-PLACES = ("data_dir", "runs_dir", "overwrite", "checkpoint_every", "rule_label")
+PLACES = ("data_dir", "runs_dir", "overwrite", "checkpoint_every", "rule_label", "tracker")
 # Raised when the meaning of a setting changes, so that results from before are not taken for new ones.
 SCHEMA = 2
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,9 @@ from lazyexp.console import Bar, Interruption, say
 from lazyexp.data import Data
 from lazyexp.errors import UserError
 from lazyexp.provenance import changes, now, provenance, session
-from lazyexp.results import RunFolder
+from lazyexp.results import RunFolder, read_rows, settings
 from lazyexp.sweep_folder import asked_to_stop
+from lazyexp.trackers import Tracking
 from lazyexp.training import Trainer
 
 
@@ -27,6 +29,7 @@ class Recorder:
         self.config, self.folder, self.data, self.device = config, folder, data, device
         self.concurrent = concurrent
         self.interruption = Interruption()
+        self.tracking = Tracking(config.tracker, folder.path, Path(config.runs_dir).expanduser())
 
     def __enter__(self) -> Recorder:
         self.interruption.__enter__()
@@ -36,6 +39,7 @@ class Recorder:
         self.interruption.__exit__(kind, error, trace)
         if hasattr(self, "_bar"):
             self._bar.close()
+        self.tracking.finish("failed")  # if it has not been told of another end
         if self.interruption.signal and isinstance(error, OSError):
             raise KeyboardInterrupt from error  # asked to stop and could not save: stop all the same
 
@@ -66,6 +70,9 @@ class Recorder:
         self._facts.update(provenance(self.config, self.folder.constants["run_id"], self.data, self.device))
         self._facts["concurrent"] = concurrent
         self.folder.write_json(self._facts)
+        constants = self.folder.constants
+        rows = read_rows(self.folder.metrics) if state else []
+        self.tracking.start(constants["run_id"], {**constants, **settings(self.config)}, bool(state), rows)
         total = self.config.epochs * len(self.data.train)
         self._bar = Bar(total, trainer.counters.tally.samples_seen, self.config.rule["name"])
 
@@ -75,6 +82,7 @@ class Recorder:
 
     def row(self, row: dict[str, Any]) -> None:
         self.folder.append(row)
+        self.tracking.row(row)
 
     def checkpoint(self, state: dict[str, Any]) -> None:
         self.folder.save_checkpoint(state)
@@ -106,4 +114,5 @@ class Recorder:
         summary = self.folder.write_summary(self.config, status)
         if status != "interrupted":
             self.folder.drop_checkpoints()
+        self.tracking.finish(status)
         return summary

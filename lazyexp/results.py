@@ -237,6 +237,6 @@ def settings(config: Settings) -> dict[str, Any]:
             flat["rule_options"] = json.dumps(options, sort_keys=True)
         elif isinstance(value, dict):
             flat.update({f"{key}.{name}": entry for name, entry in value.items()})
-        elif key not in ("seed", "batch_size", "device", "runs_dir", "data_dir", "overwrite"):
+        elif key not in ("seed", "batch_size", "device", "runs_dir", "data_dir", "overwrite", "tracker"):
             flat[key] = json.dumps(value) if isinstance(value, list) else value
     return flat
