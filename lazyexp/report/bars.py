@@ -89,7 +89,7 @@ def _draw(rows: pd.DataFrame, key: str | None, sheet: Sheet, measure: str, name:
             ]
             figure.legend(handles=patches, loc="outside upper center", ncol=min(3, len(rules)))
         seaborn.despine(fig=figure)
-        sheet.save(figure, name, caption)
+        sheet.save(figure, name, caption, rows)
 
 
 def _bar(axes: Axes, x: float, width: float, row: pd.Series, color: Any, hatch: str, limits: tuple) -> None:

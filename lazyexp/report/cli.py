@@ -11,9 +11,11 @@ import pandas as pd
 from lazyexp.errors import UserError
 from lazyexp.files import write_text
 from lazyexp.report.bars import speedup_bars
-from lazyexp.report.figures import curves, pareto, share_learning, time_to_target
+from lazyexp.report.figures import curves, share_awake, share_learning, time_to_target
 from lazyexp.report.groups import Group, label_rules, matched_groups, tuned_groups
 from lazyexp.report.page import blocks
+from lazyexp.report.pareto import pareto
+from lazyexp.report.races import races, time_table, within_table
 from lazyexp.report.read import MEASURES, Found, is_run, read_runs
 from lazyexp.report.render import to_html, to_markdown
 from lazyexp.report.style import Sheet
@@ -69,7 +71,13 @@ def _write(found: Found, out: Path, max_groups: int) -> Path:
     speedups = speedup_table(groups)
     write_text(out / "speedup.csv", speedups.drop(columns="rule_label").to_csv(index=False))
     write_text(out / "summary.csv", run_table(groups).to_csv(index=False))
-    sheet = Sheet(out / "figures", list(label_rules(found.runs).values()))
+    competed = races(found.runs)
+    times = time_table(competed)
+    write_text(out / "fronts.csv", times.to_csv(index=False))
+    write_text(out / "within.csv", within_table(competed).to_csv(index=False))
+    sheet = Sheet(out / "figures", [run.rule for run in found.runs], list(label_rules(found.runs).values()))
+    for race in competed[:max_groups]:
+        pareto(race, sheet)
     notes = []
     crowded = sum(run.concurrent for run in found.runs)
     if crowded:
@@ -81,9 +89,7 @@ def _write(found: Found, out: Path, max_groups: int) -> Path:
             notes.append(
                 f"curves are drawn for {max_groups} of {len(some)} {some[0].protocol} groups (--max-groups)."
             )
-    for dataset in sorted({str(group.settings["dataset.name"]) for group in matched}):
-        pareto([group for group in matched if group.settings["dataset.name"] == dataset], sheet, dataset)
-    content = blocks(found, groups, speedups, sheet.drawn, notes)
+    content = blocks(found, groups, speedups, competed, times, sheet.drawn, notes)
     write_text(out / "report.md", to_markdown(TITLE, content))
     page = out / "report.html"
     write_text(page, to_html(TITLE, content, sheet.folder))
@@ -98,6 +104,7 @@ def _draw(groups: list[Group], speedups: pd.DataFrame, sheet: Sheet, max_groups:
             curves(group, sheet, x)
         time_to_target(group, sheet)
         share_learning(group, sheet)
+        share_awake(group, sheet)
 
 
 def main() -> None:

@@ -49,6 +49,7 @@ class Run:
     rows: pd.DataFrame
     versions: dict[str, str]
     concurrent: bool = False  # beside other runs on its machine
+    train_size: float = math.nan  # training samples in use
 
     @property
     def complete(self) -> bool:
@@ -141,6 +142,7 @@ def read_run(folder: Path) -> Run:
         rows=rows,
         versions={**(facts.get("versions") or {}), "commit": str(facts.get("git_commit") or "unknown")[:10]},
         concurrent=bool(facts.get("concurrent")),
+        train_size=float(constants.get("train_size") or math.nan),
     )
 
 

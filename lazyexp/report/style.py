@@ -17,10 +17,11 @@ import matplotlib
 import pandas as pd
 import seaborn
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from lazyexp.files import write_safely
+from lazyexp.files import write_safely, write_text
 from lazyexp.report.groups import CONTROL, rule_order
 
 WIDTH, HEIGHT = 3.4, 2.6  # inches: one column of a paper
@@ -53,9 +54,9 @@ class Drawn:
     caption: str
 
 
-def looks(rules: list[str]) -> dict[str, Look]:
-    """A look for every rule; black and solid for the control."""
-    order = [CONTROL, *(rule for rule in rule_order(rules) if rule != CONTROL)]
+def looks(rules: list[str], variants: list[str]) -> dict[str, Look]:
+    """A look for every rule, and for its variants by options; black and solid for the control."""
+    order = list(dict.fromkeys([CONTROL, *rule_order(rules), *rule_order(variants)]))
     return {
         rule: Look(PALETTE[i % len(PALETTE)], LINES[i % len(LINES)], MARKERS[i % len(MARKERS)])
         for i, rule in enumerate(order)
@@ -65,11 +66,13 @@ def looks(rules: list[str]) -> dict[str, Look]:
 class Sheet:
     """Where figures are saved; remembers what was drawn."""
 
-    def __init__(self, folder: Path, rules: list[str]) -> None:
-        self.folder, self.looks = folder, looks(rules)
+    def __init__(self, folder: Path, rules: list[str], variants: list[str]) -> None:
+        self.folder, self.looks = folder, looks(rules, variants)
         self.drawn: list[Drawn] = []
 
-    def draw(self, name: str, caption: str, paint: Callable[[Axes], object], height: float = HEIGHT) -> None:
+    def draw(
+        self, name: str, caption: str, paint: Callable[[Axes], object], data: pd.DataFrame, height: float = HEIGHT
+    ) -> None:
         """One figure with one pair of axes and a legend above it; nothing if `paint` returns False."""
         with matplotlib.rc_context(STYLE):
             figure = Figure(figsize=(WIDTH, height), layout="constrained")
@@ -83,15 +86,17 @@ class Sheet:
                 rows = math.ceil(len(labels) / columns)
                 figure.set_size_inches(WIDTH, height + 0.14 * max(rows - 1, 0))
                 figure.legend(handles, labels, loc="outside upper center", ncol=columns, handlelength=2.6)
-            self.save(figure, name, caption)
+            self.save(figure, name, caption, data)
 
-    def save(self, figure: Figure, name: str, caption: str) -> None:
+    def save(self, figure: Figure, name: str, caption: str, data: pd.DataFrame) -> None:
+        """The figure as PNG and PDF, with what it shows as CSV."""
         name = re.sub(r"[^\w.=-]+", "_", name)
         self.folder.mkdir(parents=True, exist_ok=True)
         # Without a date the same runs give the same file.
         for kind, metadata in (("png", {"Software": None}), ("pdf", {"CreationDate": None})):
             path = self.folder / f"{name}.{kind}"
             write_safely(path, partial(figure.savefig, format=kind, metadata=metadata))
+        write_text(self.folder / f"{name}.csv", data.to_csv(index=False))
         self.drawn.append(Drawn(name, caption))
 
 
@@ -111,5 +116,10 @@ def maybe_log(axes: Axes, low: float, high: float) -> None:
         axes.xaxis.set_major_formatter(short)
 
 
-def percent() -> FuncFormatter:
-    return FuncFormatter(lambda value, _: f"{100 * value:.6g}")
+def plain(axis: Axis, ends: tuple[float, float]) -> None:
+    """Figures written out on a logarithmic axis from one of `ends` to the other, as many as there is room for."""
+    span = max(ends) / min(ends)
+    steps = (1,) if span > 300 else (1, 2, 5) if span > 6 else (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8)
+    axis.set_major_locator(LogLocator(subs=steps, numticks=12))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.4g}"))
+    axis.set_minor_formatter(NullFormatter())
