@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -101,6 +102,7 @@ class InfoBatch(Rule):
     `anneal` of the epochs on nobody is dropped (Qin et al., InfoBatch, ICLR 2024). `ratio` 0 is backprop.
     """
 
+    prior: ClassVar[bool] = True
     ratio: float = 0.5
     anneal: float = 0.875
 
@@ -143,6 +145,7 @@ class Kakurenbo(Rule):
     The paper lowers the fraction in steps over a long training; here it is constant.
     """
 
+    prior: ClassVar[bool] = True
     fraction: float = 0.3
     sure: float = 0.7
 

@@ -2,7 +2,8 @@
 
 `General` is autograd and fits everything. The hand-derived ones fit MLPs with SGD and learn the same: `Direct` batch
 by batch, `Deferred` for small batches, `Adaptive` (with `LookAhead`) for rules that decide by a sample's own logits.
-`Packed` learns in full batches, with any of them.
+On a GPU `Rounds` takes their place, but where a block of `Deferred` can be one graph. `Packed` learns in full batches,
+with any of them.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from lazyexp.training.fast.deferred import Deferred
 from lazyexp.training.fast.direct import Direct
 from lazyexp.training.fast.layers import Layers
 from lazyexp.training.fast.packed import Packed
+from lazyexp.training.fast.rounds import Rounds
 from lazyexp.training.general import General
 from lazyexp.training.job import Engine, Job
 from lazyexp.training.trainer import Plan, Trainer, accuracy
@@ -33,7 +35,11 @@ def make_engine(name: str, job: Job) -> Engine:
     if name == "fast" and not fits:
         raise UserError("engine=fast: is for model=mlp with optimizer=sgd; use engine=auto")
     kind: type = General
-    if fits and name != "general":
+    if fits and name != "general" and job.images.pixels.is_cuda:
+        plain = optimizer.momentum == 0 and optimizer.weight_decay == 0
+        known = rule.prior or not rule.selects
+        kind = Deferred if plain and known and batch_size <= deferred.BLOCK // 4 else Rounds
+    elif fits and name != "general":
         kind = Direct
         if optimizer.momentum == 0 and optimizer.weight_decay == 0:
             if rule.pointwise and batch_size <= lookahead.BLOCK // 4:
