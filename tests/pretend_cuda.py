@@ -28,6 +28,7 @@ import functools
 import os
 import runpy
 import sys
+import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -482,6 +483,21 @@ def _patch_cuda(gpu: Gpu, patch: Callable[[Any, str, Any], None]) -> None:
         def synchronize(self) -> None:
             gpu.wait("synchronize")
 
+    class Event:
+        """Times are the host's: there is but one order of things here."""
+
+        def __init__(self, enable_timing: bool = False, blocking: bool = False, interprocess: bool = False) -> None:
+            self.at: float | None = None
+
+        def record(self, stream: Any = None) -> None:
+            self.at = time.perf_counter()
+
+        def synchronize(self) -> None:
+            gpu.wait("synchronize")
+
+        def elapsed_time(self, other: Any) -> float:
+            return (other.at - self.at) * 1000
+
     @contextlib.contextmanager
     def graph(made: Graph, *args: Any, **kwargs: Any) -> Iterator[None]:
         gpu.wait("begin of a capture")
@@ -516,6 +532,7 @@ def _patch_cuda(gpu: Gpu, patch: Callable[[Any, str, Any], None]) -> None:
         "device": on_device,
         "synchronize": lambda device=None: gpu.wait("synchronize"),
         "Stream": Stream,
+        "Event": Event,
         "stream": lambda stream: contextlib.nullcontext(),
         "current_stream": lambda device=None: current,
         "CUDAGraph": PretendGraph,

@@ -88,9 +88,9 @@ def test_counters_by_hand():
         """Logits 0 and 0 give the loss ln 2 and, by the first argmax, class 0."""
         logits = torch.zeros(len(index), 2)
         judged = Judged(torch.tensor(index), logits, torch.tensor(wrong).long())
-        return counters.add(
-            judged, Outcome(logits, torch.tensor(index)[learned], 2 * len(index), updates, torch.tensor(index) >= 0)
-        )
+        took = torch.tensor(learned)
+        counters.add(judged, Outcome(logits, judged.index, 2 * len(index), updates, took, took))
+        return counters.settle()
 
     assert add([4, 0, 2], [yes, no, yes], [yes, no, no], 1) == (1, 1, True)
     assert add([4, 1], [yes, no], [yes, yes], 2) == (1, 2, True)
@@ -107,7 +107,9 @@ def test_counters_by_hand():
 def test_counters_notice_divergence():
     logits = torch.tensor([[1.0, 0.0], [float("nan"), 0.0]])
     judged = Judged(torch.arange(2), logits, torch.zeros(2, dtype=torch.int64))
-    assert Counters(2, CPU).add(judged, Outcome(logits, judged.index, 2, 2, judged.index >= 0))[2] is False
+    counters = Counters(2, CPU)
+    counters.add(judged, Outcome(logits, judged.index, 2, 2, judged.index >= 0))
+    assert counters.settle()[2] is False
 
 
 def test_clock_leaves_out_what_is_off(monkeypatch):

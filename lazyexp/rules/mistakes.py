@@ -26,6 +26,7 @@ class Selective(Rule):
     """
 
     pointwise: ClassVar[bool] = True
+    capturable: ClassVar[bool] = True
     max_interval: int = 0
     sure: float = 1.0
     block: int = 0

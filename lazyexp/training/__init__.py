@@ -2,8 +2,8 @@
 
 `General` is autograd and fits everything. The hand-derived ones fit MLPs and learn the same: `Direct` and
 `DirectAdam` batch by batch; under plain SGD `Deferred` for small batches, and `Adaptive` (with `LookAhead`) for rules
-that decide by a sample's own logits.
-`Packed` learns in full batches, with any of them.
+that decide by a sample's own logits. On a GPU `Rounds` takes their place, but where a block of `Deferred` can be one
+graph. `Packed` learns in full batches, with any of them.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from lazyexp.training.fast.deferred import Deferred
 from lazyexp.training.fast.direct import Direct
 from lazyexp.training.fast.layers import Layers
 from lazyexp.training.fast.packed import Packed
+from lazyexp.training.fast.rounds import Rounds
 from lazyexp.training.general import General
 from lazyexp.training.job import Engine, Job
 from lazyexp.training.trainer import Plan, Trainer, accuracy
@@ -35,9 +36,15 @@ def make_engine(name: str, job: Job) -> Engine:
     if name == "fast" and not fits:
         raise UserError("engine=fast: is for model=mlp with optimizer=sgd, adam or adamw; use engine=auto")
     kind: type = General
-    if fits and name != "general":
-        kind = DirectAdam if optimizer.name in OPTIMIZERS else Direct
-        if kind is Direct and optimizer.momentum == 0 and optimizer.weight_decay == 0:
+    if fits and name != "general" and optimizer.name in OPTIMIZERS:
+        kind = DirectAdam
+    elif fits and name != "general" and job.images.pixels.is_cuda:
+        plain = optimizer.momentum == 0 and optimizer.weight_decay == 0
+        known = rule.prior or not rule.selects
+        kind = Deferred if plain and known and batch_size <= deferred.BLOCK // 4 else Rounds
+    elif fits and name != "general":
+        kind = Direct
+        if optimizer.momentum == 0 and optimizer.weight_decay == 0:
             if rule.pointwise and batch_size <= lookahead.BLOCK // 4:
                 kind = Adaptive
             elif batch_size <= deferred.BLOCK // 4:

@@ -58,7 +58,7 @@ class General:
             parts.append(logits.detach())
             chosen.append(learns)
         learned = torch.cat(chosen)
-        return Outcome(torch.cat(parts), index[learned], forwards, updates, learned)
+        return Outcome(torch.cat(parts), index, forwards, updates, learned, learned)
 
     def _step(self, loss: Tensor, rate: float) -> None:
         self.optimizer.zero_grad()

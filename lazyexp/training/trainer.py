@@ -66,6 +66,8 @@ SCHEDULES: dict[str, Callable[[float], float]] = {
 # Samples between two looks at the clock, the keyboard and the losses. Part of the result: fast engines join
 # samples into blocks, and no block reaches over such a border.
 CHUNK = 2048
+# Seconds after which a GPU, which is otherwise asked at evaluations and ends of epochs, is asked for the bar's sake.
+PATIENCE = 1.0
 
 
 class Trainer:
@@ -89,7 +91,8 @@ class Trainer:
         self.epoch = self.place = self.rows = self.samples_at_last_row = 0
         self.last_test_accuracy, self.rate = 0.0, plan.lr
         self._order: Tensor | None = None
-        self._saved_at = time.monotonic()
+        self._saved_at = self._looked_at = time.monotonic()
+        self._unseen = 0  # samples presented since the last look
 
     def run(self) -> str:
         """Trains to the end. Returns the status: finished, stopped, diverged or interrupted."""
@@ -100,8 +103,9 @@ class Trainer:
                 with self.clock:
                     self._order = self._start_epoch()
             while self.place < len(self._order):
-                finite = self._train_chunk(self._order)
+                self._train_chunk(self._order)
                 due = self._evaluation_is_due()
+                finite = self._look(due, len(self._order))
                 if due or not finite:
                     self._evaluate()
                 if not finite:
@@ -123,8 +127,8 @@ class Trainer:
         self.data.train.start_epoch(self.plan.seed, self.epoch)
         return self.rule.visit(self.epoch).to(self.device)
 
-    def _train_chunk(self, order: Tensor) -> bool:
-        """Trains up to the next border. Returns whether all losses were finite."""
+    def _train_chunk(self, order: Tensor) -> None:
+        """Trains up to the next border."""
         batch_size, seen = self.plan.batch_size, self.counters.tally.samples_seen
         until_evaluation = self.plan.eval_every - seen % self.plan.eval_every
         batches = math.ceil(min(CHUNK, until_evaluation) / batch_size)
@@ -134,9 +138,25 @@ class Trainer:
             outcome = self.engine.train(index, rates)
             judged = Judged(index, outcome.logits, self.data.train.targets[index], outcome.chosen)
             self.rule.remember(judged)
-        correct, learned, finite = self.counters.add(judged, outcome)
+        self.counters.add(judged, outcome)
         self.place, self.rate = self.place + len(index), rates[-1]
-        self.watcher.progress(len(index), correct, learned)
+        self._unseen += len(index)
+
+    def _look(self, due: bool, length: int) -> bool:
+        """Asks what became of the samples. Returns False if a loss was found that is not finite.
+
+        A GPU is asked where it must be; beyond that only for the bar, since where a run ends must not depend on its
+        speed.
+        """
+        border = due or self.device.type == "cpu" or self.place == length
+        if not border and time.monotonic() - self._looked_at < PATIENCE:
+            return True
+        return self._settle() or not border
+
+    def _settle(self) -> bool:
+        correct, learned, finite = self.counters.settle()
+        self.watcher.progress(self._unseen, correct, learned)
+        self._unseen, self._looked_at = 0, time.monotonic()
         return finite
 
     def _rate(self, place: int, length: int) -> float:
@@ -187,6 +207,8 @@ class Trainer:
 
     def state(self) -> dict[str, Any]:
         """All that a resumed run needs besides its settings; tensors and plain values only."""
+        if self._unseen:
+            self._settle()
         return {
             "model": self.model.state_dict(),
             "engine": self.engine.state(),

@@ -50,7 +50,7 @@ class LookAhead:
         logits = torch.cat([block.logits for block in parts])
         learned = torch.cat([block.learned for block in parts])
         forwards, updates = sum(block.forwards for block in parts), sum(block.updates for block in parts)
-        return Outcome(logits, index[learned], forwards, updates, learned)
+        return Outcome(logits, index, forwards, updates, learned, learned)
 
     def window(self) -> int:
         """Samples to judge at once, a whole number of batches."""
