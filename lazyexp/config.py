@@ -67,6 +67,8 @@ class DatasetConfig:
         None, "train on what a run learned from: its learned.npz, matched (rule=lazy here) or random (as many)"
     )
     val_size: int = _key(0, "training samples held out for val_accuracy", at_least=0)
+    label_noise: float = _key(0.0, "share of training labels that are wrong, on purpose", at_least=0, at_most=1)
+    imbalance: float = _key(1.0, "training samples of the last class per sample of the first one", above=0, at_most=1)
     scale: str = _key("standard", "inputs", choices={"standard": "zero mean, unit variance", "unit": "from 0 to 1"})
     augment: str = _key(
         "none", "of training images", choices={"none": "", "shift": "random translation of every sample"}

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from lazyexp.errors import UserError
 from lazyexp.rules.base import Backprop
+from lazyexp.training.evaluation import accuracy
 from lazyexp.training.fast import deferred, lookahead
 from lazyexp.training.fast.adaptive import Adaptive
 from lazyexp.training.fast.deferred import Deferred
@@ -19,7 +20,7 @@ from lazyexp.training.fast.layers import Layers
 from lazyexp.training.fast.packed import Packed
 from lazyexp.training.general import General
 from lazyexp.training.job import Engine, Job
-from lazyexp.training.trainer import Plan, Trainer, accuracy
+from lazyexp.training.trainer import Plan, Trainer
 
 __all__ = ["Engine", "Job", "Plan", "Trainer", "accuracy", "make_engine"]
 
