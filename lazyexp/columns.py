@@ -189,10 +189,17 @@ MEASURED = (
         "latter, averaged over samples (Guo et al. 2017)",
         lambda m: m.calibration_error,
     ),
+    Column(
+        "energy_maintenance",
+        float,
+        "energy of the transient store",
+        "with `plasticity=cached`: `plasticity.cost` times the sum over samples presented of \\|store\\|; not in M1",
+        lambda m: m.energy and float(m.energy.maintenance),
+    ),
 )
 
 # Columns that finished runs of an earlier version lack.
-LATER = ("worst_class_accuracy", "calibration_error")
+LATER = ("worst_class_accuracy", "calibration_error", "energy_maintenance")
 
 # What is noted of the first row that reaches a target, and under which name.
 CROSSING = {

@@ -109,6 +109,19 @@ class OptimizerConfig:
 
 
 @dataclass
+class PlasticityConfig:
+    name: str = _key(
+        "all",
+        "which synapses change (mlp, plain sgd)",
+        choices={"all": "", "largest": "largest updates only", "cached": "transient store"},
+    )
+    share: float = _key(0.1, "largest: share of a layer's synapses that change", above=0, at_most=1)
+    threshold: float | None = _key(None, "cached: when a synapse is made persistent; null: at the end", above=0)
+    decay: float = _key(0.0, "cached: share of the store lost per sample", at_least=0, below=1)
+    cost: float = _key(0.001, "cached: cost of the store per unit and sample", at_least=0)
+
+
+@dataclass
 class Config:
     """The settings as a user gives them; `check` makes `Settings` of them."""
 
@@ -149,6 +162,7 @@ class Config:
     model: ModelConfig = field(default_factory=ModelConfig)
     rule: dict[str, Any] = _key({"name": "lazy"}, "who learns; the options are the rule's own")
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    plasticity: PlasticityConfig = field(default_factory=PlasticityConfig)
 
 
 @dataclass
@@ -254,6 +268,13 @@ def check(config: Config) -> Settings:
         "optimizer.warmup",
         optimizer.warmup,
         "0 for optimizer.schedule=onecycle, which warms up by itself",
+    )
+    plain = (config.model.name, optimizer.name, optimizer.momentum, optimizer.weight_decay) == ("mlp", "sgd", 0, 0)
+    _require(
+        config.plasticity.name == "all" or (plain and config.engine != "general"),
+        "plasticity.name",
+        config.plasticity.name,
+        "all but for model=mlp, optimizer=sgd without momentum and weight decay, and engine=auto or fast",
     )
     for key in ("runs_dir", "data_dir"):
         _require(bool(getattr(config, key).strip()), key, getattr(config, key), "a folder; `.` is the current one")

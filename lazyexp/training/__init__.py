@@ -2,7 +2,7 @@
 
 `General` is autograd and fits everything. The hand-derived ones fit MLPs with SGD and learn the same: `Direct` batch
 by batch, `Deferred` for small batches, `Adaptive` (with `LookAhead`) for rules that decide by a sample's own logits.
-`Packed` learns in full batches, with any of them.
+`Packed` learns in full batches, with any of them. Where not all synapses may change, that has engines of its own.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from lazyexp.training.fast.deferred import Deferred
 from lazyexp.training.fast.direct import Direct
 from lazyexp.training.fast.layers import Layers
 from lazyexp.training.fast.packed import Packed
+from lazyexp.training.fast.plastic import PLASTICITY
 from lazyexp.training.general import General
 from lazyexp.training.job import Engine, Job
 from lazyexp.training.trainer import Plan, Trainer
@@ -28,11 +29,17 @@ __all__ = ["Engine", "Job", "Plan", "Trainer", "accuracy", "make_engine"]
 def make_engine(name: str, job: Job) -> Engine:
     """The engine for a job; `name` is auto, general or fast. Raises UserError where a fast one does not apply."""
     rule, optimizer, batch_size = job.rule, job.optimizer, job.batch_size
+    if rule.block and job.plasticity.name == "cached":
+        raise UserError("plasticity=cached: time passes with samples presented; not for rules that pack (rule.block)")
     if rule.block:
         return Packed(job, make_engine(name, replace(job, rule=Backprop())))
     fits = Layers.fit(job.model) and optimizer.name == "sgd"
     if name == "fast" and not fits:
         raise UserError("engine=fast: is for model=mlp with optimizer=sgd; use engine=auto")
+    if job.plasticity.name != "all":
+        if not fits:
+            raise UserError(f"plasticity={job.plasticity.name}: is for model=mlp with optimizer=sgd")
+        return PLASTICITY[job.plasticity.name](job)
     kind: type = General
     if fits and name != "general":
         kind = Direct
