@@ -67,6 +67,8 @@ class DatasetConfig:
         None, "train on what a run learned from: its learned.npz, matched (rule=lazy here) or random (as many)"
     )
     val_size: int = _key(0, "training samples held out for val_accuracy", at_least=0)
+    label_noise: float = _key(0.0, "share of training labels that are wrong, on purpose", at_least=0, at_most=1)
+    imbalance: float = _key(1.0, "training samples of the last class per sample of the first one", above=0, at_most=1)
     scale: str = _key("standard", "inputs", choices={"standard": "zero mean, unit variance", "unit": "from 0 to 1"})
     augment: str = _key(
         "none", "of training images", choices={"none": "", "shift": "random translation of every sample"}
@@ -104,6 +106,19 @@ class OptimizerConfig:
         "divisor of the gradient; null: the rule's own",
         choices={"batch": "the batch size", "selected": "the number that learn"},
     )
+
+
+@dataclass
+class PlasticityConfig:
+    name: str = _key(
+        "all",
+        "which synapses change (mlp, plain sgd)",
+        choices={"all": "", "largest": "largest updates only", "cached": "transient store"},
+    )
+    share: float = _key(0.1, "largest: share of a layer's synapses that change", above=0, at_most=1)
+    threshold: float | None = _key(None, "cached: when a synapse is made persistent; null: at the end", above=0)
+    decay: float = _key(0.0, "cached: share of the store lost per sample", at_least=0, below=1)
+    cost: float = _key(0.001, "cached: cost of the store per unit and sample", at_least=0)
 
 
 @dataclass
@@ -156,6 +171,7 @@ class Config:
     rule: dict[str, Any] = _key({"name": "lazy"}, "who learns; the options are the rule's own")
     rule_label: str | None = _key(None, "what the report calls the rule; null: its name")
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    plasticity: PlasticityConfig = field(default_factory=PlasticityConfig)
 
 
 @dataclass
@@ -262,6 +278,13 @@ def check(config: Config) -> Settings:
         "optimizer.warmup",
         optimizer.warmup,
         "0 for optimizer.schedule=onecycle, which warms up by itself",
+    )
+    plain = (config.model.name, optimizer.name, optimizer.momentum, optimizer.weight_decay) == ("mlp", "sgd", 0, 0)
+    _require(
+        config.plasticity.name == "all" or (plain and config.engine != "general"),
+        "plasticity.name",
+        config.plasticity.name,
+        "all but for model=mlp, optimizer=sgd without momentum and weight decay, and engine=auto or fast",
     )
     for key in ("runs_dir", "data_dir"):
         _require(bool(getattr(config, key).strip()), key, getattr(config, key), "a folder; `.` is the current one")

@@ -56,7 +56,7 @@ def run(config: Settings, concurrent: bool = False) -> Report:
         model = make_model(config.model, data.shape, data.classes, config.seed).to(device)
         rule.start(RunInfo(len(data.train), config.batch_size, config.epochs, config.seed, device))
         energy = Energy(model, Clock(device), config.energy)
-        job = Job(model, data.train, rule, config.optimizer, config.batch_size, energy)
+        job = Job(model, data.train, rule, config.optimizer, config.batch_size, energy, config.plasticity)
         engine = make_engine(config.engine, job)
         with Recorder(config, place, data, device, concurrent) as recorder:
             trainer = Trainer(make_plan(config), data, model, rule, engine, energy, recorder)

@@ -102,6 +102,7 @@ class Recorder:
                 "presented": counters.presented.cpu().numpy(),
                 "misclassified": counters.misclassified.cpu().numpy(),
                 "learned": counters.learned.cpu().numpy(),
+                "noisy": self.data.noisy.numpy(),
                 "data_sha256": np.array(self.data.sha256),
             }
         )

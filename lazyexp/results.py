@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from filelock import FileLock, Timeout
 
-from lazyexp.columns import COMPLETE, CONSTANT, CROSSING, MEASURED
+from lazyexp.columns import COMPLETE, CONSTANT, CROSSING, LATER, MEASURED
 from lazyexp.config import Settings
 from lazyexp.errors import UserError
 from lazyexp.files import to_disk, write_safely
@@ -73,7 +73,7 @@ class RunFolder:
     def read_summary(self) -> dict[str, Any]:
         """The row of summary.csv, empty if there is none. Raises UserError if it is damaged."""
         rows = read_rows(self.summary)
-        if rows and not {*COLUMNS, "status"} <= set(rows[0]):
+        if rows and not {*COLUMNS, "status"} - set(LATER) <= set(rows[0]):
             raise UserError(f"{self.summary} is damaged (columns are missing); delete its folder to do the run again")
         return rows[0] if rows else {}
 
@@ -157,6 +157,8 @@ class RunFolder:
         kept = lines[: rows + 1] if rows else []
         if zlib.crc32(b"".join(kept)) != crc32:
             raise UserError(f"{self.metrics} is not as {path} has seen it; delete {self.path} to start the run anew")
+        if kept and kept[0] != _csv_line(list(COLUMNS)):
+            raise UserError(f"{self.metrics} was begun by a version with other columns; delete {self.path}")
         write_safely(self.metrics, lambda stream: stream.writelines(kept))
         return state
 

@@ -41,7 +41,8 @@ def test_metrics_have_the_promised_columns(tmp_path):
     assert ",".join(COLUMNS) == (
         "run_id,dataset,train_size,rule,width,depth,batch_size,lr,seed,device,epoch,samples_seen,forward_samples,"
         "backward_samples,updates,updates_possible,train_seconds,eval_seconds,train_loss,train_accuracy,"
-        "val_accuracy,test_accuracy,energy_l0,energy_l1,energy_l0_min,energy_l1_min,distinct_learned,learning_rate"
+        "val_accuracy,test_accuracy,energy_l0,energy_l1,energy_l0_min,energy_l1_min,distinct_learned,learning_rate,"
+        "worst_class_accuracy,calibration_error,energy_maintenance"
     )
     assert [int(row["samples_seen"]) for row in found] == [500, 1000, 1500, 2000, 2500, 2874]
     assert found[-1]["epoch"] == "2.0" and found[0]["run_id"] == report.folder.name

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from lazyexp.config import DatasetConfig
+from lazyexp.data.corrupt import mislabel, thin
 from lazyexp.data.images import Images, scaling
 from lazyexp.data.local import load_digits, load_folder
 from lazyexp.data.raw import Raw
@@ -27,7 +28,8 @@ __all__ = ["Data", "Images", "load_data", "load_raw"]
 class Data:
     """A data set ready for training; `index` (n,) are the training samples' places in the published set.
 
-    `sha256` is the fingerprint of the published set, `subset` that of the choice made by `dataset.subset`.
+    `sha256` is the fingerprint of the published set, `subset` that of the choice made by `dataset.subset`; `noisy`
+    (n,) bool tells whose label is wrong on purpose.
     """
 
     train: Images
@@ -40,6 +42,7 @@ class Data:
     subset: str | None
     counts: dict[str, int]
     notes: list[str] = field(default_factory=list)
+    noisy: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.bool))
 
 
 def load_raw(config: DatasetConfig, data_dir: str) -> Raw:
@@ -74,7 +77,9 @@ def load_data(
     if size > len(rest):
         raise UserError(f"dataset.train_size={size}: larger than the data, {len(rest)} training samples")
     index, _ = _split(raw.train_targets, rest, size, "train_size")
-    index = index.sort().values
+    index = thin(raw.train_targets, index.sort().values, config.imbalance, raw.classes)
+    targets, noisy = raw.train_targets.clone(), torch.zeros(available, dtype=torch.bool)
+    targets[index], noisy[index] = mislabel(raw.train_targets, index, config.label_noise, raw.classes)
     scale, offset = scaling(raw, index, config.scale)
     subset = None
     if config.subset:
@@ -92,7 +97,7 @@ def load_data(
     everything = len(index) == available
     train_pixels = raw.train_images if everything else raw.train_images[index]
     return Data(
-        train=images(train_pixels, raw.train_targets[index], shift),
+        train=images(train_pixels, targets[index], shift),
         test=images(raw.test_images, raw.test_targets),
         val=images(raw.train_images[held_out], raw.train_targets[held_out]) if config.val_size else None,
         index=index,
@@ -107,6 +112,7 @@ def load_data(
             "val": config.val_size,
         },
         notes=raw.notes,
+        noisy=noisy[index],
     )
 
 

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import torch
 from torch import Tensor, nn
 
 from lazyexp.accounting import Counters
@@ -19,6 +18,7 @@ from lazyexp.data import Data, Images
 from lazyexp.energy import Energy
 from lazyexp.precision import matmul_precision
 from lazyexp.rules import Judged, Rule
+from lazyexp.training.evaluation import accuracy, evaluate
 from lazyexp.training.job import Engine
 
 
@@ -174,7 +174,7 @@ class Trainer:
 
     def _evaluate(self) -> None:
         with self.eval_clock:
-            test_accuracy = accuracy(self.model, self.data.test)
+            test = evaluate(self.model, self.data.test)
             val_accuracy = None if self.data.val is None else accuracy(self.model, self.data.val)
         train_loss, train_accuracy = self.counters.take_interval()
         length = len(self._order) if self._order is not None else 1
@@ -185,12 +185,14 @@ class Trainer:
             train_loss=train_loss,
             train_accuracy=train_accuracy,
             val_accuracy=val_accuracy,
-            test_accuracy=test_accuracy,
+            test_accuracy=test.accuracy,
             minimum=self.energy.minimum() if self.energy.enabled else None,
+            worst_class_accuracy=test.worst_class_accuracy,
+            calibration_error=test.calibration_error,
         )
         row = {column.name: column.measure(moment) for column in MEASURED}
         self.rows += 1
-        self.last_test_accuracy, self.samples_at_last_row = test_accuracy, moment.tally.samples_seen
+        self.last_test_accuracy, self.samples_at_last_row = test.accuracy, moment.tally.samples_seen
         self.watcher.row(row)
 
     def _updates_possible(self, length: int) -> int:
@@ -242,13 +244,3 @@ def warm_up(model: nn.Module, images: Images) -> None:
 
 
 PROGRESS = ("epoch", "place", "rows", "samples_at_last_row", "last_test_accuracy", "rate")
-
-
-@torch.inference_mode()
-def accuracy(model: nn.Module, images: Images) -> float:
-    """Share of `images` that the model classifies correctly."""
-    correct = torch.zeros((), dtype=torch.int64, device=images.targets.device)
-    for start in range(0, len(images), 4096):
-        inputs, targets = images.part(start, start + 4096)
-        correct += (model(inputs).argmax(1) == targets).sum()
-    return int(correct) / len(images)
