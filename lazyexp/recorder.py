@@ -78,7 +78,7 @@ class Recorder:
 
     def _note_suspension(self) -> None:
         for clock in self._clocks:
-            clock.suspended = True
+            clock.continued()
 
     def row(self, row: dict[str, Any]) -> None:
         self.folder.append(row)

@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 from lazyexp.columns import COMPLETE, CONSTANT, CROSSING, LATER, MEASURED
 from lazyexp.config import Settings
 from lazyexp.errors import UserError
-from lazyexp.files import to_disk, write_safely
+from lazyexp.files import make_folder, to_disk, write_safely
 from lazyexp.reader import read_json, read_rows
 
 COLUMNS = tuple(column.name for column in (*CONSTANT, *MEASURED))
@@ -55,7 +55,7 @@ class RunFolder:
 
     def __enter__(self) -> RunFolder:
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
+            make_folder(self.path)
             self._lock.acquire(timeout=0)
             for left_over in self.path.glob(".*.tmp"):  # of a process that was killed while writing
                 left_over.unlink(missing_ok=True)
@@ -98,7 +98,7 @@ class RunFolder:
     def replacement(self) -> RunFolder:
         """Where the run is done again while its former result stays; a started one is continued there."""
         beside = RunFolder(self.path / REPLACEMENT, self.constants)
-        beside.path.mkdir(exist_ok=True)
+        make_folder(beside.path)
         return beside
 
     def replace(self) -> None:
@@ -111,10 +111,11 @@ class RunFolder:
             return
         self.summary.unlink(missing_ok=True)
         self.drop_checkpoints()
-        for name in (*CHECKED, "run.json", "summary.csv"):  # the summary last: it stands for all the others
-            if (beside.path / name).exists():
-                os.replace(beside.path / name, self.path / name)
-        to_disk(self.path)
+        for names in ((*CHECKED, "run.json"), ("summary.csv",)):  # the summary last: it stands for all the others
+            for name in names:
+                if (beside.path / name).exists():
+                    os.replace(beside.path / name, self.path / name)
+            to_disk(self.path)
         shutil.rmtree(beside.path)
 
     def clear(self) -> None:

@@ -204,11 +204,27 @@ def test_time_in_which_the_process_was_stopped_is_not_training_time():
         while time.thread_time() < busy_until:
             pass
         time.sleep(0.5)  # stands for the stop
-        clock.suspended = True
-    assert 0.2 <= clock.seconds < 0.45 and clock.left_out >= 0.5 and not clock.suspended
+        clock.continued()
+    assert 0.2 <= clock.seconds < 0.45 and clock.left_out >= 0.5
     with clock:
         time.sleep(0.1)  # without such a signal waiting is time like any other
     assert clock.seconds >= 0.3
+
+
+def test_time_that_is_left_out_anyhow_is_not_left_out_twice():
+    """A stop while the clock is off, or does not run, takes nothing from the seconds before and after it."""
+    clock = Clock(torch.device("cpu"))
+    with clock:
+        time.sleep(0.1)
+        with clock.off():
+            time.sleep(0.3)
+            clock.continued()
+        time.sleep(0.1)
+    assert 0.2 <= clock.seconds < 0.45 and clock.left_out == 0
+    clock.continued()
+    with clock:
+        time.sleep(0.1)
+    assert clock.seconds >= 0.3 and clock.left_out == 0
 
 
 @pytest.mark.slow
