@@ -2,8 +2,8 @@
 
 `General` is autograd and fits everything. The hand-derived ones fit MLPs with SGD and learn the same: `Direct` batch
 by batch, `Deferred` for small batches, `Adaptive` (with `LookAhead`) for rules that decide by a sample's own logits.
-On a GPU `Rounds` takes their place, but where a block of `Deferred` can be one graph. `Packed` learns in full batches,
-with any of them.
+On a GPU `Rounds` takes their place, but where a block of `Deferred` can be one graph. `Packed` learns in full
+batches, with any of them.
 """
 
 from __future__ import annotations
