@@ -17,7 +17,7 @@ class Clock:
     """
 
     def __init__(self, device: torch.device) -> None:
-        self.seconds = self.left_out = 0.0
+        self.seconds = self.left_out = self._off = 0.0
         self._cuda = device if device.type == "cuda" else None
         self._runs = self._is_off = self._suspended = False
 
