@@ -206,7 +206,7 @@ def main(faults: int, seed: int) -> int:
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         run(settings(CASES[0], place / "warm_up"))  # what is imported here need not be in every fork
-        cuts = faults // 5
+        cuts = max(faults // 5, len(CASES))
         missing = sweep_faults.missing()
         sweeps = 0 if missing else max(faults // 25, 2)
         runs = single_runs(faults - cuts - sweeps, seed, place, tally)
