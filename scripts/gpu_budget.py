@@ -143,7 +143,7 @@ def main() -> None:
             b = count(RULES[rule], batch_size, options.samples)
             n = b.presented
             print(f"| {rule} | {batch_size} | {b.learned / n:.1%} | {b.launches / n:.3f} | {b.nodes / n:.2f} "
-                  f"| {1000 * b.waits / n:.2f} | {b.seconds():.1f} | {b.seconds(NODE):.1f} |", flush=True)  # fmt: skip
+                  f"| {1000 * b.waits / n:.2f} | {b.seconds():.1f} | {b.seconds(NODE):.1f} |")  # fmt: skip
 
 
 if __name__ == "__main__":
