@@ -16,6 +16,7 @@ from lazyexp.data import Data, load_data
 from lazyexp.energy import Energy
 from lazyexp.errors import UserError
 from lazyexp.models import make_model
+from lazyexp.precision import exact_on_a_gpu
 from lazyexp.recorder import Recorder
 from lazyexp.results import RunFolder
 from lazyexp.rules import Rule, RunInfo, make_rule
@@ -40,6 +41,8 @@ def run(config: Settings, concurrent: bool = False) -> Report:
     """
     rule = make_rule(config.rule)
     device = pick_device(config.device)
+    if device.type == "cuda":
+        exact_on_a_gpu()
     dataset, random_subset = coreset.resolve(config)
     data = load_data(dataset, config.data_dir, device, random_subset=random_subset)
     if config.batch_size > len(data.train):

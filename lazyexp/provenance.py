@@ -15,6 +15,7 @@ import torch
 
 from lazyexp.config import Settings
 from lazyexp.data import Data
+from lazyexp.precision import in_use
 
 PACKAGES = ("lazyexp", "torch", "torchvision", "hydra-core", "omegaconf", "numpy", "pandas", "scikit-learn")
 
@@ -41,6 +42,7 @@ def session(device: torch.device) -> dict[str, Any]:
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else _processor(),
         "threads": torch.get_num_threads(),
+        "fp32_precision": in_use(),
         "git_commit": _git_commit(),
     }
 
