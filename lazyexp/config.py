@@ -66,6 +66,12 @@ class DatasetConfig:
     subset: str | None = _key(
         None, "train on what a run learned from: its learned.npz, matched (rule=lazy here) or random (as many)"
     )
+    subset_score: str = _key(
+        "learned",
+        "of the subset's samples, the highest",
+        choices={"learned": "times learned from", "forgetting": "forgetting events", "el2n": "error norm at the end"},
+    )
+    subset_size: int | None = _key(None, "samples of the subset; null: as many as were learned from", at_least=1)
     val_size: int = _key(0, "training samples held out for val_accuracy", at_least=0)
     label_noise: float = _key(0.0, "share of training labels that are wrong, on purpose", at_least=0, at_most=1)
     imbalance: float = _key(1.0, "training samples of the last class per sample of the first one", above=0, at_most=1)
@@ -118,7 +124,7 @@ class PlasticityConfig:
     share: float = _key(0.1, "largest: share of a layer's synapses that change", above=0, at_most=1)
     threshold: float | None = _key(None, "cached: when a synapse is made persistent; null: at the end", above=0)
     decay: float = _key(0.0, "cached: share of the store lost per sample", at_least=0, below=1)
-    cost: float = _key(0.001, "cached: cost of the store per unit and sample", at_least=0)
+    cost: float = _key(1e-5, "cached: cost of the store per unit and sample", at_least=0)
 
 
 @dataclass
@@ -279,6 +285,14 @@ def check(config: Config) -> Settings:
         optimizer.warmup,
         "0 for optimizer.schedule=onecycle, which warms up by itself",
     )
+    scored = bool(data.subset) and data.subset != "random"
+    _require(
+        scored or data.subset_score == "learned",
+        "dataset.subset_score",
+        data.subset_score,
+        "learned without a subset",
+    )
+    _require(scored or data.subset_size is None, "dataset.subset_size", data.subset_size, "null without a subset")
     plain = (config.model.name, optimizer.name, optimizer.momentum, optimizer.weight_decay) == ("mlp", "sgd", 0, 0)
     _require(
         config.plasticity.name == "all" or (plain and config.engine != "general"),

@@ -33,6 +33,7 @@ def provenance(config: Settings, run_id: str, data: Data, device: torch.device) 
         "device_type": device.type,
         "platform": platform.platform(),
         "data": {"sha256": data.sha256, "counts": data.counts, "notes": data.notes},
+        "subset_chosen_by": data.scoring,
     }
 
 

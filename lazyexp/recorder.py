@@ -102,6 +102,8 @@ class Recorder:
                 "presented": counters.presented.cpu().numpy(),
                 "misclassified": counters.misclassified.cpu().numpy(),
                 "learned": counters.learned.cpu().numpy(),
+                "forgotten": trainer.scores.forgotten.cpu().numpy(),
+                "el2n": trainer.scores.el2n.cpu().numpy(),
                 "noisy": self.data.noisy.numpy(),
                 "data_sha256": np.array(self.data.sha256),
             }

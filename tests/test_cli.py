@@ -32,7 +32,7 @@ def test_the_default_run_works_offline(call):
 @pytest.mark.parametrize(
     "arguments, names",
     [
-        (["rule=nonsense"], "rule=nonsense: no such choice; one of backprop, composer_selective_backprop, confidence"),
+        (["rule=nonsense"], "rule=nonsense: no such choice; one of backprop, composer_selective"),
         (["rule.name=nonsense"], "rule.name=nonsense: must be one of backprop"),
         (["dataset=nonsense"], "dataset=nonsense: no such choice"),
         (["sweep=nonsense"], "sweep=nonsense: no such choice"),
