@@ -228,11 +228,14 @@ class RunFolder:
         write_safely(self.path / "run.json", lambda stream: stream.write(content))
 
     def read_json(self) -> dict[str, Any]:
+        """The content of run.json, empty if it is not what a run has written."""
         try:
             content = json.loads((self.path / "run.json").read_text())
-        except (OSError, ValueError):
+            sessions = [*content.get("sessions", []), content]
+            whole = all(isinstance(one.get("versions", {}), dict) for one in sessions)
+        except (OSError, ValueError, AttributeError, TypeError):
             return {}
-        return content if isinstance(content, dict) else {}
+        return content if whole else {}
 
     def write_learned(self, arrays: dict[str, np.ndarray]) -> None:
         write_safely(self.path / "learned.npz", lambda stream: np.savez_compressed(stream, **arrays))
