@@ -214,7 +214,14 @@ class RunFolder:
         write_safely(self.path / "run.json", lambda stream: stream.write(content))
 
     def read_json(self) -> dict[str, Any]:
-        return read_json(self.path / "run.json")
+        """The content of run.json, empty if it is not what a run has written."""
+        content = read_json(self.path / "run.json")
+        try:
+            sessions = [*content.get("sessions", []), content]
+            whole = all(isinstance(one.get("versions", {}), dict) for one in sessions)
+        except (AttributeError, TypeError):
+            return {}
+        return content if whole else {}
 
     def write_learned(self, arrays: dict[str, Any]) -> None:
         write_safely(self.path / "learned.npz", lambda stream: np.savez_compressed(stream, **arrays))

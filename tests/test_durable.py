@@ -210,7 +210,8 @@ def test_a_run_that_goes_on_elsewhere_says_so_and_notes_both_sessions(cut, tmp_p
     said = capsys.readouterr().err
     assert "threads was 1, is now 7" in said and ", is now 9.9; the seconds of this run are those of both" in said
     sessions = json.loads((folder / "run.json").read_text())["sessions"]
-    assert [one["threads"] for one in sessions] == [1, 7] and sessions[0]["versions"]["torch"] == torch.__version__
+    assert [one["threads"] for one in sessions] == [1, 7]
+    assert torch.__version__.startswith(sessions[0]["versions"]["torch"])
     assert all({"start", "end", "command", "device", "git_commit"} <= set(one) for one in sessions)
 
 
