@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,13 @@ from torch import Tensor
 from lazyexp.config import DatasetConfig
 from lazyexp.data.corrupt import mislabel, thin
 from lazyexp.data.images import Images, scaling
-from lazyexp.data.local import load_digits, load_folder
+from lazyexp.data.own import load_own
 from lazyexp.data.raw import Raw
 from lazyexp.data.subset import choose
-from lazyexp.data.torchvision_sets import load_torchvision
 from lazyexp.errors import UserError
+from lazyexp.registry import DATASETS
 from lazyexp.seeding import generator
+from lazyexp.target import resolve
 
 __all__ = ["Data", "Images", "load_data", "load_raw"]
 
@@ -36,7 +38,7 @@ class Data:
     val: Images | None
     index: Tensor
     classes: int
-    shape: tuple[int, int, int]
+    shape: tuple[int, ...]
     sha256: str
     subset: str | None
     counts: dict[str, int]
@@ -47,12 +49,18 @@ class Data:
 
 def load_raw(config: DatasetConfig, data_dir: str) -> Raw:
     """The published data set, checked. Raises UserError."""
-    if config.name == "digits":
-        raw = load_digits()
-    elif config.name == "folder":
-        raw = load_folder(Path(str(config.path)).expanduser())
+    if config._target_:
+        raw = load_own(config._target_, config.options)
     else:
-        raw = load_torchvision(config.name, Path(data_dir).expanduser(), config.mirror)
+        entry = DATASETS[config.name]
+        loader = resolve(entry.target, "dataset")
+        given = {"name": config.name, "path": config.path, "mirror": config.mirror, "data_dir": data_dir}
+        wanted = inspect.signature(loader).parameters
+        settings = {key: value for key, value in given.items() if key in wanted}
+        unknown = [key for key in config.options if key not in wanted or key in given]
+        if unknown:
+            raise UserError(f"dataset.options.{unknown[0]}: unknown option of dataset={config.name}")
+        raw = loader(**settings, **entry.options, **config.options)
     raw.check()
     return raw
 
@@ -89,7 +97,9 @@ def load_data(
             chosen = _split(raw.train_targets, index, len(chosen), "subset")[0].sort().values
         index, subset = chosen, hashlib.sha256(chosen.numpy().data).hexdigest()
     shift = config.max_shift if config.augment == "shift" else 0
-    if shift >= min(raw.train_images.shape[2:]):
+    if shift and raw.train_images.dim() != 4:
+        raise UserError(f"dataset.augment={config.augment}: is for images, not {tuple(raw.train_images.shape[1:])}")
+    if shift and shift >= min(raw.train_images.shape[2:]):
         raise UserError(f"dataset.max_shift={shift}: must be smaller than the images")
 
     def images(pixels: Tensor, targets: Tensor, shift: int = 0) -> Images:
