@@ -1,4 +1,4 @@
-"""How exactly products of float32 matrices are computed, said explicitly: a GPU may round their factors to 10 bits."""
+"""How exactly products of float32 matrices are computed, said explicitly: a GPU may round factors to 10 bits."""
 
 from __future__ import annotations
 
