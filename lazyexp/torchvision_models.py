@@ -11,7 +11,7 @@ from lazyexp.errors import UserError
 
 
 def classifier(shape: tuple[int, ...], classes: int, arch: str, small: bool = False, **options: Any) -> nn.Module:
-    """The network `arch` of torchvision.models for images of `shape` (channels, height, width), with its own `options`.
+    """The network `arch` of torchvision.models for images of `shape` (channels, height, width), with its `options`.
 
     `small`: a ResNet's stem for small images, a 3x3 convolution without stride and no pooling, as He et al. 2016
     (arXiv 1512.03385, section 4.2) have it for CIFAR, instead of 7x7 with stride 2 and pooling. Raises UserError.

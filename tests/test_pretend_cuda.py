@@ -85,6 +85,7 @@ def test_copies_of_pinned_memory_wait_for_nothing(gpu):
 
 
 def test_a_graph_repeats_its_calls_on_its_own_memory(gpu, x):
+    x = x.clone()  # the fixture's own is held elsewhere
     graph, y = torch.cuda.CUDAGraph(), torch.zeros(3, 2, device="cuda")
     before = x.cpu().clone()
     with torch.cuda.graph(graph):
