@@ -199,7 +199,7 @@ def _check_fields(config: Any, prefix: str = "") -> None:
     """Holds every value against the constraints on its field."""
     for entry in fields(Config if isinstance(config, Config) else config):
         value, key = getattr(config, entry.name), prefix + entry.name
-        if entry.name == "name" and config._target_:  # what a settings file calls its own part
+        if entry.name == "name" and getattr(config, "_target_", None):  # what a settings file calls its own part
             _require(re.fullmatch(r"[\w.+-]+", value) is not None, key, value, "letters, digits, and any of . _ + -")
         elif is_dataclass(value):
             _check_fields(value, f"{key}.")
