@@ -246,7 +246,8 @@ def settings(config: Settings) -> dict[str, Any]:
             options = {name: option for name, option in value.items() if name != "name"}
             flat["rule_options"] = json.dumps(options, sort_keys=True)
         elif isinstance(value, dict):
-            flat.update({f"{key}.{name}": entry for name, entry in value.items()})
+            for name, entry in value.items():
+                flat[f"{key}.{name}"] = json.dumps(entry, sort_keys=True) if isinstance(entry, dict) else entry
         elif key not in ("seed", "batch_size", "device", "runs_dir", "data_dir", "overwrite", "tracker"):
             flat[key] = json.dumps(value) if isinstance(value, list) else value
     return flat
