@@ -25,8 +25,10 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from tqdm import tqdm
 
-from lazyexp.config import DATASETS, NUMBERS, Config, Settings, check, check_value
+from lazyexp.config import NUMBERS, Config, Settings, check, check_value, own_targets
 from lazyexp.errors import UserError
+from lazyexp.registry import DATASETS
+from lazyexp.target import resolve
 
 PACKAGE = Path(__file__).resolve().parent
 # In a wheel the configs are inside the package, in a checkout beside it.
@@ -44,6 +46,7 @@ Examples
   lazyexp -m rule=lazy,backprop dataset=mnist model.width=100,300 seed=0,1,2    a sweep over all combinations
   lazyexp -m sweep=headline                           a named sweep, one per claim of the paper
   lazyexp -m sweep=headline hydra/launcher=joblib hydra.launcher.n_jobs=4    several runs at once
+  lazyexp model=own model._target_=my_nets.Net rule=lazy    a network, rule, data or optimizer of your own
   lazyexp --config-dir my_conf rule=mine              with settings files of your own (my_conf/rule/mine.yaml)
   lazyexp-report runs/headline                        its tables and figures
 
@@ -70,6 +73,7 @@ def key_lines(schema: type = Config, prefix: str = "") -> list[str]:
         if is_dataclass(default):
             lines += key_lines(type(default), f"{entry.name}.")
         elif entry.name == "rule":
+            lines.append("  rule._target_          null          for `own`: import path of a lazyexp.Rule")
             lines.append("  rule.<option>          (the rule's)  options of the chosen rule, see conf/rule")
         else:
             shown = {"None": "null", "True": "true", "False": "false"}.get(str(default), default)
@@ -93,7 +97,10 @@ def register() -> None:
         for name, d in DATASETS.items()
     ]
     store = ConfigStore.instance()
-    store.store(name="schema", node=Config)
+    schema = OmegaConf.structured(Config)
+    for part in ("rule", "model.options", "dataset.options", "optimizer.options"):  # new words are welcome here
+        OmegaConf.set_struct(OmegaConf.select(schema, part), False)
+    store.store(name="schema", node=schema)
     text = HELP.format(keys="\n".join(key_lines()).replace("$", "$$"), datasets="\n".join(datasets))
     # The launchers' packages register settings under the names of our presets, and Hydra would merge the two.
     Plugins.instance()
@@ -241,6 +248,8 @@ def checked(settings: DictConfig) -> Settings:
     from lazyexp.rules import make_rule
 
     make_rule(config.rule)
+    for group, path in own_targets(config).items():
+        resolve(path, f"{group}._target_")
     return config
 
 

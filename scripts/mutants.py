@@ -43,10 +43,17 @@ MUTANTS = [
     ("the older checkpoint is not kept", "results.py", "            os.replace(newest, former)\n", "            newest.unlink()\n"),
     ("rows are not forced to disk", "results.py", "            to_disk(self.metrics)\n        if newest", "            pass\n        if newest"),
     ("checksums are not compared", "results.py", "if not path.exists() or _sha256(path) != summary.get(column)", "if not path.exists()"),
-    ("suspended time counts", "clock.py", "self.seconds - idle, self.left_out + idle", "self.seconds, self.left_out + idle"),
+    ("suspended time counts", "clock.py", "counted - idle, self.left_out + idle", "counted, self.left_out + idle"),
     ("warm-up ends too early", "training/trainer.py", "if progress < plan.warmup", "if progress < plan.warmup / 2"),
     ("the schedule is not stretched after the warm-up", "training/trainer.py", "(progress - plan.warmup) / (1 - plan.warmup)", "progress"),
     ("defaults are part of the identity", "rules/base.py", "if value != default}", "}"),
+    ("learning rates are made on the CPU", "training/fast/layers.py", "made.pin_memory().to(like.device, non_blocking=True) if like.is_cuda else made", "made"),
+    ("a round asks whether anybody learns", "training/fast/rounds.py", "updates = number.clamp_max(1)", "updates = number.clamp_max(1) if number.item() else number"),
+    ("a graph reads a rule's replaced weights", "training/fast/rounds.py", "tape.weight[: len(index)] = 1 if weight is None else weight", "tape.weight = torch.ones_like(tape.weight) if weight is None else weight"),
+    ("a round counts what lies behind the end", "training/fast/rounds.py", "presented = inside.sum()", "presented = (rows >= 0).sum()"),
+    ("momentum fades while nobody learns", "training/fast/rounds.py", "1 - on * (1 - self.momentum), on * -rate", "self.momentum, on * -rate"),
+    ("a graph's filling learns", "training/fast/deferred.py", "buffers.step[size:].zero_()", "buffers.step[size:].fill_(0.1)"),
+    ("nobody is judged again", "training/fast/bf16_split.py", "logits.index_copy_(0, doubtful,", "logits.clone().index_copy_(0, doubtful,"),
 ]
 # fmt: on
 

@@ -61,6 +61,8 @@ FACTORIES = (
 MIXED = "Expected all tensors to be on the same device, but found at least two devices, cuda:0 and cpu!"
 CAPTURING = "CUDA error: operation not permitted when stream is capturing"
 CUDA = torch.device("cuda", 0)
+# Calls that a CPU does not have.
+SUBSTITUTES = {"aten::mm.dtype": lambda a, b, out_dtype: torch.mm(a.to(out_dtype), b.to(out_dtype))}
 
 
 def on_gpu(tensor: Tensor) -> bool:
@@ -224,6 +226,7 @@ class Device(TorchDispatchMode):
             if isinstance(value, torch.Generator):
                 _check_generator(value)
         self._check(name, args, kwargs, tensors, written, lenient)
+        function = SUBSTITUTES.get(function.name(), function)
         kernel = name not in NO_KERNEL
         if self.gpu.capture is not None:
             return self.gpu.capture.note(function, args, kwargs, written, kernel)

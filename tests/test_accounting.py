@@ -16,6 +16,7 @@ from lazyexp.data import Images
 from lazyexp.energy import Energy
 from lazyexp.rules import Judged, make_rule
 from lazyexp.training import Job, make_engine
+from lazyexp.training.scores import Scores
 
 CPU = torch.device("cpu")
 
@@ -119,3 +120,15 @@ def test_clock_leaves_out_what_is_off(monkeypatch):
     with clock, clock.off():
         pass
     assert clock.seconds == 7.0
+
+
+def test_scores_of_samples_by_hand():
+    """Sample 0 is right, wrong, right, wrong; sample 1 wrong, right, right, right; sample 2 is presented once."""
+    scores = Scores(3, torch.device("cpu"))
+    right, wrong = [4.0, 0.0], [0.0, 1.0]
+    for first, second in ((right, wrong), (wrong, right), (right, right), (wrong, right)):
+        scores.add(Judged(torch.tensor([1, 0]), torch.tensor([second, first]), torch.tensor([0, 0])))
+    scores.add(Judged(torch.tensor([2]), torch.tensor([[0.0, 0.0]]), torch.tensor([1])))
+    assert scores.forgotten.tolist() == [2, 0, 0]
+    # Softmax of the target 0.2689, 0.9820 and 0.5: the error is that far off in both classes.
+    assert scores.el2n.tolist() == pytest.approx([0.7311 * 2**0.5, 0.0180 * 2**0.5, 0.5 * 2**0.5], abs=1e-4)

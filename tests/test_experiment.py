@@ -241,6 +241,15 @@ def test_a_coreset_run_trains_on_what_another_learned_from(tmp_path):
     assert used[0] == used[1] != used[2]
     with pytest.raises(UserError, match="no finished run of rule=lazy"):
         run(config(tmp_path, seed=5, dataset__subset="matched"))
+    with pytest.raises(UserError, match="rule=backprop"):
+        run(config(tmp_path, dataset__subset="matched", dataset__subset_score="el2n"))
+    scoring = run(config(tmp_path, rule={"name": "backprop"}))
+    for score in ("el2n", "forgetting"):
+        report = run(config(tmp_path, dataset__subset="matched", dataset__subset_score=score))
+        assert report.summary["train_size"] == subset.summary["train_size"]
+        chosen_by = json.loads((report.folder / "run.json").read_text())["subset_chosen_by"]
+        assert chosen_by["run_id"] == scoring.folder.name
+        assert chosen_by["forward_samples"] == int(scoring.summary["forward_samples"])
 
 
 @pytest.mark.parametrize("schedule", ["constant", "linear", "cosine"])

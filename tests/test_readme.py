@@ -37,12 +37,18 @@ def test_the_first_command_runs(call):
     assert answer.code == 0 and "digits lazy seed 0: finished" in answer.out
 
 
-def test_the_python_example_runs():
-    (code,) = (block for block in PYTHON if "LazyLoss" in block)
+def test_the_python_examples_run():
+    (loss,) = (block for block in PYTHON if "LazyLoss" in block)
+    (sampler,) = (block for block in PYTHON if "SpacedSampler" in block)
     scope: dict = {}
-    exec(code, scope)
+    exec(loss, scope)
     wrong = (scope["model"](scope["inputs"]).argmax(1) != scope["targets"]).float().mean()
     assert float(wrong) < 0.5  # random labels of four classes: it has learned some by heart
+    scope = {}
+    exec(sampler, scope)
+    assert len(scope["loader"].sampler) < 0.6 * 512  # most of them sleep
+    marked = [line for line in sampler.splitlines() if "  # was" in line or "  # new" in line]
+    assert len(marked) == 3
 
 
 def test_the_example_from_python_runs(tmp_path, monkeypatch):

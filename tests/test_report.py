@@ -303,7 +303,7 @@ def test_files_are_complete_and_the_same_again(tmp_path):
     assert len(runs) == 12 and set(runs["protocol"]) == {"matched"} and "seconds_to_0.95" in runs
     pngs = {path.stem for path in (tmp_path / "figures").glob("*.png")}
     assert pngs == {path.stem for path in (tmp_path / "figures").glob("*.pdf")}
-    starts = ("accuracy_train_seconds", "accuracy_forward_samples", "accuracy_updates", "accuracy_energy_l1")
+    starts = ("error_train_seconds", "error_forward_samples", "error_updates", "error_energy_l1")
     starts += ("time_to_target", "speedup_train_seconds", "share_learning", "pareto")
     assert all(any(name.startswith(start) for name in pngs) for start in starts)
 

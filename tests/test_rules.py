@@ -283,4 +283,4 @@ def test_wrong_options_are_refused(options, message):
 def test_every_rule_has_a_config_file():
     from lazyexp.cli import CONF
 
-    assert {path.stem for path in (CONF / "rule").glob("*.yaml")} == {*RULES, "fast_lazy"}
+    assert {path.stem for path in (CONF / "rule").glob("*.yaml")} == {*RULES, "fast_lazy", "own"}

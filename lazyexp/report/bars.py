@@ -36,7 +36,7 @@ def speedup_bars(table: pd.DataFrame, groups: list[Group], sheet: Sheet, measure
             f"Speedup over backprop in {NAMES[measure]}, {title}: median, 95 % interval, and in brackets the pairs "
             "in which the rule missed; empty bars: the median pair has a miss."
         )
-        _draw(part, key, sheet, measure, f"speedup_{measure}_{protocol}_{where or 'all'}", caption)
+        _draw(part, key, sheet, measure, title, f"speedup_{measure}_{protocol}_{where or 'all'}", caption)
 
 
 def _figures(rows: pd.DataFrame, keys: list[str]) -> Iterator[tuple[str | None, str, pd.DataFrame]]:
@@ -48,9 +48,14 @@ def _figures(rows: pd.DataFrame, keys: list[str]) -> Iterator[tuple[str | None, 
         yield keys[0], ", ".join(f"{key}={value}" for key, value in zip(others, values, strict=True)), part
 
 
-def _draw(rows: pd.DataFrame, key: str | None, sheet: Sheet, measure: str, name: str, caption: str) -> None:
+def _draw(
+    rows: pd.DataFrame, key: str | None, sheet: Sheet, measure: str, title: str, name: str, caption: str
+) -> None:
     rows = rows[rows["target"].str.startswith(CONTROL)]
     if not (rows["n_pairs"] > 0).any():
+        return
+    if not ((rows["median"] > 0) & (rows["median"] < math.inf)).any():
+        sheet.remark(f"{title}: no bars of speedups, the median pair missed at every accuracy (see the table).")
         return
     rules = rule_order(rows["rule_label"])
     places = [None] if key is None else list(dict.fromkeys(rows[key]))

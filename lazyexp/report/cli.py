@@ -84,11 +84,10 @@ def _write(found: Found, out: Path, max_groups: int) -> Path:
         notes.append(f"{crowded} of the runs went on beside others on their machine: do not compare their seconds.")
     for some in (matched, tuned):
         if some:
-            _draw(some, speedups, sheet, max_groups)
-        if len(some) > max_groups:
-            notes.append(
-                f"curves are drawn for {max_groups} of {len(some)} {some[0].protocol} groups (--max-groups)."
-            )
+            drawn = _draw(some, speedups, sheet, max_groups)
+            if drawn < len(some):
+                notes.append(f"curves are drawn for {drawn} of {len(some)} {some[0].protocol} groups (--max-groups).")
+    notes += sheet.remarks
     content = blocks(found, groups, speedups, competed, times, sheet.drawn, notes)
     write_text(out / "report.md", to_markdown(TITLE, content))
     page = out / "report.html"
@@ -96,15 +95,18 @@ def _write(found: Found, out: Path, max_groups: int) -> Path:
     return page
 
 
-def _draw(groups: list[Group], speedups: pd.DataFrame, sheet: Sheet, max_groups: int) -> None:
+def _draw(groups: list[Group], speedups: pd.DataFrame, sheet: Sheet, max_groups: int) -> int:
+    """Bars of all groups and the curves of some, those first in which rules meet. Returns how many."""
+    worth = [group for group in groups if len(group.rules) > 1] or groups
     for measure in MEASURES:
         speedup_bars(speedups, groups, sheet, measure)
-    for group in groups[:max_groups]:
+    for group in worth[:max_groups]:
         for x in ("train_seconds", "forward_samples", "updates", "energy_l1"):
             curves(group, sheet, x)
         time_to_target(group, sheet)
         share_learning(group, sheet)
         share_awake(group, sheet)
+    return len(worth[:max_groups])
 
 
 def main() -> None:

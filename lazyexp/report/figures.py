@@ -122,9 +122,9 @@ def _shares(
 
 def _seconds(run: Run, target: float) -> float:
     """Training seconds to a target; infinite if missed, NaN if the run was cut off before."""
-    row = crossing(run, target)
-    if row is not None:
-        return float(row["train_seconds"])
+    place = crossing(run, target)
+    if place is not None:
+        return float(run.columns["train_seconds"][place])
     return math.inf if run.status in ("finished", "diverged") else math.nan
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from lazyexp.report.groups import Group
+from lazyexp.report.groups import CONTROL, Group
 from lazyexp.report.races import Race
 from lazyexp.report.read import MEASURES, Found
 from lazyexp.report.render import Block, Figures, Heading, Items, Table, Text
@@ -53,7 +53,10 @@ def blocks(
     for protocol in used:
         content += [
             Heading(f"Final figures ({PROTOCOLS[protocol]})"),
-            Text("Median over the runs that ended, with its 95 % bootstrap interval."),
+            Text(
+                "Median over the runs that ended, with its 95 % bootstrap interval. Below backprop: percentage "
+                "points of test accuracy, paired by seed, so not the difference of the medians."
+            ),
             final([group for group in groups if group.protocol == protocol]),
         ]
     for protocol in used:
@@ -94,13 +97,24 @@ def summary(found: Found, groups: list[Group]) -> list[str]:
 
 
 def final(groups: list[Group]) -> Table:
-    columns = ["protocol", "group", "rule", "n", "status", "test accuracy (%)", "seconds", "forward", "backward"]
+    columns = [
+        "protocol",
+        "group",
+        "rule",
+        "n",
+        "status",
+        "test accuracy (%)",
+        "below backprop",
+        "seconds",
+        "forward",
+        "backward",
+    ]
     columns += ["share that learned (%)", "updates", "energy M1", "settings chosen"]
     rows = []
     for row in final_table(groups):
         group: Group = row["group"]
         cells = [group.protocol, group.label, row["rule"], str(row["n"]), row["statuses"]]
-        cells += [shown(row["test_accuracy"], 100, 4)]
+        cells += [shown(row["test_accuracy"], 100, 4), "" if row["rule"] == CONTROL else shown(row["behind"], 1, 2)]
         cells += [shown(row[name]) for name in ("train_seconds", "forward_samples", "backward_samples")]
         cells += [shown(row["learned"], 100), shown(row["updates"]), shown(row["energy_l1"])]
         rows.append([*cells, group.choice.get(row["rule"], "")])

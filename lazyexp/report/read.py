@@ -12,6 +12,7 @@ import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -56,9 +57,14 @@ class Run:
         """False if the run is going on or was cut off, so that a target not reached may still be reached."""
         return self.status in COMPLETE
 
+    @cached_property
+    def columns(self) -> dict[str, np.ndarray]:
+        """The columns of `rows`, ready to be looked up often."""
+        return {name: self.rows[name].to_numpy() for name in self.rows}
+
     def final(self, column: str) -> float:
         """The last row's value, NaN if it was not measured."""
-        return float(self.rows[column].iloc[-1])
+        return float(self.columns[column][-1])
 
 
 @dataclass

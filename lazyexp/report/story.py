@@ -38,13 +38,14 @@ def sentences(race: Race) -> list[str]:
 
 def _rule(race: Race, rule: str) -> str:
     front, behind = race.fronts[rule], race.behind(rule)
-    for margin in NEAR:
+    for place, margin in enumerate(NEAR):
         target = race.below_control(margin)
         seconds = float(front.time_to(target)[0])
         if math.isfinite(seconds):
             slow = float(race.fronts[CONTROL].time_to(target)[0])
             faster = f"is {_faster(race.speedup(rule, target))} to backprop's best accuracy less {margin:g} points"
-            times = f"({number(seconds)} s against {number(slow)} s)"
+            missed = f"less {NEAR[place - 1]:g} it never reaches; " if place else ""
+            times = f"({missed}{number(seconds)} s against {number(slow)} s)"
             return f"{faster} {times}, and at its own best ends {_behind(behind)}."
     accuracy = shown(race.best_accuracy(rule), 100, 4)
     seconds = float(front.seconds[0][front.best()])

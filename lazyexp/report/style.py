@@ -19,7 +19,7 @@ import seaborn
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from lazyexp.files import write_safely, write_text
 from lazyexp.report.groups import CONTROL, rule_order
@@ -69,6 +69,12 @@ class Sheet:
     def __init__(self, folder: Path, rules: list[str], variants: list[str]) -> None:
         self.folder, self.looks = folder, looks(rules, variants)
         self.drawn: list[Drawn] = []
+        self.remarks: list[str] = []
+
+    def remark(self, text: str) -> None:
+        """A line of text in place of a figure; said once."""
+        if text not in self.remarks:
+            self.remarks.append(text)
 
     def draw(
         self, name: str, caption: str, paint: Callable[[Axes], object], data: pd.DataFrame, height: float = HEIGHT
@@ -119,7 +125,7 @@ def maybe_log(axes: Axes, low: float, high: float) -> None:
 def plain(axis: Axis, ends: tuple[float, float]) -> None:
     """Figures written out on a logarithmic axis from one of `ends` to the other, as many as there is room for."""
     span = max(ends) / min(ends)
-    steps = (1,) if span > 300 else (1, 2, 5) if span > 6 else (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8)
-    axis.set_major_locator(LogLocator(subs=steps, numticks=12))
+    steps = (1,) if span > 300 else (1, 2, 5) if span > 8 else (1, 1.5, 2, 3, 4, 6, 8)
+    axis.set_major_locator(MaxNLocator(5) if span < 3 else LogLocator(subs=steps, numticks=12))
+    axis.set_minor_locator(NullLocator())
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.4g}"))
-    axis.set_minor_formatter(NullFormatter())

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from lazyexp.data import Images
+from lazyexp.training.fast.layers import Layers
+from lazyexp.training.modes import eval_mode
 
 BINS = 15
 
@@ -30,9 +33,7 @@ def evaluate(model: nn.Module, images: Images) -> Quality:
     """The quality of `model` on `images`, in one pass and one transfer."""
     classes: Tensor | None = None
     bins = torch.zeros(3, BINS, dtype=torch.float64, device=images.targets.device)
-    for start in range(0, len(images), 4096):
-        inputs, targets = images.part(start, start + 4096)
-        logits = model(inputs)
+    for logits, targets in _outputs(model, images):
         if classes is None:
             classes = bins.new_zeros(2, logits.shape[1])
         right = (logits.argmax(1) == targets).double()
@@ -54,7 +55,15 @@ def evaluate(model: nn.Module, images: Images) -> Quality:
 def accuracy(model: nn.Module, images: Images) -> float:
     """Share of `images` that the model classifies correctly."""
     correct = torch.zeros((), dtype=torch.int64, device=images.targets.device)
-    for start in range(0, len(images), 4096):
-        inputs, targets = images.part(start, start + 4096)
-        correct += (model(inputs).argmax(1) == targets).sum()
+    for logits, targets in _outputs(model, images):
+        correct += (logits.argmax(1) == targets).sum()
     return int(correct) / len(images)
+
+
+def _outputs(model: nn.Module, images: Images) -> Iterator[tuple[Tensor, Tensor]]:
+    """Logits and targets of all images, part by part, of the network in evaluation mode."""
+    size = 4096 if Layers.fit(model) else 512  # what a deep network keeps of a sample can be megabytes
+    with eval_mode(model):
+        for start in range(0, len(images), size):
+            inputs, targets = images.part(start, start + size)
+            yield model(inputs), targets

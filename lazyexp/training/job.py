@@ -25,6 +25,7 @@ class Job:
     batch_size: int
     energy: Energy
     plasticity: PlasticityConfig = field(default_factory=PlasticityConfig)
+    seed: int = 0
 
     @property
     def reduction(self) -> str:

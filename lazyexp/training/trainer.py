@@ -20,6 +20,7 @@ from lazyexp.precision import matmul_precision
 from lazyexp.rules import Judged, Rule
 from lazyexp.training.evaluation import accuracy, evaluate
 from lazyexp.training.job import Engine
+from lazyexp.training.scores import Scores
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,7 @@ class Trainer:
         self.energy, self.clock, self.watcher = energy, energy.clock, watcher
         self.device = data.train.targets.device
         self.counters = Counters(len(data.train), self.device)
+        self.scores = Scores(len(data.train), self.device)
         self.eval_clock = Clock(self.device)
         self.epoch = self.place = self.rows = self.samples_at_last_row = 0
         self.last_test_accuracy, self.rate = 0.0, plan.lr
@@ -139,6 +141,7 @@ class Trainer:
             judged = Judged(index, outcome.logits, self.data.train.targets[index], outcome.chosen)
             self.rule.remember(judged)
         self.counters.add(judged, outcome)
+        self.scores.add(judged)
         self.place, self.rate = self.place + len(index), rates[-1]
         self._unseen += len(index)
 
@@ -217,6 +220,7 @@ class Trainer:
             "rule_at_epoch_start": self._rule_at_start,
             "rule": self.rule.state(),
             "counters": self.counters.state(),
+            "scores": self.scores.state(),
             "energy": self.energy.state(),
             "seconds": [self.clock.seconds, self.eval_clock.seconds],
             "progress": {name: getattr(self, name) for name in PROGRESS},
@@ -227,6 +231,7 @@ class Trainer:
         self.model.load_state_dict(state["model"])
         self.engine.restore(state["engine"])
         self.counters.restore(state["counters"])
+        self.scores.restore(state["scores"])
         self.energy.restore(state["energy"])
         for name in PROGRESS:
             setattr(self, name, state["progress"][name])

@@ -17,6 +17,7 @@ from lazyexp.rules import Judged
 from lazyexp.training.fast.bf16 import Bfloat16Judge
 from lazyexp.training.fast.int8 import Int8Judge
 from lazyexp.training.job import Engine, Job
+from lazyexp.training.modes import eval_mode
 
 # Full batches that a block should yield: while many must learn, blocks are short and selection is fresh.
 BATCHES = 4
@@ -44,7 +45,8 @@ class ModelJudge:
     @torch.inference_mode()
     def __call__(self, index: Tensor) -> tuple[Tensor, Tensor]:
         images, targets = self.images.batch(index)
-        return self.model(images), targets
+        with eval_mode(self.model):
+            return self.model(images), targets
 
 
 JUDGES: dict[str, type[Judge]] = {"float32": ModelJudge, "bfloat16": Bfloat16Judge, "int8": Int8Judge}

@@ -30,7 +30,7 @@ class Largest(Direct):
     def _step(self, deltas: list[Tensor], inputs: list[Tensor], rate: float) -> None:
         for parameter, change in zip(self._parameters(), changes(deltas, inputs, rate), strict=True):
             flat = change.flatten()
-            winners = flat.abs().topk(max(round(self.share * len(flat)), 1)).indices
+            winners = flat.abs().topk(max(round(self.share * len(flat)), 1), sorted=False).indices
             kept = flat[winners]
             parameter.view(-1).index_add_(0, winners, kept)
             if self.energy.enabled:
