@@ -75,6 +75,12 @@ def load_torchvision(name: str, root: Path, mirror: str | None = None) -> Raw:
     return Raw(**parts, classes=source.classes, sources=sources, official=source.official)
 
 
+def is_there(name: str, root: Path) -> bool:
+    """Whether the named data set can be read from `root` without a download."""
+    source = SOURCES[name]
+    return _present(source, root, {part: _idx_files(source, root, part) for part in ("train", "test")})
+
+
 def _class(source: Source) -> Any:
     from torchvision import datasets
 
