@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
 from dataclasses import fields, is_dataclass
 from functools import cache
 from importlib.util import find_spec
@@ -24,8 +25,10 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from tqdm import tqdm
 
-from lazyexp.config import DATASETS, NUMBERS, Config, Settings, check, check_value
+from lazyexp.config import NUMBERS, Config, Settings, check, check_value, own_targets
 from lazyexp.errors import UserError
+from lazyexp.registry import DATASETS
+from lazyexp.target import resolve
 
 PACKAGE = Path(__file__).resolve().parent
 # In a wheel the configs are inside the package, in a checkout beside it.
@@ -43,6 +46,7 @@ Examples
   lazyexp -m rule=lazy,backprop dataset=mnist model.width=100,300 seed=0,1,2    a sweep over all combinations
   lazyexp -m sweep=headline                           a named sweep, one per claim of the paper
   lazyexp -m sweep=headline hydra/launcher=joblib hydra.launcher.n_jobs=4    several runs at once
+  lazyexp model=own model._target_=my_nets.Net rule=lazy    a network, rule, data or optimizer of your own
   lazyexp --config-dir my_conf rule=mine              with settings files of your own (my_conf/rule/mine.yaml)
   lazyexp-report runs/headline                        its tables and figures
 
@@ -69,6 +73,7 @@ def key_lines(schema: type = Config, prefix: str = "") -> list[str]:
         if is_dataclass(default):
             lines += key_lines(type(default), f"{entry.name}.")
         elif entry.name == "rule":
+            lines.append("  rule._target_          null          for `own`: import path of a lazyexp.Rule")
             lines.append("  rule.<option>          (the rule's)  options of the chosen rule, see conf/rule")
         else:
             shown = {"None": "null", "True": "true", "False": "false"}.get(str(default), default)
@@ -92,7 +97,10 @@ def register() -> None:
         for name, d in DATASETS.items()
     ]
     store = ConfigStore.instance()
-    store.store(name="schema", node=Config)
+    schema = OmegaConf.structured(Config)
+    for part in ("rule", "model.options", "dataset.options", "optimizer.options"):  # new words are welcome here
+        OmegaConf.set_struct(OmegaConf.select(schema, part), False)
+    store.store(name="schema", node=schema)
     text = HELP.format(keys="\n".join(key_lines()).replace("$", "$$"), datasets="\n".join(datasets))
     # The launchers' packages register settings under the names of our presets, and Hydra would merge the two.
     Plugins.instance()
@@ -177,8 +185,20 @@ def _sweep_settings(overrides: list[str]) -> DictConfig:
         return _loader().load_configuration("config", overrides, run_mode=RunMode.MULTIRUN)
 
 
+def multirun(task: Callable[[DictConfig], Any], overrides: list[str]) -> list[Any]:
+    """Has Hydra's launcher do the runs of a sweep. Returns what `task` returned for each."""
+    batches = _hydra().multirun(
+        config_name="config", task_function=task, overrides=[*overrides, "hydra.mode=MULTIRUN"]
+    )
+    return [job.return_value for batch in batches for job in batch]
+
+
 def _loader() -> Any:
     return GlobalHydra.instance().config_loader()
+
+
+def _hydra() -> Any:
+    return GlobalHydra.instance().hydra
 
 
 def compose_readably(overrides: list[str]) -> DictConfig:
@@ -223,11 +243,13 @@ def checked(settings: DictConfig) -> Settings:
         unknown = unknown_keys(settings, Config)
         if unknown:
             raise UserError(f"{unknown[0]}: unknown key; see lazyexp --help")
-        plain = OmegaConf.to_object(settings)
+        plain: Any = OmegaConf.to_object(settings)
     config = check(plain)
     from lazyexp.rules import make_rule
 
     make_rule(config.rule)
+    for group, path in own_targets(config).items():
+        resolve(path, f"{group}._target_")
     return config
 
 
@@ -235,9 +257,9 @@ def unknown_keys(settings: DictConfig, schema: type, prefix: str = "") -> list[s
     """Keys that `+key=value` has smuggled past the schema: Hydra accepts and then drops them."""
     known = {entry.name: entry for entry in fields(schema)}
     unknown = []
-    for key in settings:
+    for key in map(str, settings):
         if key not in known:
             unknown.append(f"{prefix}{key}")
-        elif is_dataclass(known[key].default_factory):
-            unknown += unknown_keys(settings[key], known[key].default_factory, f"{key}.")
+        elif isinstance(inner := known[key].default_factory, type) and is_dataclass(inner):
+            unknown += unknown_keys(settings[key], inner, f"{key}.")
     return unknown

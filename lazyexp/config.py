@@ -8,40 +8,13 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from collections.abc import Mapping
-from dataclasses import Field, FrozenInstanceError, dataclass, field, fields, is_dataclass
+from dataclasses import Field, FrozenInstanceError, dataclass, field, fields, is_dataclass, replace
 from typing import Any
 
 from lazyexp.errors import UserError
-
-
-@dataclass(frozen=True)
-class DatasetDefaults:
-    """What a run on a named data set does unless told otherwise (our choice: the paper does not say)."""
-
-    epochs: int
-    eval_every: int
-    targets: tuple[float, ...]
-
-
-DATASETS = {
-    "digits": DatasetDefaults(20, 2000, (0.90, 0.95)),
-    "mnist": DatasetDefaults(10, 10000, (0.95, 0.97, 0.98)),
-    "emnist": DatasetDefaults(8, 20000, (0.98, 0.99, 0.992)),
-    "emnist_balanced": DatasetDefaults(10, 20000, (0.75, 0.80, 0.83)),
-    "emnist_letters": DatasetDefaults(10, 20000, (0.80, 0.85, 0.88)),
-    "emnist_byclass": DatasetDefaults(4, 100000, (0.80, 0.82, 0.84)),
-    "emnist_bymerge": DatasetDefaults(4, 100000, (0.84, 0.86, 0.88)),
-    "emnist_mnist": DatasetDefaults(10, 10000, (0.95, 0.97, 0.98)),
-    "fashion_mnist": DatasetDefaults(10, 10000, (0.80, 0.85, 0.88)),
-    "kmnist": DatasetDefaults(10, 10000, (0.85, 0.90, 0.92)),
-    "qmnist": DatasetDefaults(10, 10000, (0.95, 0.97, 0.98)),
-    "usps": DatasetDefaults(20, 5000, (0.90, 0.93, 0.94)),
-    "svhn": DatasetDefaults(10, 20000, (0.70, 0.75, 0.80)),
-    "cifar10": DatasetDefaults(10, 10000, (0.40, 0.45, 0.50)),
-    "cifar100": DatasetDefaults(10, 10000, (0.15, 0.20, 0.25)),
-    "folder": DatasetDefaults(10, 10000, (0.90, 0.95, 0.99)),
-}
+from lazyexp.registry import DATASETS, MODELS, NAMES, OPTIMIZERS, OWN_DATASET
 
 
 def _key(default: Any, help: str, **constraints: Any) -> Any:
@@ -59,14 +32,26 @@ def _key(default: Any, help: str, **constraints: Any) -> Any:
 
 @dataclass
 class DatasetConfig:
-    name: str = _key("digits", "the data set; `folder` is your own", choices=tuple(DATASETS))
-    path: str | None = _key(None, "for `folder`: a folder of IDX files or one .npz")
+    name: str = _key("digits", "the data set; `folder` and `own` are yours", choices=(*DATASETS, "own"))
+    _target_: str | None = _key(None, "for `own`: import path of what makes the data, see docs/own.md")
+    options: dict[str, Any] = _key({}, "what it is called with, one by one: dataset.options.NAME=VALUE")
+    path: str | None = _key(
+        None, "for `folder`: IDX files, .npz, train/<class>/*.png and test/<class>/*.png, or tables (.csv, .parquet)"
+    )
     mirror: str | None = _key(None, "address (also file://) tried before the official ones")
     train_size: int | None = _key(None, "train on a class-balanced subset of this size", at_least=1)
     subset: str | None = _key(
         None, "train on what a run learned from: its learned.npz, matched (rule=lazy here) or random (as many)"
     )
+    subset_score: str = _key(
+        "learned",
+        "of the subset's samples, the highest",
+        choices={"learned": "times learned from", "forgetting": "forgetting events", "el2n": "error norm at the end"},
+    )
+    subset_size: int | None = _key(None, "samples of the subset; null: as many as were learned from", at_least=1)
     val_size: int = _key(0, "training samples held out for val_accuracy", at_least=0)
+    label_noise: float = _key(0.0, "share of training labels that are wrong, on purpose", at_least=0, at_most=1)
+    imbalance: float = _key(1.0, "training samples of the last class per sample of the first one", above=0, at_most=1)
     scale: str = _key("standard", "inputs", choices={"standard": "zero mean, unit variance", "unit": "from 0 to 1"})
     augment: str = _key(
         "none", "of training images", choices={"none": "", "shift": "random translation of every sample"}
@@ -76,7 +61,10 @@ class DatasetConfig:
 
 @dataclass
 class ModelConfig:
-    name: str = _key("mlp", "the network", choices={"mlp": "", "cnn": "convolutional"})
+    name: str = _key("mlp", "the network", choices=(*MODELS, "own"))
+    _target_: str | None = _key(None, "for `own`: import path, called as target(shape=, classes=, **options)")
+    options: dict[str, Any] = _key({}, "for `own` and `torchvision`, one by one: model.options.NAME=VALUE")
+    arch: str | None = _key(None, "for `torchvision`: name of the network, such as resnet18")
     width: int = _key(1000, "hidden units per layer; cnn: channels of the first stage", at_least=1)
     depth: int = _key(1, "hidden layers; cnn: stages", at_least=1)
     activation: str = _key("relu", "between layers", choices=("relu", "leaky_relu", "gelu", "tanh"))
@@ -89,7 +77,9 @@ class ModelConfig:
 
 @dataclass
 class OptimizerConfig:
-    name: str = _key("sgd", "the optimizer", choices=("sgd", "adam", "adamw"))
+    name: str = _key("sgd", "the optimizer", choices=(*OPTIMIZERS, "own"))
+    _target_: str | None = _key(None, "for `own`: import path, such as torch.optim.RMSprop")
+    options: dict[str, Any] = _key({}, "for `own`, one by one: optimizer.options.NAME=VALUE")
     lr: float = _key(0.01, "learning rate", above=0)
     momentum: float = _key(0.0, "momentum (sgd)", at_least=0, below=1)
     weight_decay: float = _key(0.0, "weight decay", at_least=0)
@@ -99,11 +89,24 @@ class OptimizerConfig:
         choices={"constant": "", "linear": "to zero over the run", "cosine": "likewise", "onecycle": "up, then down"},
     )
     warmup: float = _key(0.0, "share of the run over which the rate rises from 0", at_least=0, below=1)
-    reduction: str = _key(
-        "batch",
-        "divisor of the gradient",
+    reduction: str | None = _key(
+        None,
+        "divisor of the gradient; null: the rule's own",
         choices={"batch": "the batch size", "selected": "the number that learn"},
     )
+
+
+@dataclass
+class PlasticityConfig:
+    name: str = _key(
+        "all",
+        "which synapses change (mlp, plain sgd)",
+        choices={"all": "", "largest": "largest updates only", "cached": "transient store"},
+    )
+    share: float = _key(0.1, "largest: share of a layer's synapses that change", above=0, at_most=1)
+    threshold: float | None = _key(None, "cached: when a synapse is made persistent; null: at the end", above=0)
+    decay: float = _key(0.0, "cached: share of the store lost per sample", at_least=0, below=1)
+    cost: float = _key(1e-5, "cached: cost of the store per unit and sample", at_least=0)
 
 
 @dataclass
@@ -142,6 +145,11 @@ class Config:
     engine: str = _key(
         "auto", "how it is computed", choices={"auto": "", "general": "autograd", "fast": "hand-derived"}
     )
+    matmul_precision: str = _key(
+        "highest",
+        "of products while training",
+        choices={"highest": "float32", "high": "TF32 on a GPU", "medium": "bfloat16 factors on a CPU that has them"},
+    )
     checkpoint_every: float = _key(60.0, "seconds between checkpoints; 0: at every evaluation", at_least=0)
     tracker: str | None = _key(
         None, "is told the rows of metrics.csv, too", choices=("tensorboard", "mlflow", "wandb")
@@ -149,7 +157,9 @@ class Config:
     dataset: DatasetConfig = field(default_factory=DatasetConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     rule: dict[str, Any] = _key({"name": "lazy"}, "who learns; the options are the rule's own")
+    rule_label: str | None = _key(None, "what the report calls the rule; null: its name")
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    plasticity: PlasticityConfig = field(default_factory=PlasticityConfig)
 
 
 @dataclass
@@ -189,7 +199,9 @@ def _check_fields(config: Any, prefix: str = "") -> None:
     """Holds every value against the constraints on its field."""
     for entry in fields(Config if isinstance(config, Config) else config):
         value, key = getattr(config, entry.name), prefix + entry.name
-        if is_dataclass(value):
+        if entry.name == "name" and getattr(config, "_target_", None):  # what a settings file calls its own part
+            _require(re.fullmatch(r"[\w.+-]+", value) is not None, key, value, "letters, digits, and any of . _ + -")
+        elif is_dataclass(value):
             _check_fields(value, f"{key}.")
         elif value is not None:
             _check_value(entry, key, value)
@@ -217,7 +229,8 @@ def _entries(schema: type = Config, prefix: str = "") -> dict[str, Field]:
     found: dict[str, Field] = {}
     for entry in fields(schema):
         inner: Any = entry.default_factory
-        found.update(_entries(inner, f"{entry.name}.") if is_dataclass(inner) else {prefix + entry.name: entry})
+        grouped = isinstance(inner, type) and is_dataclass(inner)
+        found.update(_entries(inner, f"{entry.name}.") if grouped else {prefix + entry.name: entry})
     return found
 
 
@@ -239,22 +252,44 @@ def check_value(key: str, value: Any) -> None:
 
 def check(config: Config) -> Settings:
     """Fills in the data set's defaults and refuses values that cannot work. Raises UserError."""
+    config = _name_own_parts(config)
     _check_fields(config)
     data, optimizer = config.dataset, config.optimizer
-    defaults = DATASETS[data.name]
+    defaults = DATASETS.get(data.name, OWN_DATASET)
+    _check_model(config.model)
+    for key, name in (("dataset", data.name), ("optimizer", optimizer.name)):
+        given = getattr(config, key).options
+        own = name not in NAMES[key] or name == "folder"
+        _require(own or not given, f"{key}.options", given, f"left alone for {key}={name}")
     _require(data.name != "folder" or bool(data.path), "dataset.path", data.path, "set for dataset=folder")
     _require(data.name == "folder" or not data.path, "dataset.path", data.path, "left alone unless dataset=folder")
     _require(
         optimizer.name == "sgd" or optimizer.momentum == 0,
         "optimizer.momentum",
         optimizer.momentum,
-        f"0 for optimizer={optimizer.name} (momentum is an option of sgd)",
+        f"0 for optimizer={optimizer.name} (momentum is an option of sgd)"
+        + (" (optimizer.options.momentum is your own's)" if optimizer._target_ else ""),
     )
     _require(
         optimizer.warmup == 0 or optimizer.schedule != "onecycle",
         "optimizer.warmup",
         optimizer.warmup,
         "0 for optimizer.schedule=onecycle, which warms up by itself",
+    )
+    scored = bool(data.subset) and data.subset != "random"
+    _require(
+        scored or data.subset_score == "learned",
+        "dataset.subset_score",
+        data.subset_score,
+        "learned without a subset",
+    )
+    _require(scored or data.subset_size is None, "dataset.subset_size", data.subset_size, "null without a subset")
+    plain = (config.model.name, optimizer.name, optimizer.momentum, optimizer.weight_decay) == ("mlp", "sgd", 0, 0)
+    _require(
+        config.plasticity.name == "all" or (plain and config.engine != "general"),
+        "plasticity.name",
+        config.plasticity.name,
+        "all but for model=mlp, optimizer=sgd without momentum and weight decay, and engine=auto or fast",
     )
     for key in ("runs_dir", "data_dir"):
         _require(bool(getattr(config, key).strip()), key, getattr(config, key), "a folder; `.` is the current one")
@@ -265,7 +300,6 @@ def check(config: Config) -> Settings:
         config.device,
         "auto, cpu, cuda or cuda:N",
     )
-    _require(isinstance(config.rule.get("name"), str), "rule.name", config.rule.get("name"), "the name of a rule")
     given = {entry.name: getattr(config, entry.name) for entry in fields(Config)}
     return Settings(
         **{
@@ -277,33 +311,82 @@ def check(config: Config) -> Settings:
     )
 
 
-# Settings that say where and how safely a run is done; they cannot change its result.
-PLACES = ("data_dir", "runs_dir", "overwrite", "checkpoint_every", "tracker")
+def own_targets(config: Config) -> dict[str, str]:
+    """The import paths of what was brought along, by group."""
+    paths = {group: _get(config, group, "_target_") for group in NAMES}
+    return {group: path for group, path in paths.items() if path}
+
+
+def _get(config: Config, group: str, key: str) -> Any:
+    part = getattr(config, group)
+    return part.get(key) if isinstance(part, dict) else getattr(part, key)
+
+
+def _name_own_parts(config: Config) -> Config:
+    """A part with a `_target_` is called what its settings file calls it, else by the last word of its path."""
+    _require(isinstance(config.rule.get("name"), str), "rule.name", config.rule.get("name"), "the name of a rule")
+    changed: dict[str, Any] = {}
+    for group, known in NAMES.items():
+        name, target = _get(config, group, "name"), _get(config, group, "_target_")
+        _require(target is not None or name != "own", f"{group}._target_", target, f"set for {group}=own")
+        if target is not None and (name == "own" or name in known):
+            last = str(target).rpartition(".")[2]
+            name = {"name": "own" if last in known or not last.isidentifier() else last}
+            part = getattr(config, group)
+            changed[group] = {**part, **name} if isinstance(part, dict) else replace(part, **name)
+    return replace(config, **changed)
+
+
+def _check_model(model: ModelConfig) -> None:
+    """Refuses keys that the chosen network would not heed."""
+    default = ModelConfig()
+    if model._target_ or model.name == "torchvision":
+        for key in ("width", "depth", "activation", "init"):
+            given = getattr(model, key)
+            _require(given == getattr(default, key), f"model.{key}", given, "an option: model.options.NAME=VALUE")
+    else:
+        _require(not model.options, "model.options", model.options, f"left alone for model={model.name}")
+    _require(model.name == "torchvision" or not model.arch, "model.arch", model.arch, "left alone: not torchvision")
+
+
+# Settings that say where, how safely and under which name a run is done; they cannot change its result.
+PLACES = ("data_dir", "runs_dir", "overwrite", "checkpoint_every", "rule_label", "tracker")
 # Raised when the meaning of a setting changes, so that results from before are not taken for new ones.
 SCHEMA = 2
 
 
-def run_id(config: Settings, rule: dict[str, Any], device: str, data: str) -> str:
+def run_id(
+    config: Settings, rule: dict[str, Any], device: str, data: str, sources: dict[str, Any] | None = None
+) -> str:
     """The run's folder name: a readable part and a hash of everything that can change its result.
 
     The hash is of what differs from the defaults, so that a new key leaves finished runs valid. `rule` is the
     rule's `identity`, `device` the kind that computes ("cpu" or "cuda"), `data` a fingerprint of the samples, so
-    that the same command on other data is another run.
+    that the same command on other data is another run. `sources`: the SHA-256 of what was brought along, by group.
     """
     ignored = (*PLACES, "rule", "device", "dataset.path", "dataset.mirror")  # of the data, the content counts
     settings = {key: value for key, value in differing(config).items() if key not in ignored}
     settings.update(schema=SCHEMA, rule={"name": config.rule["name"], **rule}, device=device, data=data)
-    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:10]
+    if sources:
+        settings.update(sources=sources, rule={**settings["rule"], "_target_": config.rule.get("_target_")})
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()[:10]
     parts = (
         config.dataset.name,
         config.rule["name"],
-        f"w{config.model.width}",
+        network_label(config.model),
         f"b{config.batch_size}",
         f"lr{config.optimizer.lr:g}",
         f"s{config.seed}",
         digest,
     )
     return "-".join(parts)
+
+
+def network_label(model: ModelConfig) -> str:
+    """What a run's name says of its network."""
+    if model._target_ or model.arch:
+        return model.arch or model.name
+    return f"w{model.width}"
 
 
 def differing(config: Any, prefix: str = "") -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,15 +11,17 @@ import torch
 
 from lazyexp import __version__, coreset
 from lazyexp.clock import Clock
-from lazyexp.config import Settings, run_id
+from lazyexp.config import Settings, own_targets, run_id
 from lazyexp.console import say
 from lazyexp.data import Data, load_data
 from lazyexp.energy import Energy
 from lazyexp.errors import UserError
-from lazyexp.models import make_model
+from lazyexp.models import check_output, make_model
+from lazyexp.precision import exact_on_a_gpu
 from lazyexp.recorder import Recorder
 from lazyexp.results import RunFolder
 from lazyexp.rules import Rule, RunInfo, make_rule
+from lazyexp.target import blaming, resolve, source
 from lazyexp.training import Job, Plan, Trainer, make_engine
 
 
@@ -40,8 +43,11 @@ def run(config: Settings, concurrent: bool = False) -> Report:
     """
     rule = make_rule(config.rule)
     device = pick_device(config.device)
+    if device.type == "cuda":
+        exact_on_a_gpu()
     dataset, random_subset = coreset.resolve(config)
     data = load_data(dataset, config.data_dir, device, random_subset=random_subset)
+    data.scoring = coreset.cost(dataset)
     if config.batch_size > len(data.train):
         raise UserError(f"batch_size={config.batch_size}: larger than the training set ({len(data.train)})")
     for note in data.notes:
@@ -54,17 +60,34 @@ def run(config: Settings, concurrent: bool = False) -> Report:
         place = folder.replacement() if done else folder
 
         model = make_model(config.model, data.shape, data.classes, config.seed).to(device)
+        check_output(model, data.test.part(0, 2)[0], data.classes, f"model={config.model.name}")
         rule.start(RunInfo(len(data.train), config.batch_size, config.epochs, config.seed, device))
         energy = Energy(model, Clock(device), config.energy)
-        job = Job(model, data.train, rule, config.optimizer, config.batch_size, energy)
+        job = Job(
+            model, data.train, rule, config.optimizer, config.batch_size, energy, config.plasticity, config.seed
+        )
         engine = make_engine(config.engine, job)
-        with Recorder(config, place, data, device, concurrent) as recorder:
+        with Recorder(config, place, data, device, concurrent, own_sources(config)) as recorder:
             trainer = Trainer(make_plan(config), data, model, rule, engine, energy, recorder)
             recorder.start(trainer)
-            status = trainer.run()
+            with blaming_own(config):
+                status = trainer.run()
             summary = recorder.finish(trainer, status)
             folder.replace()
             return Report(folder.path, status, summary, signal=recorder.interruption.signal)
+
+
+def blaming_own(config: Settings) -> AbstractContextManager[None]:
+    """While what was brought along is at work, what goes wrong is told in one line; else it is a fault of ours."""
+    paths = own_targets(config)
+    if not paths:
+        return nullcontext()
+    return blaming(f"in training with {', '.join(f'{group} {path}' for group, path in paths.items())}")
+
+
+def own_sources(config: Settings) -> dict[str, dict[str, str | None]]:
+    """Path, file and SHA-256 of what was brought along, by group."""
+    return {group: source(resolve(path, f"{group}._target_"), path) for group, path in own_targets(config).items()}
 
 
 def former_result(folder: RunFolder, overwrite: bool) -> dict[str, Any]:
@@ -95,13 +118,15 @@ def pick_device(name: str) -> torch.device:
 
 def constant_columns(config: Settings, data: Data, rule: Rule, device: torch.device) -> dict[str, Any]:
     """The columns of metrics.csv that are the same in every row of a run."""
+    digests = {group: facts["sha256"] for group, facts in own_sources(config).items()}
+    sized = not (config.model._target_ or config.model.arch)
     return {
-        "run_id": run_id(config, rule.identity(), device.type, f"{data.sha256}/{data.subset}"),
+        "run_id": run_id(config, rule.identity(), device.type, f"{data.sha256}/{data.subset}", digests),
         "dataset": config.dataset.name,
         "train_size": len(data.train),
         "rule": config.rule["name"],
-        "width": config.model.width,
-        "depth": config.model.depth,
+        "width": config.model.width if sized else None,
+        "depth": config.model.depth if sized else None,
         "batch_size": config.batch_size,
         "lr": config.optimizer.lr,
         "seed": config.seed,
@@ -119,6 +144,7 @@ def make_plan(config: Settings) -> Plan:
         lr=config.optimizer.lr,
         schedule=config.optimizer.schedule,
         warmup=config.optimizer.warmup,
+        matmul_precision=config.matmul_precision,
         stop_at=config.stop_at,
         checkpoint_every=config.checkpoint_every,
     )

@@ -24,8 +24,15 @@ class Recorder:
     """Watches a trainer. As a context manager it also holds the keyboard: Ctrl-C becomes `stop`."""
 
     def __init__(
-        self, config: Settings, folder: RunFolder, data: Data, device: torch.device, concurrent: bool = False
+        self,
+        config: Settings,
+        folder: RunFolder,
+        data: Data,
+        device: torch.device,
+        concurrent: bool = False,
+        sources: dict[str, Any] | None = None,
     ) -> None:
+        self.sources = sources or {}
         self.config, self.folder, self.data, self.device = config, folder, data, device
         self.concurrent = concurrent
         self.interruption = Interruption()
@@ -69,6 +76,7 @@ class Recorder:
         concurrent = self.concurrent or bool(self._facts.get("concurrent"))
         self._facts.update(provenance(self.config, self.folder.constants["run_id"], self.data, self.device))
         self._facts["concurrent"] = concurrent
+        self._facts["sources"] = self.sources
         self.folder.write_json(self._facts)
         constants = self.folder.constants
         rows = read_rows(self.folder.metrics) if state else []
@@ -78,7 +86,7 @@ class Recorder:
 
     def _note_suspension(self) -> None:
         for clock in self._clocks:
-            clock.suspended = True
+            clock.continued()
 
     def row(self, row: dict[str, Any]) -> None:
         self.folder.append(row)
@@ -102,6 +110,9 @@ class Recorder:
                 "presented": counters.presented.cpu().numpy(),
                 "misclassified": counters.misclassified.cpu().numpy(),
                 "learned": counters.learned.cpu().numpy(),
+                "forgotten": trainer.scores.forgotten.cpu().numpy(),
+                "el2n": trainer.scores.el2n.cpu().numpy(),
+                "noisy": self.data.noisy.numpy(),
                 "data_sha256": np.array(self.data.sha256),
             }
         )

@@ -13,10 +13,12 @@ from lazyexp.errors import UserError
 from lazyexp.models import make_model
 from lazyexp.rules import RunInfo, make_rule
 from lazyexp.training import Job, make_engine
+from lazyexp.training.fast.adam import DirectAdam
 from lazyexp.training.fast.adaptive import Adaptive
 from lazyexp.training.fast.deferred import Deferred
 from lazyexp.training.fast.direct import Direct
 from lazyexp.training.fast.lookahead import LookAhead
+from lazyexp.training.fast.rounds import Rounds
 from lazyexp.training.general import General
 
 CPU = torch.device("cpu")
@@ -87,13 +89,19 @@ def test_hand_derived_engines_equal_autograd(rule, batch_size, network):
         kinds += [LookAhead, Adaptive]
     for kind in kinds:
         assert_same(learn(kind, RULES[rule], **options), plain)
+    if batch_size > 1 or rule in ("lazy", "random"):
+        few = {**options, "n": 1000}
+        assert_same(learn(Rounds, RULES[rule], **few), learn(General, RULES[rule], **few))
 
 
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("batch_size", [1, 16])
 def test_direct_with_momentum_and_decay_equals_autograd(rule, batch_size):
     options = dict(batch_size=batch_size, momentum=0.9, weight_decay=0.01, lr=0.005)
-    assert_same(learn(Direct, RULES[rule], **options), learn(General, RULES[rule], **options))
+    plain = learn(General, RULES[rule], **options)
+    assert_same(learn(Direct, RULES[rule], **options), plain)
+    few = {**options, "n": 1000}
+    assert_same(learn(Rounds, RULES[rule], **few), learn(General, RULES[rule], **few))
 
 
 @pytest.mark.slow
@@ -120,7 +128,7 @@ def test_single_precision_stays_close(kind):
 
 
 def test_the_last_batch_may_be_short():
-    for kind in (Direct, Deferred, LookAhead):
+    for kind in (Direct, Deferred, LookAhead, Rounds):
         options = dict(n=1003, batch_size=8, chunk=1003)
         assert_same(learn(kind, RULES["lazy"], **options), learn(General, RULES["lazy"], **options))
 
@@ -142,13 +150,27 @@ def test_engines_are_chosen_by_what_they_can_do():
     assert choose(name="general") is General
 
 
-def test_adam_needs_the_general_engine():
-    model = make_model(ModelConfig(width=4), (1, 8, 8), 10, 0)
-    optimizer, energy = OptimizerConfig(name="adam"), Energy(model, Clock(CPU))
-    job = Job(model, Images(*problem(10)), make_rule({"name": "lazy"}), optimizer, 1, energy)
-    assert type(make_engine("auto", job)) is General
+@pytest.mark.parametrize("batch_size", [1, 16])
+@pytest.mark.parametrize("name, decay", [("adam", 0.0), ("adam", 0.01), ("adamw", 0.01)])
+@pytest.mark.parametrize("rule", ["backprop", "confidence"])
+def test_adam_by_hand_equals_autograd(rule, name, decay, batch_size):
+    options = dict(n=960, chunk=480, batch_size=batch_size, name=name, weight_decay=decay, lr=0.003, depth=2)
+    assert_same(learn(DirectAdam, RULES[rule], **options), learn(General, RULES[rule], **options), 1e-9)
+
+
+def test_adam_goes_by_hand_on_an_mlp_and_the_general_way_elsewhere():
+    optimizer = OptimizerConfig(name="adam")
+
+    def choose(name, kind):
+        model = make_model(ModelConfig(name=kind, width=4), (1, 8, 8), 10, 0)
+        images, energy = Images(*problem(10)), Energy(model, Clock(CPU))
+        return make_engine(name, Job(model, images, make_rule({"name": "lazy"}), optimizer, 1, energy))
+
+    assert type(choose("auto", "mlp")) is DirectAdam
+    assert type(choose("general", "mlp")) is General
+    assert type(choose("auto", "cnn")) is General
     with pytest.raises(UserError, match="engine=fast"):
-        make_engine("fast", job)
+        choose("fast", "cnn")
 
 
 @pytest.mark.parametrize("optimizer, momentum", [("sgd", 0.0), ("sgd", 0.9), ("adam", 0.0), ("adamw", 0.0)])

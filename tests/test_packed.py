@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from lazyexp.experiment import run
 from lazyexp.models import make_model
 from lazyexp.rules import RunInfo, make_rule
 from lazyexp.training import Job, make_engine
+from lazyexp.training.fast.bf16 import Bfloat16Judge
 from lazyexp.training.fast.int8 import Int8Judge
 from lazyexp.training.fast.packed import Packed
 
@@ -52,8 +54,8 @@ def test_passes_and_queue_by_hand():
         learned += outcome.learned.tolist()
         forwards, updates = forwards + outcome.forwards, updates + outcome.updates
     with torch.no_grad():
-        inputs, targets = learner.images.batch(torch.arange(240))
-        wrong = (learner.model(inputs).argmax(1) != targets).nonzero().squeeze(1).tolist()
+        inputs, targets = learner.judge.images.batch(torch.arange(240))
+        wrong = (learner.judge.model(inputs).argmax(1) != targets).nonzero().squeeze(1).tolist()
     assert updates == len(wrong) // 16 and len(learned) == 16 * updates
     assert learned + learner.queue.tolist() == wrong  # in order, every one once
     assert forwards == 240 + len(learned)
@@ -85,7 +87,7 @@ def test_rules_run_on_a_cnn(tmp_path):
         assert float(summary["test_accuracy"]) > 0.5
 
 
-def int8_job(scale, offset):
+def byte_job(scale, offset):
     rng = torch.Generator().manual_seed(3)
     pixels = torch.randint(256, (300, 1, 6, 6), generator=rng, dtype=torch.uint8)
     images = Images(pixels, torch.arange(300) % 3, scale, offset)
@@ -98,7 +100,7 @@ def int8_job(scale, offset):
 
 @pytest.mark.parametrize(("scale", "offset"), [(1 / 255, 0.0), (0.0127, -0.42)])
 def test_judging_in_int8_is_the_network_with_rounded_weights(scale, offset):
-    job = int8_job(scale, offset)
+    job = byte_job(scale, offset)
     index = torch.arange(300).flip(0)
     logits, targets = Int8Judge(job)(index)
     rounded = copy.deepcopy(job.model).double()
@@ -113,8 +115,48 @@ def test_judging_in_int8_is_the_network_with_rounded_weights(scale, offset):
     assert 0 < (logits - exact).abs().max() < 0.05  # rounded, and not by much
 
 
+@pytest.mark.parametrize("depth", [1, 2])
+def test_judging_in_bfloat16_is_the_network_with_rounded_weights(depth):
+    job = byte_job(0.0127, -0.42)
+    job = replace(job, model=make_model(ModelConfig(width=40, depth=depth), (1, 6, 6), 3, 0))
+    index = torch.arange(300).flip(0)
+    logits, targets = Bfloat16Judge(job)(index)
+    rounded = copy.deepcopy(job.model)
+    for parameter in rounded.parameters():
+        parameter.data = parameter.data.bfloat16().float()
+    with torch.no_grad():
+        inputs = job.images.batch(index)[0]
+        wanted, exact = rounded(inputs.bfloat16().float()), job.model(inputs)
+    assert torch.equal(targets, job.images.targets[index])
+    assert torch.allclose(logits, wanted, atol=0.02)  # activations and logits are rounded, too
+    assert 0 < (logits - exact).abs().max() < 0.05
+
+
+@pytest.mark.parametrize("kind", [Bfloat16Judge, Int8Judge])
+def test_a_judge_knows_new_weights_when_told(kind):
+    job = byte_job(0.0127, -0.42)
+    judge, index = kind(job), torch.arange(50)
+    before = judge(index)[0].clone()
+    job.model[1].weight.data.mul_(-1.0)
+    assert torch.equal(judge(index)[0], before)
+    judge.weights_changed()
+    after = judge(index)[0]
+    with torch.no_grad():
+        assert torch.allclose(after, job.model(job.images.batch(index)[0]), atol=0.05)
+    assert (after - before).abs().max() > 0.1
+
+
+def test_blocks_have_few_sizes():
+    _, learner = engine({"name": "lazy", "block": 1000}, 16)
+    sizes = set()
+    for share in torch.linspace(0, 1, 500).tolist():
+        learner.share = share
+        sizes.add(learner._size())
+    assert sizes == {64, 128, 256, 512, 1000}
+
+
 def test_extreme_weights_do_not_overflow_in_int8():
-    job = int8_job(1 / 255, 0.0)
+    job = byte_job(1 / 255, 0.0)
     job.images.pixels.fill_(255)
     job.model[1].weight.data.fill_(1.0)
     with torch.no_grad():
@@ -122,18 +164,18 @@ def test_extreme_weights_do_not_overflow_in_int8():
     assert torch.allclose(Int8Judge(job)(torch.arange(20))[0], wanted, rtol=1e-5)
 
 
-def test_int8_judges_and_learning_is_not_rounded():
+def test_judges_round_and_learning_does_not():
     """The same learners in the same order as with exact judging give the same weights."""
     ends = []
-    for judge in ("int8", "float32"):
-        job = int8_job(1 / 255, 0.0)
+    for judge in ("int8", "bfloat16", "float32"):
+        job = byte_job(1 / 255, 0.0)
         job.rule.judge = judge
         job.rule.weigh = lambda judged: judged.targets == 1  # not a matter of precision
         learner = make_engine("auto", job)
         outcome = learner.train(torch.arange(300), [0.1] * 19)
         assert outcome.updates == 100 // 16 and outcome.forwards == 300 + 96
         ends.append([parameter.detach().clone() for parameter in job.model.parameters()])
-    assert all(torch.equal(p, q) for p, q in zip(*ends, strict=True))
+    assert all(torch.equal(p, q) and torch.equal(p, r) for p, q, r in zip(*ends, strict=True))
 
 
 @pytest.mark.parametrize(
@@ -141,11 +183,13 @@ def test_int8_judges_and_learning_is_not_rounded():
     [
         ["rule.judge=int4", "rule.block=64"],
         ["rule.judge=int8"],
+        ["rule.judge=bfloat16"],
+        ["rule.judge=bfloat16", "rule.block=64", "model=cnn"],
         ["rule.judge=int8", "rule.block=64", "model=cnn"],
         ["rule.judge=int8", "rule.block=64", "optimizer=adam"],
     ],
 )
-def test_int8_where_it_does_not_fit(call, words):
+def test_judges_where_they_do_not_fit(call, words):
     answer = call("rule=lazy", "epochs=1", "dataset.train_size=200", "model.width=8", "energy=false", *words)
     if words[-1] == "optimizer=adam":  # judging is no matter of the optimizer
         assert answer.code == 0, answer.err

@@ -14,6 +14,7 @@ import pytest
 
 from lazyexp.errors import UserError
 from lazyexp.files import write_safely, write_text
+from lazyexp.reader import read_columns, read_rows
 from lazyexp.report import cli
 from lazyexp.report.groups import label_rules, matched_groups, tuned_groups, varying
 from lazyexp.report.read import read_runs
@@ -302,7 +303,7 @@ def test_files_are_complete_and_the_same_again(tmp_path):
     assert len(runs) == 12 and set(runs["protocol"]) == {"matched"} and "seconds_to_0.95" in runs
     pngs = {path.stem for path in (tmp_path / "figures").glob("*.png")}
     assert pngs == {path.stem for path in (tmp_path / "figures").glob("*.pdf")}
-    starts = ("accuracy_train_seconds", "accuracy_forward_samples", "accuracy_updates", "accuracy_energy_l1")
+    starts = ("error_train_seconds", "error_forward_samples", "error_updates", "error_energy_l1")
     starts += ("time_to_target", "speedup_train_seconds", "share_learning", "pareto")
     assert all(any(name.startswith(start) for name in pngs) for start in starts)
 
@@ -402,3 +403,30 @@ def test_a_report_that_is_killed_leaves_the_former_one_whole(tmp_path, monkeypat
         "report.html": b"old",
         "report.png": b"old",
     }
+
+
+def test_a_rule_is_called_by_its_label(tmp_path):
+    make_run(tmp_path, "spaced", options={"block": 1024})
+    make_run(tmp_path, "spaced", options={"block": 0})
+    make_run(tmp_path, "spaced", 1, options={"block": 1024, "sure": 0.99}, rule_label="fast_lazy")
+    runs = read_runs([tmp_path]).runs
+    assert {run.rule for run in runs} == {"spaced", "fast_lazy"}
+    assert set(label_rules(runs).values()) == {"spaced (block=0)", "spaced (block=1024)", "fast_lazy"}
+
+
+def test_rows_are_typed_and_a_torn_one_is_left_out(tmp_path):
+    path = make_run(tmp_path, "lazy") / "metrics.csv"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-9])
+    rows = read_rows(path)
+    assert (
+        len(rows) == 2
+        and rows[0]["seed"] == 0
+        and rows[0]["test_accuracy"] == 0.5
+        and rows[0]["val_accuracy"] is None
+    )
+    assert rows == read_rows(path) and read_columns(path)["samples_seen"] == [100, 200]
+    path.write_bytes(whole.replace(b"lazy", b"lazy,more", 1))
+    with pytest.raises(UserError, match="damaged"):
+        read_rows(path)
+    assert read_rows(tmp_path / "none.csv") == [] and read_columns(tmp_path / "none.csv") == {}

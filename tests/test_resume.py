@@ -22,8 +22,14 @@ RULES = {
     "packed": {"name": "lazy", "block": 64},
     "top_loss": {},
     "selective_backprop": {},
+    "composer_selective_backprop": {"begin": 0.0},
     "infobatch": {"ratio": 0.3, "anneal": 0.7},
     "kakurenbo": {},
+    "early_stopping": {"threshold": 0.1, "average": 1},
+    "evolved_sampling": {"anneal": 0.0},
+    "order_dp": {},
+    "smrd": {},
+    "srd": {"decay": 0.8},
 }
 
 

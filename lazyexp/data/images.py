@@ -1,4 +1,4 @@
-"""Images on the device: kept as bytes, gathered, shifted and scaled when a batch is asked for."""
+"""Samples on the device: images kept as bytes, gathered, shifted and scaled when a batch is asked for; or tokens."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ def scaling(raw: Raw, index: Tensor, scale: str) -> tuple[float, float]:
     """(a, b) so that a * pixel + b is what the network sees.
 
     `unit`: black to white becomes 0 to 1. `standard`: zero mean, unit variance over the pixels of the training
-    samples `index`, exactly (whole numbers are counted, not summed in floating point).
+    samples `index`, exactly (whole numbers are counted, not summed in floating point). Tokens are never scaled.
     """
+    if raw.train_images.dtype == torch.int64:
+        return 1.0, 0.0
     if scale == "unit":
         return 1.0 / raw.white, 0.0
     if raw.train_images.is_floating_point():
@@ -32,7 +34,9 @@ def scaling(raw: Raw, index: Tensor, scale: str) -> tuple[float, float]:
 
 
 class Images:
-    """Labelled images on a device. `pixels` (n, channels, height, width) uint8 or float, `targets` (n,).
+    """Labelled samples on a device. `pixels` (n, channels, height, width) uint8 or float, `targets` (n,).
+
+    Other shapes (n, ...) are taken, too; int64 entries are tokens, which the network is given as they are.
 
     With `max_shift` every sample is moved by up to that many pixels in each direction, black comes in at the
     edges, and the draw depends on seed, epoch and sample alone: rules that skip samples see the same ones.
@@ -89,6 +93,8 @@ class Images:
         return self._scaled(self.pixels[start:stop]), self.targets[start:stop]
 
     def _scaled(self, pixels: Tensor) -> Tensor:
+        if pixels.dtype == torch.int64:
+            return pixels.view(-1, *self.shape)
         values = pixels.to(self.dtype, copy=True).mul_(self.scale)
         if self.offset:
             values.add_(self.offset)

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from lazyexp.data import image_folder, tables
 from lazyexp.data.idx import INFLATES, read_idx
 from lazyexp.data.raw import Raw
 from lazyexp.errors import UserError
@@ -30,15 +31,26 @@ def load_digits() -> Raw:
     return Raw(x_train, y_train.long(), x_test, y_test.long(), 10, sources, white=16.0)
 
 
-def load_folder(path: Path) -> Raw:
+def load_folder(path: str | Path, label: str = "label") -> Raw:
     """IDX files with MNIST's names (plain or .gz) in a folder, or one .npz with the four `PARTS`.
+
+    Also a folder of images in torchvision's ImageFolder layout, and tables whose column `label` holds the classes:
+    see `image_folder` and `tables`.
 
     Images are (n, height, width), (n, height, width, 3) or (n, 3, height, width); integers from 0 to 255 or
     floats. Labels are whole numbers from 0; the training labels tell how many classes there are.
     Raises UserError.
     """
+    path = Path(path).expanduser()
     if not path.exists():
         raise UserError(f"dataset.path={path}: no such file or folder")
+    if (path / "train").is_dir() and (path / "test").is_dir():
+        return image_folder.load(path)
+    found = tables.find(path)
+    if found:
+        return tables.load(found, label)
+    if label != "label":
+        raise UserError(f"dataset.options.label={label}: is for tables (.csv, .parquet), which {path} is not")
     arrays, names = _read_folder(path) if path.is_dir() else _read_npz(path)
     sources = dict(zip(("train_images", "train_targets", "test_images", "test_targets"), names, strict=True))
     x_train, y_train, x_test, y_test = (

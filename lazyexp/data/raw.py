@@ -15,6 +15,8 @@ from lazyexp.errors import UserError
 class Raw:
     """Images (n, channels, height, width), uint8 or float32, and targets (n,) int64, on the CPU.
 
+    Samples of other shapes (n, ...) are float32, or int64 for tokens.
+
     `sources` names the four parts for error messages: the file (or folder) to look at. `white` is the pixel
     value that `scale=unit` maps to 1.
     """
@@ -34,7 +36,8 @@ class Raw:
         for part in ("train", "test"):
             images, targets = getattr(self, f"{part}_images"), getattr(self, f"{part}_targets")
             where_images, where_targets = self.sources[f"{part}_images"], self.sources[f"{part}_targets"]
-            if images.dim() != 4 or targets.dim() != 1 or images.dtype not in (torch.uint8, torch.float32):
+            kinds = (torch.uint8, torch.float32) if images.dim() == 4 else (torch.float32, torch.int64)
+            if images.dim() < 2 or targets.dim() != 1 or images.dtype not in kinds:
                 shapes = f"{tuple(images.shape)} and {tuple(targets.shape)}"
                 raise UserError(f"{where_images} and {where_targets} do not hold images and labels: {shapes}")
             if len(images) != len(targets):

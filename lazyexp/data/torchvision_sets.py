@@ -23,6 +23,7 @@ from lazyexp.console import say
 from lazyexp.data.idx import read_idx
 from lazyexp.data.raw import Raw
 from lazyexp.errors import UserError
+from lazyexp.registry import DATASETS
 
 
 @dataclass(frozen=True)
@@ -36,27 +37,15 @@ class Source:
 
 
 STALL = 30.0  # seconds without a byte after which a download is given up
-SOURCES = {
-    "mnist": Source("MNIST", 10, (60000, 10000)),
-    "fashion_mnist": Source("FashionMNIST", 10, (60000, 10000)),
-    "kmnist": Source("KMNIST", 10, (60000, 10000)),
-    "qmnist": Source("QMNIST", 10, (60000, 60000)),
-    "emnist": Source("EMNIST", 10, (240000, 40000), "digits"),
-    "emnist_balanced": Source("EMNIST", 47, (112800, 18800), "balanced"),
-    "emnist_letters": Source("EMNIST", 26, (124800, 20800), "letters"),
-    "emnist_byclass": Source("EMNIST", 62, (697932, 116323), "byclass"),
-    "emnist_bymerge": Source("EMNIST", 47, (697932, 116323), "bymerge"),
-    "emnist_mnist": Source("EMNIST", 10, (60000, 10000), "mnist"),
-    "usps": Source("USPS", 10, (7291, 2007)),
-    "svhn": Source("SVHN", 10, (73257, 26032)),
-    "cifar10": Source("CIFAR10", 10, (50000, 10000)),
-    "cifar100": Source("CIFAR100", 100, (50000, 10000)),
-}
+SOURCES = {name: Source(**entry.options) for name, entry in DATASETS.items() if "kind" in entry.options}
 
 
-def load_torchvision(name: str, root: Path, mirror: str | None = None) -> Raw:
-    """The named data set from `root`, downloaded into it if it is not there. Raises UserError."""
-    source = SOURCES[name]
+def load_torchvision(name: str, data_dir: str, mirror: str | None = None, **source_options: Any) -> Raw:
+    """The named data set from `data_dir`, downloaded into it if it is not there. Raises UserError.
+
+    The other arguments are those of its `Source`.
+    """
+    source, root = Source(**source_options), Path(data_dir).expanduser()
     files = {part: _idx_files(source, root, part) for part in ("train", "test")}
     if not _present(source, root, files):
         _download(name, source, root, mirror)
@@ -125,8 +114,8 @@ def _idx_files(source: Source, root: Path, part: str) -> list[Path]:
     if folder == root:
         return []
     if source.kind == "EMNIST":
-        stem = folder / f"emnist-{source.split}-{part}"
-        return [Path(f"{stem}-images-idx3-ubyte"), Path(f"{stem}-labels-idx1-ubyte")]
+        start = folder / f"emnist-{source.split}-{part}"
+        return [Path(f"{start}-images-idx3-ubyte"), Path(f"{start}-labels-idx1-ubyte")]
     if source.kind == "QMNIST":
         return [folder / f"qmnist-{part}-images-idx3-ubyte", folder / f"qmnist-{part}-labels-idx2-int"]
     stem = "train" if part == "train" else "t10k"

@@ -11,9 +11,11 @@ import pandas as pd
 from lazyexp.errors import UserError
 from lazyexp.files import write_text
 from lazyexp.report.bars import speedup_bars
-from lazyexp.report.figures import curves, pareto, share_learning, time_to_target
+from lazyexp.report.figures import curves, share_awake, share_learning, time_to_target
 from lazyexp.report.groups import Group, label_rules, matched_groups, tuned_groups
 from lazyexp.report.page import blocks
+from lazyexp.report.pareto import pareto
+from lazyexp.report.races import races, time_table, within_table
 from lazyexp.report.read import MEASURES, Found, is_run, read_runs
 from lazyexp.report.render import to_html, to_markdown
 from lazyexp.report.style import Sheet
@@ -69,35 +71,42 @@ def _write(found: Found, out: Path, max_groups: int) -> Path:
     speedups = speedup_table(groups)
     write_text(out / "speedup.csv", speedups.drop(columns="rule_label").to_csv(index=False))
     write_text(out / "summary.csv", run_table(groups).to_csv(index=False))
-    sheet = Sheet(out / "figures", list(label_rules(found.runs).values()))
+    competed = races(found.runs)
+    times = time_table(competed)
+    write_text(out / "fronts.csv", times.to_csv(index=False))
+    write_text(out / "within.csv", within_table(competed).to_csv(index=False))
+    sheet = Sheet(out / "figures", [run.rule for run in found.runs], list(label_rules(found.runs).values()))
+    for race in competed[:max_groups]:
+        pareto(race, sheet)
     notes = []
     crowded = sum(run.concurrent for run in found.runs)
     if crowded:
         notes.append(f"{crowded} of the runs went on beside others on their machine: do not compare their seconds.")
     for some in (matched, tuned):
         if some:
-            _draw(some, speedups, sheet, max_groups)
-        if len(some) > max_groups:
-            notes.append(
-                f"curves are drawn for {max_groups} of {len(some)} {some[0].protocol} groups (--max-groups)."
-            )
-    for dataset in sorted({str(group.settings["dataset.name"]) for group in matched}):
-        pareto([group for group in matched if group.settings["dataset.name"] == dataset], sheet, dataset)
-    content = blocks(found, groups, speedups, sheet.drawn, notes)
+            drawn = _draw(some, speedups, sheet, max_groups)
+            if drawn < len(some):
+                notes.append(f"curves are drawn for {drawn} of {len(some)} {some[0].protocol} groups (--max-groups).")
+    notes += sheet.remarks
+    content = blocks(found, groups, speedups, competed, times, sheet.drawn, notes)
     write_text(out / "report.md", to_markdown(TITLE, content))
     page = out / "report.html"
     write_text(page, to_html(TITLE, content, sheet.folder))
     return page
 
 
-def _draw(groups: list[Group], speedups: pd.DataFrame, sheet: Sheet, max_groups: int) -> None:
+def _draw(groups: list[Group], speedups: pd.DataFrame, sheet: Sheet, max_groups: int) -> int:
+    """Bars of all groups and the curves of some, those first in which rules meet. Returns how many."""
+    worth = [group for group in groups if len(group.rules) > 1] or groups
     for measure in MEASURES:
         speedup_bars(speedups, groups, sheet, measure)
-    for group in groups[:max_groups]:
+    for group in worth[:max_groups]:
         for x in ("train_seconds", "forward_samples", "updates", "energy_l1"):
             curves(group, sheet, x)
         time_to_target(group, sheet)
         share_learning(group, sheet)
+        share_awake(group, sheet)
+    return len(worth[:max_groups])
 
 
 def main() -> None:

@@ -7,36 +7,37 @@ All figures are taken from metrics.csv; the other two tell the settings and how 
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from lazyexp.columns import COMPLETE
+from lazyexp.columns import COMPLETE, MEASURED
 from lazyexp.config import PLACES
-from lazyexp.report.files import (
-    Unreadable,
-    complete_rows,
-    flat_settings,
-    numbers,
-    plain_value,
-    read_json,
-    summary_settings,
-)
+from lazyexp.errors import UserError
+from lazyexp.reader import read_columns, read_json, read_rows
+from lazyexp.report.settings import flat_settings, plain_value, summary_settings
 
 # The cost of training, as in metrics.csv: seconds, three counts, and M1 (in units of weight).
 MEASURES = ("train_seconds", "forward_samples", "backward_samples", "updates", "energy_l1")
+REQUIRED = ("samples_seen", "test_accuracy", "train_seconds", "backward_samples", "updates", "forward_samples")
 # Not settings of a comparison: who learns, the seed, places, and which crossings were noted down.
 APART = (*PLACES, "seed", "rule", "rule_options", "dataset.path", "dataset.mirror", "targets")
 
 
 @dataclass(eq=False)
 class Run:
-    """One run. `settings` are flat and without rule, seed and places; `rows` are its evaluations, all numbers."""
+    """One run. `settings` are flat and without rule, seed and places; `rows` are its evaluations, all numbers.
+
+    `rule` is what the run calls its rule: `rule_label` if it has one.
+    """
 
     folder: Path
     run_id: str
@@ -49,15 +50,21 @@ class Run:
     rows: pd.DataFrame
     versions: dict[str, str]
     concurrent: bool = False  # beside other runs on its machine
+    train_size: float = math.nan  # training samples in use
 
     @property
     def complete(self) -> bool:
         """False if the run is going on or was cut off, so that a target not reached may still be reached."""
         return self.status in COMPLETE
 
+    @cached_property
+    def columns(self) -> dict[str, np.ndarray]:
+        """The columns of `rows`, ready to be looked up often."""
+        return {name: self.rows[name].to_numpy() for name in self.rows}
+
     def final(self, column: str) -> float:
         """The last row's value, NaN if it was not measured."""
-        return float(self.rows[column].iloc[-1])
+        return float(self.columns[column][-1])
 
 
 @dataclass
@@ -82,7 +89,7 @@ def read_runs(folders: Iterable[Path]) -> Found:
             seen.add(folder.resolve())
             try:
                 found.runs.append(read_run(folder))
-            except Unreadable as error:
+            except UserError as error:
                 found.broken.append((folder, str(error)))
             except Exception as error:  # a broken file can break any of the readers, and must not end the report
                 found.broken.append((folder, f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"))
@@ -107,16 +114,17 @@ def is_run(folder: Path) -> bool:
 
 
 def read_run(folder: Path) -> Run:
-    """One run from its files. Raises Unreadable."""
-    lines = complete_rows(folder / "metrics.csv")
-    if not lines:
-        raise Unreadable("no evaluation yet (metrics.csv is missing or empty)")
-    summary = (complete_rows(folder / "summary.csv") or [{}])[0]
+    """One run from its files. Raises UserError if they are not those of a run."""
+    columns = read_columns(folder / "metrics.csv")
+    if not columns:
+        raise UserError("no evaluation yet (metrics.csv is missing or empty)")
+    rows = _numbers(columns)
+    summary = (read_rows(folder / "summary.csv") or [{}])[0]
     facts = read_json(folder / "run.json")
     settings = flat_settings(facts["settings"]) if facts.get("settings") else summary_settings(summary)
     if "optimizer.lr" not in settings:
-        raise Unreadable("neither run.json nor summary.csv tells the settings")
-    constants = {key: value for key, value in lines[0].items() if isinstance(value, str)}
+        raise UserError("neither run.json nor summary.csv tells the settings")
+    constants = {key: values[0] for key, values in columns.items()}
     settings.update(
         device=re.sub(r":\d+$", "", constants.get("device") or "") or facts.get("device_type"),
         hardware=facts.get("device"),
@@ -131,16 +139,29 @@ def read_run(folder: Path) -> Run:
     return Run(
         folder=folder,
         run_id=constants.get("run_id") or folder.name,
-        rule=constants.get("rule") or str(settings["rule"]),
+        rule=str(settings.get("rule_label") or constants.get("rule") or settings["rule"]),
         options=str(settings.get("rule_options") or "{}"),
-        seed=int(constants.get("seed") or settings["seed"]),
+        seed=int(settings["seed"] if constants.get("seed") is None else constants["seed"]),
         status=summary.get("status") or "running",
         settings={key: value for key, value in sorted(settings.items()) if key not in APART},
         targets=tuple(json.loads(settings.get("targets") or "[]")),
-        rows=numbers(lines),
+        rows=rows,
         versions={**(facts.get("versions") or {}), "commit": str(facts.get("git_commit") or "unknown")[:10]},
         concurrent=bool(facts.get("concurrent")),
+        train_size=float(constants.get("train_size") or math.nan),
     )
+
+
+def _numbers(columns: dict[str, list[Any]]) -> pd.DataFrame:
+    """The measured columns as floats, NaN where nothing was measured. Raises UserError."""
+    missing = [column for column in REQUIRED if column not in columns]
+    if missing:
+        raise UserError(f"metrics.csv lacks the columns {', '.join(missing)}")
+    length = len(columns["samples_seen"])
+    table = {c.name: np.array(columns.get(c.name, [math.nan] * length), dtype=float) for c in MEASURED}
+    if any(np.isnan(table[column]).any() for column in ("samples_seen", "train_seconds")):
+        raise UserError("metrics.csv has rows that are not numbers")
+    return pd.DataFrame(table)
 
 
 def _same_machine(runs: list[Run]) -> None:

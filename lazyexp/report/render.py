@@ -39,6 +39,13 @@ class Text:
 
 
 @dataclass
+class Items:
+    """Lines that belong together; the first one leads."""
+
+    lines: list[str]
+
+
+@dataclass
 class Table:
     columns: list[str]
     rows: list[list[str]]
@@ -49,7 +56,7 @@ class Figures:
     drawn: list[Drawn]
 
 
-Block = Heading | Text | Table | Figures
+Block = Heading | Text | Items | Table | Figures
 
 
 def to_markdown(title: str, content: list[Block]) -> str:
@@ -60,6 +67,10 @@ def to_markdown(title: str, content: list[Block]) -> str:
             parts.append(f"## {block.text}")
         elif isinstance(block, Text):
             parts.append(block.text)
+        elif isinstance(block, Items):
+            parts.append(
+                "\n".join(block.lines[:1] + [f"- {line}" for line in block.lines[1:]]).replace("\n", "\n\n", 1)
+            )
         elif isinstance(block, Table):
             rows = [block.columns, ["---"] * len(block.columns), *block.rows]
             parts.append("\n".join("| " + " | ".join(_cell(text) for text in row) + " |" for row in rows))
@@ -80,8 +91,10 @@ def to_html(title: str, content: list[Block], figures: Path) -> str:
         if isinstance(block, Heading):
             parts.append(f"<h2>{html.escape(block.text)}</h2>")
         elif isinstance(block, Text):
-            pieces = html.escape(block.text).split("`")  # odd ones are code
-            parts.append("<p>" + "".join(f"<code>{p}</code>" if i % 2 else p for i, p in enumerate(pieces)) + "</p>")
+            parts.append(f"<p>{_html_text(block.text)}</p>")
+        elif isinstance(block, Items):
+            items = "".join(f"<li>{_html_text(line)}</li>" for line in block.lines[1:])
+            parts.append(f"<p>{_html_text(block.lines[0])}</p><ul>{items}</ul>")
         elif isinstance(block, Table):
             parts.append(_html_table(block))
         else:
@@ -89,6 +102,11 @@ def to_html(title: str, content: list[Block], figures: Path) -> str:
                 f'<div class="figures">{"".join(_html_figure(figure, figures) for figure in block.drawn)}</div>'
             )
     return PAGE.format(title=html.escape(title), style=STYLE, body="\n".join(parts))
+
+
+def _html_text(text: str) -> str:
+    pieces = html.escape(text).split("`")  # odd ones are code
+    return "".join(f"<code>{piece}</code>" if i % 2 else piece for i, piece in enumerate(pieces))
 
 
 def _html_table(table: Table) -> str:

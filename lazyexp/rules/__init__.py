@@ -1,48 +1,85 @@
-"""The rules by name. To add one: a class, a line here, a file in conf/rule, a test."""
+"""The rules, built in or brought along, from their options."""
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import MISSING, Field, fields
 from typing import Any
 
-from lazyexp.errors import UserError
-from lazyexp.rules.base import Backprop, Judged, Rule, RunInfo
-from lazyexp.rules.controls import Random
-from lazyexp.rules.mistakes import Confidence, Lazy, Progressive, Spaced, Sticky
-from lazyexp.rules.peers import InfoBatch, Kakurenbo, SelectiveBackprop, TopLoss
+import torch
+from torch import Tensor
 
-RULES: dict[str, type[Rule]] = {
-    "backprop": Backprop,
-    "lazy": Lazy,
-    "confidence": Confidence,
-    "random": Random,
-    "sticky": Sticky,
-    "progressive": Progressive,
-    "spaced": Spaced,
-    "top_loss": TopLoss,
-    "selective_backprop": SelectiveBackprop,
-    "infobatch": InfoBatch,
-    "kakurenbo": Kakurenbo,
-}
+from lazyexp.errors import UserError
+from lazyexp.registry import RULES
+from lazyexp.rules.base import Judged, Rule, RunInfo
+from lazyexp.target import blaming, resolve
 
 __all__ = ["RULES", "Judged", "Rule", "RunInfo", "make_rule"]
 
 
 def make_rule(options: dict[str, Any]) -> Rule:
-    """A rule from its options, e.g. `{"name": "confidence", "threshold": 0.9}`. Raises UserError."""
+    """A rule from its options, e.g. `{"name": "confidence", "threshold": 0.9}`. Raises UserError.
+
+    With a `_target_` it is of the class at that import path, and its answers are checked for their shapes.
+    """
     options = dict(options)
-    name = options.pop("name")
-    if name not in RULES:
+    name, path = options.pop("name"), options.pop("_target_", None)
+    if path is None and name not in RULES:
         raise UserError(f"rule.name={name}: must be one of {', '.join(RULES)}")
-    kinds = {field.name: type(field.default) for field in fields(RULES[name])}
+    kind = RULES[name] if path is None else resolve(path, "rule._target_")
+    if not (isinstance(kind, type) and issubclass(kind, Rule)):
+        raise UserError(f"rule._target_={path}: must be a class derived from lazyexp.Rule")
+    known = {entry.name: entry for entry in fields(kind) if entry.init}
     for key, value in options.items():
-        if key not in kinds:
-            known = ", ".join(kinds) or "none"
-            raise UserError(f"rule.{key}: unknown option of rule {name} (it has: {known})")
-        if kinds[key] is float and type(value) is int:
-            options[key] = value = float(value)
-        if type(value) is not kinds[key]:
-            raise UserError(f"rule.{key}={value}: must be of type {kinds[key].__name__}")
-    rule = RULES[name](**options)
-    rule.check()
+        if key not in known:
+            raise UserError(f"rule.{key}: unknown option of rule {name} (it has: {', '.join(known) or 'none'})")
+        options[key] = _typed(known[key], value)
+    if path is None:
+        rule = kind(**options)
+        rule.check()
+        return rule
+    missing = [key for key, entry in known.items() if _has_no_default(entry) and key not in options]
+    if missing:
+        raise UserError(f"rule.{missing[0]}: must be given, rule {name} has no default for it")
+    with blaming(f"rule._target_={path}"):
+        rule = kind(**options)
+        rule.check()
+    return _checked(rule, path)
+
+
+def _has_no_default(entry: Field) -> bool:
+    return entry.default is MISSING and entry.default_factory is MISSING
+
+
+def _typed(entry: Field, value: Any) -> Any:
+    """The value, if it is of the type of the option's default."""
+    if entry.default is MISSING or entry.default is None:
+        return value
+    kind = type(entry.default)
+    if kind is float and type(value) is int:
+        return float(value)
+    if type(value) is not kind:
+        raise UserError(f"rule.{entry.name}={value}: must be of type {kind.__name__}")
+    return value
+
+
+def _checked(rule: Rule, path: str) -> Rule:
+    """The rule, with its answers checked: what has another shape would be broadcast, and learn something else."""
+    visit, weigh = rule.visit, rule.weigh
+
+    def visit_checked(epoch: int) -> Tensor:
+        order = visit(epoch)
+        whole = isinstance(order, Tensor) and order.dim() == 1 and order.dtype == torch.int64
+        if not whole or len(order) == 0 or int(order.min()) < 0 or int(order.max()) >= rule.info.samples:
+            raise UserError(f"rule._target_={path}: visit must return (m,) int64, places of samples, at least one")
+        return order
+
+    def weigh_checked(judged: Judged) -> Tensor | None:
+        weight = weigh(judged)
+        if weight is not None and (not isinstance(weight, Tensor) or weight.shape != judged.targets.shape):
+            shape = tuple(weight.shape) if isinstance(weight, Tensor) else type(weight).__name__
+            raise UserError(f"rule._target_={path}: weigh must return None or ({len(judged.targets)},), not {shape}")
+        return weight
+
+    for name, answer in (("visit", visit_checked), ("weigh", weigh_checked)):
+        object.__setattr__(rule, name, answer)  # a frozen dataclass, too
     return rule

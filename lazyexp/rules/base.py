@@ -10,7 +10,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lazyexp.errors import UserError
 from lazyexp.seeding import generator
+
+
+def require(condition: bool, name: str, value: float, wanted: str) -> None:
+    """Refuses the option `name` of a rule unless the condition holds. Raises UserError."""
+    if not condition:
+        raise UserError(f"rule.{name}={value}: must be {wanted}")
 
 
 @dataclass(frozen=True)
@@ -61,11 +68,19 @@ class Rule:
     selects: ClassVar[bool] = True
     # True if a sample's own logits and target decide, so that samples may be judged in any grouping.
     pointwise: ClassVar[bool] = False
+    # True if `weigh` reads nothing but `judged.index`: who learns is known before the forward pass.
+    prior: ClassVar[bool] = False
+    # True if `weigh` may be part of a CUDA graph, which repeats its calls on the same memory without Python: it reads
+    # `judged` and tensors that are only ever changed in place, changes nothing and asks for no number.
+    capturable: ClassVar[bool] = False
     # If not 0, those who are to learn wait until a full batch of them has come together, for at most a block of this
     # many samples; a subclass may make it an option.
     block: ClassVar[int] = 0
-    # The precision in which a packed block is judged: float32 is the model's own, int8 see training/fast/int8.py.
+    # The precision in which a packed block is judged: float32 is the model's own, others see training/fast.
     judge: ClassVar[str] = "float32"
+    # What the gradient of a batch is divided by unless optimizer.reduction says otherwise: `batch`, all presented,
+    # or `selected`, those who learn; a published rule's is its authors'.
+    reduction: ClassVar[str] = "batch"
 
     def check(self) -> None:
         """Raises UserError if an option is out of range."""

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lazyexp.columns import COMPLETE
 from lazyexp.errors import UserError
-from lazyexp.results import read_rows
+from lazyexp.reader import read_rows
 from lazyexp.rules.base import Judged, Rule, RunInfo
 from lazyexp.seeding import generator
 

@@ -9,11 +9,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lazyexp.accounting import Outcome
+from lazyexp.optimizers import make_optimizer
 from lazyexp.rules import Judged
+from lazyexp.seeding import generator
 from lazyexp.training.fast.layers import Layers, divisor
 from lazyexp.training.job import Job
-
-OPTIMIZERS = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+from lazyexp.training.modes import batch_norms
 
 
 class General:
@@ -22,22 +23,40 @@ class General:
     One forward pass serves judging and learning, and samples that do not learn count as zero gradients. But where
     a pass is expensive, that is for any model but our MLP, all are judged without a graph and those who learn are
     forwarded again: for a few of them this is cheaper than a backward pass through the whole batch.
+
+    Modes. The pass that only judges is in evaluation mode: no dropout, the network answers as it would be tested.
+    Learning is in training mode. With BatchNorm there is always but one pass, in training mode, over the whole
+    batch: the few who learn would make poor statistics by themselves, and one alone none at all. So running
+    statistics move with every presented batch, whoever learns, as they do under backprop. A batch of one sample has
+    no variance: there BatchNorm uses its running statistics, as in evaluation. Who packs (`Packed`) judges in
+    evaluation mode and moves running statistics with the batches that learn: the weights are then judged and tested
+    under the statistics with which they were trained.
+
+    Dropout draws from PyTorch's generator, seeded anew for every call of `train`, so that runs repeat and resume.
     """
 
     def __init__(self, job: Job) -> None:
         self.model, self.images, self.rule, self.energy = job.model, job.images, job.rule, job.energy
-        self.batch_size, self.reduction = job.batch_size, job.optimizer.reduction
-        self.again = job.rule.selects and not Layers.fit(job.model)
-        config = job.optimizer
-        options: dict[str, Any] = {"lr": config.lr, "weight_decay": config.weight_decay}
-        if config.name == "sgd":
-            options["momentum"] = config.momentum
-        self.optimizer = OPTIMIZERS[config.name](job.model.parameters(), **options)
+        self.batch_size, self.reduction = job.batch_size, job.reduction
+        self.norms = batch_norms(job.model)
+        self.plain = Layers.fit(job.model)
+        self.again = job.rule.selects and not self.plain and not self.norms
+        self.optimizer = make_optimizer(job.optimizer, job.model.parameters())
+        self.seed, self.calls = job.seed, 0
 
     def train(self, index: Tensor, rates: list[float]) -> Outcome:
+        self.calls += 1
+        device = self.images.targets.device
+        with torch.random.fork_rng([device] if device.type == "cuda" else [], enabled=not self.plain):
+            if not self.plain:
+                torch.manual_seed(generator(self.seed, "dropout", self.calls).initial_seed())
+            return self._train(index, rates)
+
+    def _train(self, index: Tensor, rates: list[float]) -> Outcome:
         parts, chosen, forwards, updates = [], [], 0, 0
         for batch, rate in zip(index.split(self.batch_size), rates, strict=True):
             images, targets = self.images.batch(batch)
+            self._set_mode(judging=self.again, samples=len(batch))
             with torch.set_grad_enabled(not self.again):
                 logits = self.model(images)
             forwards += len(batch)
@@ -48,6 +67,7 @@ class General:
                 divide_by = divisor(len(batch), number, self.reduction)
                 graph = logits
                 if self.again:
+                    self._set_mode(judging=False, samples=number)
                     graph, targets = self.model(images[learns]), targets[learns]
                     weight = None if weight is None else weight[learns]
                     forwards += number
@@ -58,7 +78,15 @@ class General:
             parts.append(logits.detach())
             chosen.append(learns)
         learned = torch.cat(chosen)
-        return Outcome(torch.cat(parts), index[learned], forwards, updates, learned)
+        return Outcome(torch.cat(parts), index, forwards, updates, learned, learned)
+
+    def _set_mode(self, judging: bool, samples: int) -> None:
+        if self.plain:
+            return
+        self.model.train(not judging)
+        if samples == 1:
+            for layer in self.norms:
+                layer.eval()
 
     def _step(self, loss: Tensor, rate: float) -> None:
         self.optimizer.zero_grad()
@@ -70,7 +98,8 @@ class General:
         self.energy.after_step()
 
     def state(self) -> dict[str, Any]:
-        return self.optimizer.state_dict()
+        return {**self.optimizer.state_dict(), "calls": self.calls}
 
     def restore(self, state: dict[str, Any]) -> None:
-        self.optimizer.load_state_dict(state)
+        self.calls = state.get("calls", 0)
+        self.optimizer.load_state_dict({name: value for name, value in state.items() if name != "calls"})

@@ -19,7 +19,7 @@ class Direct:
 
     def __init__(self, job: Job) -> None:
         self.layers, self.images, self.rule, self.energy = Layers(job.model), job.images, job.rule, job.energy
-        self.batch_size, self.reduction = job.batch_size, job.optimizer.reduction
+        self.batch_size, self.reduction = job.batch_size, job.reduction
         self.momentum, self.decay = job.optimizer.momentum, job.optimizer.weight_decay
         self.plain = not (self.momentum or self.decay)
         self.velocity = [torch.zeros_like(parameter) for parameter in self._parameters()] if self.momentum else []
@@ -52,7 +52,7 @@ class Direct:
             last.div_(divisor(size, number, self.reduction))
             self._step(self.layers.backward(last, zs, hs), [inputs, *hs], rate)
             updates += 1
-        return Outcome(torch.cat(parts), index[learned], len(index), updates, learned)
+        return Outcome(torch.cat(parts), index, len(index), updates, learned, learned)
 
     def _step(self, deltas: list[Tensor], inputs: list[Tensor], rate: float) -> None:
         """Changes all weights by the gradient delta^T h, as torch.optim.SGD would."""

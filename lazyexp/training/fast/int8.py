@@ -29,20 +29,29 @@ class Int8Judge:
         self.layers, self.images = Layers(job.model), images
         self.rounded = torch.empty_like(self.layers.weights[0])
         self.quantized = torch.empty_like(self.rounded, dtype=torch.int8)
+        self.current = False
+
+    def weights_changed(self) -> None:
+        self.current = False
 
     @torch.inference_mode()
     def __call__(self, index: Tensor) -> tuple[Tensor, Tensor]:
         """Logits (b, classes) of the samples `index` (b,) with the present weights, and their targets (b,)."""
-        weight, bias = self.layers.weights[0], self.layers.biases[0]
-        low, high = torch.aminmax(weight)
-        step = torch.maximum(-low, high) / 127
-        torch.mul(weight, 1 / step, out=self.rounded).round_()
-        self.quantized.copy_(self.rounded)
-
+        if not self.current:
+            self._round()
         pixels, targets = self.images.bytes(index)
         centred = pixels.bitwise_xor(128).view(torch.int8)  # p - 128
         sums = torch._int_mm(centred, self.quantized.t())
-        scale, offset = self.images.scale, self.images.offset
-        shift = self.quantized.sum(1).to(weight.dtype).mul_(step * (128 * scale + offset)).add_(bias)
-        z = sums.to(weight.dtype).mul_(step * scale).add_(shift)
+        z = sums.to(self.shift.dtype).mul_(self.step * self.images.scale).add_(self.shift)
         return self.layers.rest(z)[2], targets
+
+    def _round(self) -> None:
+        weight, bias = self.layers.weights[0], self.layers.biases[0]
+        low, high = torch.aminmax(weight)
+        self.step = torch.maximum(-low, high) / 127
+        torch.mul(weight, 1 / self.step, out=self.rounded).round_()
+        self.quantized.copy_(self.rounded)
+        scale, offset = self.images.scale, self.images.offset
+        sums = self.quantized.sum(1).to(weight.dtype)
+        self.shift = sums.mul_(self.step * (128 * scale + offset)).add_(bias)
+        self.current = True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -76,6 +77,12 @@ class Layers:
         return deltas[::-1]
 
 
-def divisor(presented: int, learning: int, reduction: str) -> int:
+def divisor(presented: Any, learning: Any, reduction: str) -> Any:
     """What the summed gradient of a batch is divided by, see the setting optimizer.reduction."""
     return presented if reduction == "batch" else learning
+
+
+def on_device(values: list[float], like: Tensor) -> Tensor:
+    """Numbers of the host in the precision and on the device of `like`; does not wait for a GPU."""
+    made = torch.tensor(values, dtype=like.dtype)
+    return made.pin_memory().to(like.device, non_blocking=True) if like.is_cuda else made

@@ -35,7 +35,7 @@ class LookAhead:
 
     def __init__(self, job: Job) -> None:
         self.layers, self.images, self.rule, self.energy = Layers(job.model), job.images, job.rule, job.energy
-        self.batch_size, self.reduction = job.batch_size, job.optimizer.reduction
+        self.batch_size, self.reduction = job.batch_size, job.reduction
         self.block = BLOCK // self.batch_size * self.batch_size
         self.share = 0.5  # of batches that learn, as lately seen
 
@@ -50,7 +50,7 @@ class LookAhead:
         logits = torch.cat([block.logits for block in parts])
         learned = torch.cat([block.learned for block in parts])
         forwards, updates = sum(block.forwards for block in parts), sum(block.updates for block in parts)
-        return Outcome(logits, index[learned], forwards, updates, learned)
+        return Outcome(logits, index, forwards, updates, learned, learned)
 
     def window(self) -> int:
         """Samples to judge at once, a whole number of batches."""

@@ -6,27 +6,58 @@ by weights that are up to a block old. It learns from its present gradient: queu
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from lazyexp.accounting import Outcome
 from lazyexp.rules import Judged
+from lazyexp.training.fast.bf16 import Bfloat16Judge
 from lazyexp.training.fast.int8 import Int8Judge
 from lazyexp.training.job import Engine, Job
+from lazyexp.training.modes import eval_mode
 
 # Full batches that a block should yield: while many must learn, blocks are short and selection is fresh.
 BATCHES = 4
+
+
+class Judge(Protocol):
+    """Tells how samples stand with the present weights, as exactly as is needed to choose among them."""
+
+    def __call__(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits (b, classes) of the samples `index` (b,), and their targets (b,)."""
+        ...
+
+    def weights_changed(self) -> None:
+        """Called after every update: what was derived from the weights holds no more."""
+
+
+class ModelJudge:
+    """The model itself, in its own precision."""
+
+    def __init__(self, job: Job) -> None:
+        self.model, self.images = job.model, job.images
+
+    def weights_changed(self) -> None: ...
+
+    @torch.inference_mode()
+    def __call__(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        images, targets = self.images.batch(index)
+        with eval_mode(self.model):
+            return self.model(images), targets
+
+
+JUDGES: dict[str, type[Judge]] = {"float32": ModelJudge, "bfloat16": Bfloat16Judge, "int8": Int8Judge}
 
 
 class Packed:
     """Selects by `rule` in blocks of up to rule.block samples; `learner` trains on the full batches."""
 
     def __init__(self, job: Job, learner: Engine) -> None:
-        self.learner, self.model, self.images, self.rule = learner, job.model, job.images, job.rule
-        self.batch_size, self.share = job.batch_size, 1.0
-        self.judge = Int8Judge(job) if self.rule.judge == "int8" else self._logits
+        self.learner, self.rule, self.batch_size, self.share = learner, job.rule, job.batch_size, 1.0
+        self.judge = JUDGES[job.rule.judge](job)
         self.queue = torch.empty(0, dtype=torch.int64, device=job.images.targets.device)
 
     def train(self, index: Tensor, rates: list[float]) -> Outcome:
@@ -49,20 +80,16 @@ class Packed:
                 ready, self.queue = self.queue[:full], self.queue[full:]
                 rate = rates[(place - 1) // self.batch_size]
                 outcome = self.learner.train(ready, [rate] * (full // self.batch_size))
+                self.judge.weights_changed()
                 learned.append(ready)
                 forwards, updates = forwards + outcome.forwards, updates + outcome.updates
             parts.append(logits)
         return Outcome(torch.cat(parts), torch.cat(learned), forwards, updates, torch.cat(selected))
 
-    def _logits(self, index: Tensor) -> tuple[Tensor, Tensor]:
-        images, targets = self.images.batch(index)
-        with torch.inference_mode():
-            return self.model(images), targets
-
     def _size(self) -> int:
-        """Samples to judge at once."""
-        wanted = BATCHES * self.batch_size / max(self.share, 1e-6)
-        return max(min(int(wanted), self.rule.block), 1)
+        """Samples to judge at once: few different sizes, since libraries prepare themselves for every new one."""
+        wanted = min(BATCHES * self.batch_size / max(self.share, 1e-6), self.rule.block)
+        return self.rule.block if wanted >= self.rule.block else 2 ** int(math.log2(max(wanted, 1)))
 
     def state(self) -> dict[str, Any]:
         return {"queue": self.queue, "share": self.share, "learner": self.learner.state()}

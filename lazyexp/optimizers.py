@@ -1,0 +1,33 @@
+"""The optimizers of the general loop: PyTorch's, or any other torch.optim.Optimizer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import nn
+
+from lazyexp.config import OptimizerConfig
+from lazyexp.errors import UserError
+from lazyexp.registry import OPTIMIZERS
+from lazyexp.target import blaming, resolve
+
+
+def make_optimizer(config: OptimizerConfig, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    """Called as target(parameters, lr=, **options), with weight_decay and momentum where they are set.
+
+    Raises UserError.
+    """
+    own = config._target_
+    target = resolve(own, "optimizer._target_") if own else OPTIMIZERS[config.name]
+    options: dict[str, Any] = {"lr": config.lr, **config.options}
+    for key in ("weight_decay", "momentum"):
+        if getattr(config, key):
+            options[key] = getattr(config, key)
+    what = f"optimizer._target_={own}" if own else f"optimizer={config.name}"
+    with blaming(f"{what}, called with {options}"):
+        optimizer = target(parameters, **options)
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        raise UserError(f"{what}: made a {type(optimizer).__name__}, not a torch.optim.Optimizer")
+    return optimizer

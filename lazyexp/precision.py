@@ -1,0 +1,37 @@
+"""How exactly products of float32 matrices are computed, said explicitly and in PyTorch's own words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+
+@contextmanager
+def matmul_precision(name: str) -> Iterator[None]:
+    """Inside, products of float32 matrices are as exact as `name` says: highest, high or medium.
+
+    As torch.set_float32_matmul_precision: `highest` is float32 throughout; `medium` lets factors be rounded to
+    bfloat16, with sums in float32, where the processor has instructions for it (AMX, AVX512-BF16); TF32 on a GPU.
+    """
+    former = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(name)
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(former)
+
+
+def exact_on_a_gpu() -> None:
+    """No TF32 but where `matmul_precision` asks for it: a run on a GPU then differs from the CPU's by rounding."""
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.cudnn.allow_tf32 = False
+
+
+def in_use() -> dict[str, str]:
+    """The choices that hold outside of `matmul_precision`, for run.json."""
+    return {
+        "float32_matmul": torch.get_float32_matmul_precision(),
+        "cudnn": "tf32" if torch.backends.cudnn.allow_tf32 else "float32",
+    }

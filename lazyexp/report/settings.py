@@ -1,0 +1,48 @@
+"""The settings of a run in one flat form, whichever of its files tells them."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import fields
+from typing import Any
+
+from lazyexp.config import ENTRIES, Config
+
+
+def flat_settings(settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings of run.json with dotted keys, values as `plain_value` gives them."""
+    flat: dict[str, Any] = {}
+    for key, value in settings.items():
+        if key == "rule":
+            flat["rule"] = value["name"]
+            flat["rule_options"] = json.dumps({k: v for k, v in value.items() if k != "name"}, sort_keys=True)
+        elif isinstance(value, dict):
+            flat.update({f"{key}.{name}": plain_value(entry) for name, entry in value.items()})
+        else:
+            flat[key] = plain_value(value)
+    return flat
+
+
+def summary_settings(summary: dict[str, Any]) -> dict[str, Any]:
+    """The settings among the columns of a summary.csv."""
+    groups = tuple(f"{entry.name}." for entry in fields(Config))
+    settings = {key: plain_value(value) for key, value in summary.items() if key in ENTRIES or key.startswith(groups)}
+    return {**settings, "rule_options": summary.get("rule_options") or "{}"} if settings else {}
+
+
+def plain_value(value: Any) -> Any:
+    """One form for a value from JSON or from CSV: whole numbers as int, lists as JSON, nothing as None."""
+    if isinstance(value, str):
+        try:
+            value = {"": None, "True": True, "False": False}[value]
+        except KeyError:
+            try:
+                value = json.loads(value)
+            except ValueError:
+                return value
+    if isinstance(value, list | dict):
+        return json.dumps(value)
+    if isinstance(value, float) and math.isfinite(value) and value == int(value):
+        return int(value)
+    return value

@@ -1,0 +1,45 @@
+"""The hand-derived loop with Adam or AdamW: gradients without a graph, the step by PyTorch's fused kernel."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lazyexp.training.fast.direct import Direct
+from lazyexp.training.job import Job
+
+OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+
+
+class DirectAdam(Direct):
+    """As `Direct`, under Adam (Kingma & Ba 2015) or AdamW (Loshchilov & Hutter 2019)."""
+
+    def __init__(self, job: Job) -> None:
+        super().__init__(job)
+        config = job.optimizer
+        self.parameters = self._parameters()
+        self.gradients = [torch.empty_like(parameter) for parameter in self.parameters]
+        for parameter, gradient in zip(self.parameters, self.gradients, strict=True):
+            parameter.grad = gradient
+        self.optimizer = OPTIMIZERS[config.name](
+            self.parameters, lr=config.lr, weight_decay=config.weight_decay, fused=True
+        )
+
+    def _step(self, deltas: list[Tensor], inputs: list[Tensor], rate: float) -> None:
+        layers = len(deltas)
+        for layer, (delta, h) in enumerate(zip(deltas, inputs, strict=True)):
+            torch.mm(delta.t(), h, out=self.gradients[layer])
+            torch.sum(delta, 0, out=self.gradients[layers + layer])
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.energy.before_step()
+        self.optimizer.step()
+        self.energy.after_step()
+
+    def state(self) -> dict[str, Any]:
+        return self.optimizer.state_dict()
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.optimizer.load_state_dict(state)
