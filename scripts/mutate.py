@@ -132,21 +132,23 @@ def mutants(path: str) -> list[tuple[str, str]]:
     return found
 
 
-def noticed(path: str, text: str, tests: tuple[str, ...]) -> bool:
-    """Whether the tests fail on a copy of the project whose module at `path` has this text."""
+def noticed(path: str, text: str, tests: tuple[str, ...]) -> str:
+    """The test that fails on a copy of the project whose module at `path` has this text, "" if none does."""
     with tempfile.TemporaryDirectory() as place:
         project = Path(place) / "project"
-        unneeded = shutil.ignore_patterns(".git", "runs", "docs", "__pycache__", ".venv", "*.egg-info", ".*_cache")
+        unneeded = shutil.ignore_patterns(".git", "runs", "__pycache__", ".venv", "*.egg-info", ".*_cache")
         shutil.copytree(ROOT, project, ignore=unneeded)
         (project / "lazyexp" / path).write_text(text)
         child = os.fork()  # torch and its like are imported already
         if not child:
             os._exit(_test(project, tests))
         _, status = os.waitpid(child, 0)
+        said = (project / "output").read_text(errors="replace")
     code = os.waitstatus_to_exitcode(status)
     if code not in (0, 1, 2, -24, -9):  # 2: the tests cannot even be collected; SIGXCPU, SIGKILL: the limit
-        raise RuntimeError(f"pytest ended with {code}")
-    return code != 0
+        raise RuntimeError(f"pytest ended with {code}: {said[-1000:]}")
+    failed = [line.split()[1] for line in said.splitlines() if line.startswith(("FAILED", "ERROR "))]
+    return "" if code == 0 else (failed or [f"exit code {code}"])[0]
 
 
 def _test(project: Path, tests: tuple[str, ...]) -> int:
@@ -158,7 +160,7 @@ def _test(project: Path, tests: tuple[str, ...]) -> int:
     sys.path.insert(0, str(project))
     os.environ["PYTHONPATH"] = str(project)
     for stream in (1, 2):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
+        os.dup2(os.open("output", os.O_WRONLY | os.O_CREAT | os.O_APPEND), stream)
     try:
         if Path(importlib.import_module("lazyexp").__file__ or "").parent.parent != project:
             return 99  # another copy would be tested
@@ -194,18 +196,16 @@ def main(arguments: argparse.Namespace) -> int:
     importlib.import_module("torch").set_num_threads(1)
     if not arguments.list:
         text = (ROOT / "lazyexp" / "accounting.py").read_text()
-        if noticed("accounting.py", text, tuple(dict.fromkeys(sum(MODULES.values(), ())))):
-            raise RuntimeError("the tests fail as it is; there is nothing to be learned from failures")
+        if failed := noticed("accounting.py", text, tuple(dict.fromkeys(sum(MODULES.values(), ())))):
+            raise RuntimeError(f"{failed} fails as it is; there is nothing to be learned from failures")
     for path, name, text in chosen:
         if arguments.list:
             print(name)
             continue
-        if without_line(name) in known:
-            word = "equivalent"
-        else:
-            word = "noticed" if noticed(path, text, MODULES[path]) else "SURVIVED"
+        why = known.get(without_line(name)) or noticed(path, text, MODULES[path])
+        word = "equivalent" if without_line(name) in known else "noticed" if why else "SURVIVED"
         counts[word] += 1
-        print(f"{word}: {name}", flush=True)
+        print(f"{word}: {name}  # {why}", flush=True)
     print(", ".join(f"{number} {word}" for word, number in counts.items()))
     return counts["SURVIVED"]
 

@@ -37,7 +37,7 @@ def test_the_first_command_runs(call):
     assert answer.code == 0 and "digits lazy seed 0: finished" in answer.out
 
 
-def test_the_loops_examples_run():
+def test_the_python_examples_run():
     (loss,) = (block for block in PYTHON if "LazyLoss" in block)
     (sampler,) = (block for block in PYTHON if "SpacedSampler" in block)
     scope: dict = {}
