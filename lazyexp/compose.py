@@ -227,14 +227,10 @@ class readable_errors:
         cause = (str(error.__cause__) or "?").splitlines()[0] if error.__cause__ else ""
         if first.startswith("Could not override"):
             key = first.split("'")[1]
-            raise UserError(f"{key}: unknown key; see lazyexp --help{_rule_hint(key)}") from None
+            raise UserError(f"{key}: unknown key; see lazyexp --help") from None
         if not isinstance(error, (HydraException, OmegaConfBaseException)):
             first = f"these settings cannot be composed ({type(error).__name__}: {first}); see lazyexp --help"
         raise UserError(f"{first}{': ' + cause if cause else ''}") from None
-
-
-def _rule_hint(key: str) -> str:
-    return " (rule options belong to their rule: rule=NAME rule.OPTION=...)" if key.startswith("rule.") else ""
 
 
 def checked(settings: DictConfig) -> Settings:

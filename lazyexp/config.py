@@ -352,7 +352,7 @@ def _check_model(model: ModelConfig) -> None:
 # Settings that say where, how safely and under which name a run is done; they cannot change its result.
 PLACES = ("data_dir", "runs_dir", "overwrite", "checkpoint_every", "rule_label", "tracker")
 # Raised when the meaning of a setting changes, so that results from before are not taken for new ones.
-SCHEMA = 2
+SCHEMA = 3
 
 
 def run_id(

@@ -40,7 +40,7 @@ def test_the_default_run_works_offline(call):
         (["+nonsense=1"], "nonsense: unknown key"),
         (["+model.nonsense=1"], "model.nonsense: unknown key"),
         (["+rule.nonsense=1"], "rule.nonsense: unknown option"),
-        (["rule.threshold=0.5"], "rule.threshold: unknown key"),
+        (["rule.threshold=0.5"], "rule.threshold: unknown option of rule lazy"),
         (["epochs=many"], "epochs"),
         (["epochs=1.5"], "epochs"),
         (["epochs=0"], "epochs=0: must be at least 1"),

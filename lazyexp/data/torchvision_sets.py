@@ -64,6 +64,12 @@ def load_torchvision(name: str, data_dir: str, mirror: str | None = None, **sour
     return Raw(**parts, classes=source.classes, sources=sources, official=source.official)
 
 
+def is_there(name: str, root: Path) -> bool:
+    """Whether the named data set can be read from `root` without a download."""
+    source = SOURCES[name]
+    return _present(source, root, {part: _idx_files(source, root, part) for part in ("train", "test")})
+
+
 def _class(source: Source) -> Any:
     from torchvision import datasets
 

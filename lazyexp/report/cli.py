@@ -11,29 +11,33 @@ import pandas as pd
 from lazyexp.errors import UserError
 from lazyexp.files import write_text
 from lazyexp.report.bars import speedup_bars
-from lazyexp.report.figures import curves, share_awake, share_learning, time_to_target
+from lazyexp.report.figures import curves, forgetting, share_awake, share_learning, time_to_target
 from lazyexp.report.groups import Group, label_rules, matched_groups, tuned_groups
-from lazyexp.report.page import blocks
+from lazyexp.report.latex import to_latex
+from lazyexp.report.page import blocks, final
 from lazyexp.report.pareto import pareto
+from lazyexp.report.pictures import histograms, image_run, images
 from lazyexp.report.races import races, time_table, within_table
-from lazyexp.report.read import MEASURES, Found, is_run, read_runs
+from lazyexp.report.read import Found, is_run, read_runs
 from lazyexp.report.render import to_html, to_markdown
 from lazyexp.report.style import Sheet
 from lazyexp.report.tables import run_table, speedup_table
 
 TITLE = "lazyexp report"
+BARS = ("train_seconds", "energy_l1")  # the measures of which there are bars; the tables have all
 EPILOG = """examples:
   lazyexp-report runs                              report on all runs below runs/, written into runs/
   lazyexp-report runs/headline --out paper         the same, written into paper/
   lazyexp-report laptop/runs server/runs --out all several folders; runs on different machines are not compared
 
-files written: report.html (one page, opens offline), report.md, speedup.csv, summary.csv (one row per run),
-figures/*.png and *.pdf. Runs that are going on, torn or broken are named and do no harm.
+files written: report.html (one page, opens offline), report.md, speedup.csv, fronts.csv and within.csv (accuracy
+against time), summary.csv (one row per run), summary.tex (booktabs), figures/*.png, *.pdf and *.csv.
+Runs that are going on, torn or broken are named and do no harm.
 exit codes: 0 done, 2 something to mend (one line says what)
 """
 
 
-def write_report(folders: list[Path], out: Path | None = None, max_groups: int = 12) -> Path:
+def write_report(folders: list[Path], out: Path | None = None, max_groups: int = 4) -> Path:
     """Reads the runs below `folders` and writes the report. Returns the path of report.html. Raises UserError.
 
     Without `out` it goes into the first of the folders that exists, or, where that is a run's own, beside it.
@@ -87,8 +91,13 @@ def _write(found: Found, out: Path, max_groups: int) -> Path:
             drawn = _draw(some, speedups, sheet, max_groups)
             if drawn < len(some):
                 notes.append(f"curves are drawn for {drawn} of {len(some)} {some[0].protocol} groups (--max-groups).")
+    for data in sorted({str(run.settings["dataset.name"]) for run in found.runs}):
+        shown = image_run([run for run in found.runs if run.settings["dataset.name"] == data])
+        if shown:
+            images(shown, sheet)
     notes += sheet.remarks
     content = blocks(found, groups, speedups, competed, times, sheet.drawn, notes)
+    write_text(out / "summary.tex", to_latex(final(groups)))
     write_text(out / "report.md", to_markdown(TITLE, content))
     page = out / "report.html"
     write_text(page, to_html(TITLE, content, sheet.folder))
@@ -98,7 +107,7 @@ def _write(found: Found, out: Path, max_groups: int) -> Path:
 def _draw(groups: list[Group], speedups: pd.DataFrame, sheet: Sheet, max_groups: int) -> int:
     """Bars of all groups and the curves of some, those first in which rules meet. Returns how many."""
     worth = [group for group in groups if len(group.rules) > 1] or groups
-    for measure in MEASURES:
+    for measure in BARS:
         speedup_bars(speedups, groups, sheet, measure)
     for group in worth[:max_groups]:
         for x in ("train_seconds", "forward_samples", "updates", "energy_l1"):
@@ -106,6 +115,9 @@ def _draw(groups: list[Group], speedups: pd.DataFrame, sheet: Sheet, max_groups:
         time_to_target(group, sheet)
         share_learning(group, sheet)
         share_awake(group, sheet)
+    for group in worth[:1]:
+        forgetting(group, sheet)
+        histograms(group, sheet)
     return len(worth[:max_groups])
 
 
@@ -120,7 +132,7 @@ def main() -> None:
     parser.add_argument("folders", nargs="+", type=Path, metavar="DIR", help="folder with runs, at any depth")
     parser.add_argument("--out", type=Path, metavar="DIR", help="where to write (default: the first DIR)")
     parser.add_argument(
-        "--max-groups", type=int, default=12, metavar="N", help="draw curves for at most N groups (default: 12)"
+        "--max-groups", type=int, default=4, metavar="N", help="draw curves for at most N groups (default: 4)"
     )
     arguments = parser.parse_args()
     try:

@@ -76,6 +76,14 @@ def share_learning(group: Group, sheet: Sheet) -> None:
     _shares(group, sheet, share, "share_learning", "samples that learn (%)", caption)
 
 
+def forgetting(group: Group, sheet: Sheet) -> None:
+    """Which share of the presented samples was misclassified when it was judged, between evaluations."""
+    caption = (
+        f"Forgetting: presented samples that were misclassified, per evaluation, {group.label}: median over seeds."
+    )
+    _shares(group, sheet, lambda rows: 100 * (1 - rows["train_accuracy"]), "forgetting", "misclassified (%)", caption)
+
+
 def share_awake(group: Group, sheet: Sheet) -> None:
     """Which share of the training samples was presented per epoch; nothing if all rules present all of them."""
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 import pandas as pd
 
+from lazyexp.report.arena import arena_blocks
 from lazyexp.report.groups import CONTROL, Group
 from lazyexp.report.races import Race
 from lazyexp.report.read import MEASURES, Found
@@ -48,7 +49,7 @@ def blocks(
     content += [Figures(first)] * bool(first)
     content += [Text(line) for line in summary(found, groups)]
     content += [Text(f"Note: {note}") for note in notes]
-    content += front_blocks(races, times) if races else []
+    content += [*arena_blocks(races), *front_blocks(races, times)] if races else []
     used = [protocol for protocol in PROTOCOLS if any(group.protocol == protocol for group in groups)]
     for protocol in used:
         content += [

@@ -10,17 +10,22 @@ from pathlib import Path
 from lazyexp.report.style import Drawn
 
 STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; color: #222; background: #fff; max-width: 72rem; margin: 0 auto;
-  padding: 1rem; }
-h1, h2 { line-height: 1.2; } h2 { margin-top: 2.5rem; border-bottom: 1px solid #ddd; }
+:root { color-scheme: light dark; --ink: #222; --paper: #fff; --soft: #444; --line: #ddd; --head: #f4f4f4;
+  --miss: #fdecea; }
+@media (prefers-color-scheme: dark) { :root { --ink: #e6e6e6; --paper: #16181b; --soft: #b5b5b5; --line: #3a3d42;
+  --head: #24272c; --miss: #54201b; } }
+body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); max-width: 72rem;
+  margin: 0 auto; padding: 1rem; overflow-wrap: break-word; }
+h1, h2 { line-height: 1.2; } h2 { margin-top: 2.5rem; border-bottom: 1px solid var(--line); }
 .table { overflow-x: auto; } table { border-collapse: collapse; font-size: .85rem; }
-th, td { padding: .25rem .6rem; text-align: left; white-space: nowrap; border-bottom: 1px solid #e4e4e4; }
-th { background: #f4f4f4; } td.miss { background: #fdecea; }
+th, td { padding: .25rem .6rem; text-align: left; white-space: nowrap; border-bottom: 1px solid var(--line); }
+th { background: var(--head); } td.miss { background: var(--miss); }
 .figures { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(22rem, 100%), 1fr)); gap: 1.5rem; }
-figure { margin: 0; } figure img { width: 100%; height: auto; } figcaption { font-size: .85rem; color: #444; }
+figure { margin: 0; } figcaption { font-size: .85rem; color: var(--soft); }
+figure img { width: 100%; height: auto; background: #fff; border-radius: 4px; }
 """
 PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{title}</title><link rel="icon" href="data:,"><style>{style}</style></head>
 <body>
 {body}

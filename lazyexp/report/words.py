@@ -32,6 +32,6 @@ def shown(stat: Interval | Estimate, factor: float = 1, digits: int = 3) -> str:
 def number(value: float, digits: int = 3) -> str:
     """A number with so many significant digits, thousands with commas."""
     if not math.isfinite(value) or value == 0:
-        return f"{value:g}"
+        return f"{value + 0.0:g}"  # -0 is 0
     decimals = max(0, digits - 1 - math.floor(math.log10(abs(value))))
     return f"{value:,.{decimals}f}" if abs(value) < 1e9 and decimals < 8 else f"{value:.{digits}g}"
