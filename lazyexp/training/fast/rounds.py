@@ -131,7 +131,7 @@ class Rounds:
         if known:
             weight = tape.weight.index_select(0, rows)
         else:
-            weight = self.rule.weigh(Judged(tape.index.index_select(0, rows), logits, targets)).to(logits.dtype)
+            weight = self.rule.asked(Judged(tape.index.index_select(0, rows), logits, targets)).to(logits.dtype)
         inside = rows < tape.size
         weight = torch.where(inside, weight, 0.0)
         first, finished = torch.zeros_like(done), torch.ones_like(done)
@@ -164,7 +164,7 @@ class Rounds:
             x, size = tape.inputs[here], here.stop - start
             zs, hs, logits = self.layers.rest(self.layers.first(x))
             tape.logits[here] = logits
-            weight = self.rule.weigh(Judged(index[here], logits, targets[here])).to(logits.dtype)
+            weight = self.rule.asked(Judged(index[here], logits, targets[here])).to(logits.dtype)
             updates, deltas = self._learn(x, targets[here], zs, hs, logits, weight, tape.rates[start // b], size)
             tape.learned[here] = weight != 0
             tape.progress[1].add_(updates)
