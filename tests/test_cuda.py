@@ -166,8 +166,8 @@ def test_float32_is_computed_as_float32_and_run_json_says_so(tmp_path):
         folder = experiment.run(settings(tmp_path, "cuda", batch_size=64)).folder
     facts = json.loads((folder / "run.json").read_text())
     found = facts["fp32_precision"]
-    assert found == facts["sessions"][0]["fp32_precision"] and "tf32" not in found.values()
-    assert found["cuda.matmul"] == "ieee"
+    assert found == facts["sessions"][0]["fp32_precision"]
+    assert found == {"float32_matmul": "highest", "cudnn": "float32"}
 
 
 def program(tmp_path, *arguments: str, timeout: int = 300) -> subprocess.CompletedProcess:
