@@ -34,7 +34,7 @@ MUTANTS = [
     ("place in a replay is lost", "rules/controls.py", '"place": self.place}', '"place": torch.zeros_like(self.place)}'),
     ("kakurenbo hides the sure and wrong", "rules/peers.py", "~judged.wrong & (judged.confidence >= self.sure)", "judged.confidence >= self.sure"),
     ("progressive forgets the epoch", "rules/mistakes.py", "awake = super().visit(epoch)", "awake = super().visit(epoch) if self.selects else None"),
-    ("lazy learns from the right ones", "rules/mistakes.py", "        return judged.wrong\n", "        return ~judged.wrong\n"),
+    ("lazy learns from the right ones", "rules/mistakes.py", "-> Tensor:\n        return judged.wrong\n", "-> Tensor:\n        return ~judged.wrong\n"),
     ("a sleeper wakes too late", "rules/mistakes.py", "self.epoch + 1 + torch.where", "self.epoch + 2 + torch.where"),
     ("infobatch does not rescale", "rules/peers.py", "self.weight[shuffled[:kept]] = 1 / (1 - self.ratio)", "self.weight[shuffled[:kept]] = 1.0"),
     ("energy forgets the biases", "energy.py", "inputs.abs().sum(1).double() + 1)", "inputs.abs().sum(1).double())"),
