@@ -52,6 +52,7 @@ MUTANTS = [
     ("a graph reads a rule's replaced weights", "training/fast/rounds.py", "tape.weight[: len(index)] = 1 if weight is None else weight", "tape.weight = torch.ones_like(tape.weight) if weight is None else weight"),
     ("a round counts what lies behind the end", "training/fast/rounds.py", "presented = inside.sum()", "presented = (rows >= 0).sum()"),
     ("momentum fades while nobody learns", "training/fast/rounds.py", "1 - on * (1 - self.momentum), on * -rate", "self.momentum, on * -rate"),
+    ("rehearsals overwrite what was judged", "training/fast/rounds.py", "tape.end.fill_(tape.room // self.batch_size)", "tape.end.zero_()"),
     ("a graph's filling learns", "training/fast/deferred.py", "buffers.step[size:].zero_()", "buffers.step[size:].fill_(0.1)"),
     ("nobody is judged again", "training/fast/bf16_split.py", "logits.index_copy_(0, doubtful,", "logits.clone().index_copy_(0, doubtful,"),
 ]
