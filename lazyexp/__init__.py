@@ -4,12 +4,25 @@ from importlib import import_module
 from typing import Any
 
 __version__ = "0.1.0"
-_PLACES = {"LazyLoss": "loss", "lazy_loss": "loss", "Indexed": "sampler", "SpacedSampler": "sampler"}
-__all__ = list(_PLACES)
+_PLACES = {
+    "Indexed": "sampler",
+    "LazyLoss": "loss",
+    "Rule": "rules",
+    "SpacedSampler": "sampler",
+    "UserError": "errors",
+    "finished": "api",
+    "lazy_loss": "loss",
+    "read": "api",
+    "run": "api",
+    "sweep": "api",
+}
+__all__ = [*_PLACES, "report"]
 
 
 def __getattr__(name: str) -> Any:
     # Not imported at once, so that `lazyexp --help` does without torch.
-    if name in __all__:
+    if name == "report":
+        return import_module("lazyexp.report")
+    if name in _PLACES:
         return getattr(import_module(f"lazyexp.{_PLACES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

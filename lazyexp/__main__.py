@@ -24,7 +24,7 @@ def main() -> NoReturn:
     command()
 
 
-def report() -> NoReturn:
+def report() -> None:
     """The command `lazyexp-report`."""
     _start()
     from lazyexp.report.cli import main as command

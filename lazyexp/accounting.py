@@ -15,16 +15,22 @@ from lazyexp.rules import Judged
 @dataclass
 class Outcome:
     """What became of a chunk of m samples: the `logits` (m, classes) by which they were judged, in the order
-    presented, `chosen` (m,) bool which of them the rule let learn, and the samples that `learned` (k,) meanwhile:
-    the chosen ones, unless they wait for a full batch. `forwards` are the samples forwarded, `updates` the optimizer
-    steps.
+    presented, and `chosen` (m,) bool which of them the rule let learn. `trained` (k,) are the samples that went into
+    learning meanwhile, and `took` (k,) bool says which of them learned; None: all. `forwards` are the samples
+    forwarded, `updates` the optimizer steps; where the host does not know them, they are numbers on the device.
     """
 
     logits: Tensor
-    learned: Tensor
-    forwards: int
-    updates: int
+    trained: Tensor
+    forwards: int | Tensor
+    updates: int | Tensor
     chosen: Tensor
+    took: Tensor | None = None
+
+    @property
+    def learned(self) -> Tensor:
+        """The samples that learned: the chosen ones, unless they wait for a full batch. Waits for a GPU."""
+        return self.trained if self.took is None else self.trained[self.took]
 
 
 @dataclass
@@ -42,33 +48,55 @@ class Tally:
 
 
 class Counters:
-    """The tally, and for every training sample how often it was presented, misclassified and learned from."""
+    """The tally, and for every training sample how often it was presented, misclassified and learned from.
+
+    What the host cannot know without asking is summed on the device until somebody wants it, see `settle`.
+    """
 
     def __init__(self, samples: int, device: torch.device) -> None:
         self.tally = Tally()
         self.presented, self.misclassified, self.learned = (
             torch.zeros(samples, dtype=torch.int32, device=device) for _ in range(3)
         )
+        # Sum of losses, wrong, learned, forwarded, updates since the last settlement; whole numbers are exact.
+        self._open = torch.zeros(5, dtype=torch.float64, device=device)
+        self._presented = 0
 
-    def add(self, judged: Judged, outcome: Outcome) -> tuple[int, int, bool]:
-        """Books a chunk. Returns (correct, learned, whether every loss was finite)."""
-        # One transfer for the numbers that Python needs.
-        loss, wrong = torch.stack([judged.loss.double().sum(), judged.wrong.sum().double()]).tolist()
-        tally, size, learned = self.tally, len(judged.index), len(outcome.learned)
-        tally.samples_seen += size
-        tally.forward_samples += outcome.forwards
-        tally.backward_samples += learned
-        tally.updates += outcome.updates
-        tally.count += size
-        tally.correct += size - int(wrong)
-        tally.loss += loss
-        for counts, index in (
-            (self.presented, judged.index),
-            (self.misclassified, judged.index[judged.wrong]),
-            (self.learned, outcome.learned),
+    def add(self, judged: Judged, outcome: Outcome) -> None:
+        """Books a chunk; asks a GPU nothing."""
+        size, took = len(judged.index), outcome.took
+        self.tally.samples_seen += size
+        self.tally.count += size
+        self._presented += size
+        known = [len(outcome.trained) if took is None else took.sum(), outcome.forwards, outcome.updates]
+        sums = [judged.loss.double().sum(), judged.wrong.sum()]
+        for place, value in enumerate([*sums, *known]):
+            self._open[place].add_(value)
+        for counts, index, which in (
+            (self.presented, judged.index, None),
+            (self.misclassified, judged.index, judged.wrong),
+            (self.learned, outcome.trained, took),
         ):
-            counts.index_add_(0, index, torch.ones_like(index, dtype=torch.int32))
-        return size - int(wrong), learned, math.isfinite(loss)
+            ones = torch.ones_like(index, dtype=torch.int32) if which is None else which.int()
+            counts.index_add_(0, index, ones)
+
+    def settle(self) -> tuple[int, int, bool]:
+        """Brings the tally up to date, in one transfer.
+
+        Returns (correct, learned) of what was presented since the last time, and whether every loss since the last
+        evaluation was finite.
+        """
+        loss, *numbers = self._open.tolist()
+        wrong, learned, forwards, updates = (int(number) for number in numbers)
+        self._open.zero_()
+        correct, self._presented = self._presented - wrong, 0
+        tally = self.tally
+        tally.forward_samples += forwards
+        tally.backward_samples += learned
+        tally.updates += updates
+        tally.correct += correct
+        tally.loss += loss
+        return correct, learned, math.isfinite(tally.loss)
 
     def take_interval(self) -> tuple[float, float]:
         """Mean loss and accuracy over the samples presented since the last call."""

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import hydra
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
@@ -26,12 +25,13 @@ from lazyexp.compose import (
     hydra_session,
     in_parallel,
     local_workers,
+    multirun,
     register,
     runs_in_parallel,
     search_path,
     sweep_settings,
 )
-from lazyexp.config import Config
+from lazyexp.config import Settings
 from lazyexp.errors import UserError
 from lazyexp.sweep_folder import SweepFolder, asked_to_stop, note, parent_is_gone
 
@@ -139,10 +139,7 @@ def launch(overrides: list[str]) -> tuple[list[dict[str, Any]], int]:
     """
     with SweepFolder() if local_workers(overrides) else nullcontext() as folder:
         try:
-            batches = GlobalHydra.instance().hydra.multirun(
-                config_name="config", task_function=task, overrides=[*overrides, "hydra.mode=MULTIRUN"]
-            )
-            results = [job.return_value for batch in batches for job in batch]
+            results = multirun(task, overrides)
         except (Exception, SystemExit) as error:
             message = " ".join(f"{type(error).__name__}: {error}".split())
             print(f"lazyexp: the launcher gave up ({message[:300]})", file=sys.stderr)
@@ -189,7 +186,7 @@ def task(settings: DictConfig) -> dict[str, Any]:
     return result
 
 
-def execute(config: Config, place: str = "", concurrent: bool = False) -> dict[str, Any]:
+def execute(config: Settings, place: str = "", concurrent: bool = False) -> dict[str, Any]:
     """Does a run and shows its end; in a sweep, at its `place`, in one line. Errors to mend are returned."""
     from lazyexp import console, experiment
     from lazyexp.results import RunIsBusy

@@ -27,6 +27,8 @@ class Moment:
     val_accuracy: float | None
     test_accuracy: float
     minimum: tuple[int, float] | None
+    worst_class_accuracy: float
+    calibration_error: float
 
     @property
     def tally(self) -> Any:
@@ -172,7 +174,32 @@ MEASURED = (
         lambda m: int(m.trainer.counters.learned.count_nonzero()),
     ),
     Column("learning_rate", float, "learning rate", "of the last batch presented", lambda m: m.trainer.rate),
+    Column(
+        "worst_class_accuracy",
+        float,
+        "accuracy of the worst class",
+        "test accuracy of the class that has the lowest one",
+        lambda m: m.worst_class_accuracy,
+    ),
+    Column(
+        "calibration_error",
+        float,
+        "expected calibration error",
+        "on the test samples: distance between accuracy and mean largest softmax, in 15 bins of equal width of the "
+        "latter, averaged over samples (Guo et al. 2017)",
+        lambda m: m.calibration_error,
+    ),
+    Column(
+        "energy_maintenance",
+        float,
+        "energy of the transient store",
+        "with `plasticity=cached`: `plasticity.cost` times the sum over samples presented of \\|store\\|; not in M1",
+        lambda m: m.energy and float(m.energy.maintenance),
+    ),
 )
+
+# Columns that finished runs of an earlier version lack.
+LATER = ("worst_class_accuracy", "calibration_error", "energy_maintenance")
 
 # What is noted of the first row that reaches a target, and under which name.
 CROSSING = {

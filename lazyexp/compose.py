@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
 from dataclasses import fields, is_dataclass
 from functools import cache
 from importlib.util import find_spec
@@ -184,8 +185,20 @@ def _sweep_settings(overrides: list[str]) -> DictConfig:
         return _loader().load_configuration("config", overrides, run_mode=RunMode.MULTIRUN)
 
 
+def multirun(task: Callable[[DictConfig], Any], overrides: list[str]) -> list[Any]:
+    """Has Hydra's launcher do the runs of a sweep. Returns what `task` returned for each."""
+    batches = _hydra().multirun(
+        config_name="config", task_function=task, overrides=[*overrides, "hydra.mode=MULTIRUN"]
+    )
+    return [job.return_value for batch in batches for job in batch]
+
+
 def _loader() -> Any:
     return GlobalHydra.instance().config_loader()
+
+
+def _hydra() -> Any:
+    return GlobalHydra.instance().hydra
 
 
 def compose_readably(overrides: list[str]) -> DictConfig:
@@ -226,7 +239,7 @@ def checked(settings: DictConfig) -> Settings:
         unknown = unknown_keys(settings, Config)
         if unknown:
             raise UserError(f"{unknown[0]}: unknown key; see lazyexp --help")
-        plain = OmegaConf.to_object(settings)
+        plain: Any = OmegaConf.to_object(settings)
     config = check(plain)
     from lazyexp.rules import make_rule
 
@@ -240,9 +253,9 @@ def unknown_keys(settings: DictConfig, schema: type, prefix: str = "") -> list[s
     """Keys that `+key=value` has smuggled past the schema: Hydra accepts and then drops them."""
     known = {entry.name: entry for entry in fields(schema)}
     unknown = []
-    for key in settings:
+    for key in map(str, settings):
         if key not in known:
             unknown.append(f"{prefix}{key}")
-        elif is_dataclass(known[key].default_factory):
-            unknown += unknown_keys(settings[key], known[key].default_factory, f"{key}.")
+        elif isinstance(inner := known[key].default_factory, type) and is_dataclass(inner):
+            unknown += unknown_keys(settings[key], inner, f"{key}.")
     return unknown

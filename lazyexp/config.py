@@ -43,7 +43,15 @@ class DatasetConfig:
     subset: str | None = _key(
         None, "train on what a run learned from: its learned.npz, matched (rule=lazy here) or random (as many)"
     )
+    subset_score: str = _key(
+        "learned",
+        "of the subset's samples, the highest",
+        choices={"learned": "times learned from", "forgetting": "forgetting events", "el2n": "error norm at the end"},
+    )
+    subset_size: int | None = _key(None, "samples of the subset; null: as many as were learned from", at_least=1)
     val_size: int = _key(0, "training samples held out for val_accuracy", at_least=0)
+    label_noise: float = _key(0.0, "share of training labels that are wrong, on purpose", at_least=0, at_most=1)
+    imbalance: float = _key(1.0, "training samples of the last class per sample of the first one", above=0, at_most=1)
     scale: str = _key("standard", "inputs", choices={"standard": "zero mean, unit variance", "unit": "from 0 to 1"})
     augment: str = _key(
         "none", "of training images", choices={"none": "", "shift": "random translation of every sample"}
@@ -89,6 +97,19 @@ class OptimizerConfig:
 
 
 @dataclass
+class PlasticityConfig:
+    name: str = _key(
+        "all",
+        "which synapses change (mlp, plain sgd)",
+        choices={"all": "", "largest": "largest updates only", "cached": "transient store"},
+    )
+    share: float = _key(0.1, "largest: share of a layer's synapses that change", above=0, at_most=1)
+    threshold: float | None = _key(None, "cached: when a synapse is made persistent; null: at the end", above=0)
+    decay: float = _key(0.0, "cached: share of the store lost per sample", at_least=0, below=1)
+    cost: float = _key(1e-5, "cached: cost of the store per unit and sample", at_least=0)
+
+
+@dataclass
 class Config:
     """The settings as a user gives them; `check` makes `Settings` of them."""
 
@@ -130,11 +151,15 @@ class Config:
         choices={"highest": "float32", "high": "TF32 on a GPU", "medium": "bfloat16 factors on a CPU that has them"},
     )
     checkpoint_every: float = _key(60.0, "seconds between checkpoints; 0: at every evaluation", at_least=0)
+    tracker: str | None = _key(
+        None, "is told the rows of metrics.csv, too", choices=("tensorboard", "mlflow", "wandb")
+    )
     dataset: DatasetConfig = field(default_factory=DatasetConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     rule: dict[str, Any] = _key({"name": "lazy"}, "who learns; the options are the rule's own")
     rule_label: str | None = _key(None, "what the report calls the rule; null: its name")
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    plasticity: PlasticityConfig = field(default_factory=PlasticityConfig)
 
 
 @dataclass
@@ -174,7 +199,7 @@ def _check_fields(config: Any, prefix: str = "") -> None:
     """Holds every value against the constraints on its field."""
     for entry in fields(Config if isinstance(config, Config) else config):
         value, key = getattr(config, entry.name), prefix + entry.name
-        if entry.name == "name" and config._target_:  # what a settings file calls its own part
+        if entry.name == "name" and getattr(config, "_target_", None):  # what a settings file calls its own part
             _require(re.fullmatch(r"[\w.+-]+", value) is not None, key, value, "letters, digits, and any of . _ + -")
         elif is_dataclass(value):
             _check_fields(value, f"{key}.")
@@ -204,7 +229,8 @@ def _entries(schema: type = Config, prefix: str = "") -> dict[str, Field]:
     found: dict[str, Field] = {}
     for entry in fields(schema):
         inner: Any = entry.default_factory
-        found.update(_entries(inner, f"{entry.name}.") if is_dataclass(inner) else {prefix + entry.name: entry})
+        grouped = isinstance(inner, type) and is_dataclass(inner)
+        found.update(_entries(inner, f"{entry.name}.") if grouped else {prefix + entry.name: entry})
     return found
 
 
@@ -249,6 +275,21 @@ def check(config: Config) -> Settings:
         "optimizer.warmup",
         optimizer.warmup,
         "0 for optimizer.schedule=onecycle, which warms up by itself",
+    )
+    scored = bool(data.subset) and data.subset != "random"
+    _require(
+        scored or data.subset_score == "learned",
+        "dataset.subset_score",
+        data.subset_score,
+        "learned without a subset",
+    )
+    _require(scored or data.subset_size is None, "dataset.subset_size", data.subset_size, "null without a subset")
+    plain = (config.model.name, optimizer.name, optimizer.momentum, optimizer.weight_decay) == ("mlp", "sgd", 0, 0)
+    _require(
+        config.plasticity.name == "all" or (plain and config.engine != "general"),
+        "plasticity.name",
+        config.plasticity.name,
+        "all but for model=mlp, optimizer=sgd without momentum and weight decay, and engine=auto or fast",
     )
     for key in ("runs_dir", "data_dir"):
         _require(bool(getattr(config, key).strip()), key, getattr(config, key), "a folder; `.` is the current one")
@@ -309,9 +350,9 @@ def _check_model(model: ModelConfig) -> None:
 
 
 # Settings that say where, how safely and under which name a run is done; they cannot change its result.
-PLACES = ("data_dir", "runs_dir", "overwrite", "checkpoint_every", "rule_label")
+PLACES = ("data_dir", "runs_dir", "overwrite", "checkpoint_every", "rule_label", "tracker")
 # Raised when the meaning of a setting changes, so that results from before are not taken for new ones.
-SCHEMA = 2
+SCHEMA = 3
 
 
 def run_id(

@@ -9,9 +9,12 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from lazyexp.columns import CROSSING
+
+# None: no bar where there is no terminal; a notebook is none and shows bars all the same.
+NO_BAR = False if "ipykernel" in sys.modules else None
 
 
 def say(message: str) -> None:
@@ -28,7 +31,7 @@ class Bar:
     def __init__(self, total: int, done: int, title: str) -> None:
         self._title = title
         self._bar = tqdm(
-            total=total, initial=done, desc=title, unit="sample", unit_scale=True, leave=False, disable=None
+            total=total, initial=done, desc=title, unit="sample", unit_scale=True, leave=False, disable=NO_BAR
         )
         self._correct, self._learned = 0.0, 0.0
         self._weight = 0.0
@@ -46,8 +49,8 @@ class Bar:
         self._weight = 0.9 * self._weight + samples
         self._correct = 0.9 * self._correct + correct
         self._learned = 0.9 * self._learned + learned
-        accuracy, share = self._correct / self._weight, self._learned / self._weight
-        self._bar.set_postfix_str(f"accuracy {accuracy:.1%}, learning {share:.2%}", refresh=False)
+        accuracy, learning = self._correct / self._weight, self._learned / self._weight
+        self._bar.set_postfix_str(f"accuracy {accuracy:.1%}, learning {learning:.2%}", refresh=False)
         self._bar.update(samples)
 
     def close(self) -> None:
@@ -125,7 +128,7 @@ def table(summary: dict[str, Any]) -> str:
 
 def _crossing(summary: dict[str, Any], target: str) -> tuple[str, str]:
     title = f"to {float(target):.2%}".replace("0%", "%").replace(".%", "%")
-    values = {name: summary.get(f"{name}_to_{target}") for name in CROSSING}
+    values: dict[str, Any] = {name: summary.get(f"{name}_to_{target}") for name in CROSSING}
     if not values["seconds"]:
         return title, "not reached"
     return title, (

@@ -1,4 +1,4 @@
-"""Which samples a run trains on when it is to train on those that another one learned from."""
+"""Which run tells another one what to train on, and what that cost."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from lazyexp.config import PLACES, DatasetConfig, Settings
+import numpy as np
+
+from lazyexp.config import PLACES, DatasetConfig, PlasticityConfig, Settings
 from lazyexp.errors import UserError
-from lazyexp.reader import read_json
+from lazyexp.reader import read_json, read_rows
 from lazyexp.rules import make_rule
 
 
@@ -16,13 +18,34 @@ def resolve(config: Settings) -> tuple[DatasetConfig, bool]:
     """The data set's settings with the path of a learned.npz, and whether random samples replace its own.
 
     `dataset.subset` is such a path, or `matched`: that of the finished lazy run of the same settings in runs_dir,
-    or `random`: as many samples as that run learned from, but any. Raises UserError if there is no such run.
+    or `random`: as many samples as that run learned from, but any. `matched` with another `dataset.subset_score` is
+    the finished backprop run of the same settings, and the size is still that of the lazy one. Raises UserError if
+    there is no such run.
     """
-    wanted = config.dataset.subset
-    if wanted not in ("matched", "random"):
-        return config.dataset, False
+    data = config.dataset
+    if data.subset not in ("matched", "random"):
+        return data, False
+    lazy = _matched(config, "lazy")
+    if data.subset_score == "learned":
+        return replace(data, subset=str(lazy)), data.subset == "random"
+    size = data.subset_size
+    if size is None:
+        with np.load(lazy, allow_pickle=False) as archive:
+            size = int((archive["learned"] > 0).sum())
+    return replace(data, subset=str(_matched(config, "backprop")), subset_size=size), False
+
+
+def cost(data: DatasetConfig) -> dict[str, Any]:
+    """What the run has cost that chose the subset of the resolved settings `data`; empty where nothing tells."""
+    rows = read_rows(Path(data.subset).expanduser().parent / "summary.csv") if data.subset else []
+    names = ("run_id", "rule", "train_seconds", "forward_samples", "backward_samples")
+    return {name: rows[0].get(name) for name in names} if rows else {}
+
+
+def _matched(config: Settings, rule: str) -> Path:
+    """The learned.npz of the finished run of `rule`, plain, with otherwise the same settings. Raises UserError."""
     own = _comparable(asdict(config))
-    for path in sorted(Path(config.runs_dir).expanduser().glob(f"{config.dataset.name}-lazy-*/run.json")):
+    for path in sorted(Path(config.runs_dir).expanduser().glob(f"{config.dataset.name}-{rule}-*/run.json")):
         facts = read_json(path)
         other = facts.get("settings")
         if facts.get("status") not in ("finished", "stopped") or not isinstance(other, dict):
@@ -32,13 +55,21 @@ def resolve(config: Settings) -> tuple[DatasetConfig, bool]:
         # Plain lazy: one that sleeps or packs learns from other samples.
         plain = not make_rule(other["rule"]).identity()
         if plain and not other["dataset"].get("subset") and _comparable(other) == own:
-            return replace(config.dataset, subset=str(path.parent / "learned.npz")), wanted == "random"
+            return path.parent / "learned.npz"
     raise UserError(
-        f"dataset.subset={wanted}: no finished run of rule=lazy with these settings in {config.runs_dir}; "
-        "do that one first, with dataset.subset=null"
+        f"dataset.subset={config.dataset.subset}: no finished run of rule={rule} with these settings in "
+        f"{config.runs_dir}; do that one first, with dataset.subset=null"
     )
 
 
 def _comparable(settings: dict[str, Any]) -> dict[str, Any]:
     kept = {key: value for key, value in settings.items() if key not in (*PLACES, "rule")}
-    return {**kept, "dataset": {**kept["dataset"], "subset": None}}
+    # A run that knows nothing of a setting had it at its default.
+    data = {
+        **asdict(DatasetConfig()),
+        **kept["dataset"],
+        "subset": None,
+        "subset_score": "learned",
+        "subset_size": None,
+    }
+    return {**{"plasticity": asdict(PlasticityConfig())}, **kept, "dataset": data}

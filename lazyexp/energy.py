@@ -12,7 +12,8 @@ class Energy:
     """What plasticity costs: M1 = sum of |dw|, M0 = number of dw != 0, over all updates and parameters.
 
     After Li & van Rossum 2020 (eLife 9:e50804) and van Rossum & Pache 2024. Biases count. The minima are
-    those of the direct path from the initial to the present weights.
+    those of the direct path from the initial to the present weights. `maintenance` is what keeping changes in a
+    transient store costs, see training/fast/plastic.py.
     """
 
     def __init__(self, model: nn.Module, clock: Clock, enabled: bool = True) -> None:
@@ -21,7 +22,7 @@ class Energy:
         self.initial = [parameter.detach().clone() for parameter in self.parameters] if enabled else []
         self._before: list[Tensor] = []
         device = self.parameters[0].device
-        self.l0, self.l1 = (torch.zeros((), dtype=torch.float64, device=device) for _ in range(2))
+        self.l0, self.l1, self.maintenance = (torch.zeros((), dtype=torch.float64, device=device) for _ in range(3))
 
     def before_step(self) -> None:
         """Remembers the weights, whatever the optimizer is about to do to them."""
@@ -83,8 +84,9 @@ class Energy:
         return m0, m1
 
     def state(self) -> dict[str, Tensor]:
-        return {"l0": self.l0, "l1": self.l1}
+        return {"l0": self.l0, "l1": self.l1, "maintenance": self.maintenance}
 
     def restore(self, state: dict[str, Tensor]) -> None:
         self.l0.copy_(state["l0"])
         self.l1.copy_(state["l1"])
+        self.maintenance.copy_(state["maintenance"])

@@ -17,6 +17,7 @@ from lazyexp.data import Data, load_data
 from lazyexp.energy import Energy
 from lazyexp.errors import UserError
 from lazyexp.models import check_output, make_model
+from lazyexp.precision import exact_on_a_gpu
 from lazyexp.recorder import Recorder
 from lazyexp.results import RunFolder
 from lazyexp.rules import Rule, RunInfo, make_rule
@@ -42,8 +43,11 @@ def run(config: Settings, concurrent: bool = False) -> Report:
     """
     rule = make_rule(config.rule)
     device = pick_device(config.device)
+    if device.type == "cuda":
+        exact_on_a_gpu()
     dataset, random_subset = coreset.resolve(config)
     data = load_data(dataset, config.data_dir, device, random_subset=random_subset)
+    data.scoring = coreset.cost(dataset)
     if config.batch_size > len(data.train):
         raise UserError(f"batch_size={config.batch_size}: larger than the training set ({len(data.train)})")
     for note in data.notes:
@@ -59,7 +63,9 @@ def run(config: Settings, concurrent: bool = False) -> Report:
         check_output(model, data.test.part(0, 2)[0], data.classes, f"model={config.model.name}")
         rule.start(RunInfo(len(data.train), config.batch_size, config.epochs, config.seed, device))
         energy = Energy(model, Clock(device), config.energy)
-        job = Job(model, data.train, rule, config.optimizer, config.batch_size, energy, config.seed)
+        job = Job(
+            model, data.train, rule, config.optimizer, config.batch_size, energy, config.plasticity, config.seed
+        )
         engine = make_engine(config.engine, job)
         with Recorder(config, place, data, device, concurrent, own_sources(config)) as recorder:
             trainer = Trainer(make_plan(config), data, model, rule, engine, energy, recorder)

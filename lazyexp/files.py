@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -30,10 +32,23 @@ def write_text(path: Path, text: str) -> None:
     write_safely(path, lambda stream: stream.write(text.encode(errors="replace")))
 
 
+def make_folder(path: Path) -> None:
+    """Makes a folder and those above it, and forces their names to disk: what is forced into it can be found."""
+    if path.is_dir():
+        return
+    make_folder(path.parent)
+    path.mkdir(exist_ok=True)
+    with suppress(PermissionError):  # a folder that may be written into and not read
+        to_disk(path.parent)
+
+
 def to_disk(path: Path) -> None:
     """Forces a file, or the names in a folder, to disk: nothing that is written later outlives it in a power cut."""
     number = os.open(path, os.O_RDONLY)
     try:
         os.fsync(number)
+    except OSError as error:
+        if error.errno != errno.EINVAL or not path.is_dir():  # some network file systems cannot force names
+            raise
     finally:
         os.close(number)

@@ -1,4 +1,4 @@
-"""How exactly matrix products are computed while training, in PyTorch's own words."""
+"""How exactly products of float32 matrices are computed, said explicitly and in PyTorch's own words."""
 
 from __future__ import annotations
 
@@ -21,3 +21,17 @@ def matmul_precision(name: str) -> Iterator[None]:
         yield
     finally:
         torch.set_float32_matmul_precision(former)
+
+
+def exact_on_a_gpu() -> None:
+    """No TF32 but where `matmul_precision` asks for it: a run on a GPU then differs from the CPU's by rounding."""
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.cudnn.allow_tf32 = False
+
+
+def in_use() -> dict[str, str]:
+    """The choices that hold outside of `matmul_precision`, for run.json."""
+    return {
+        "float32_matmul": torch.get_float32_matmul_precision(),
+        "cudnn": "tf32" if torch.backends.cudnn.allow_tf32 else "float32",
+    }

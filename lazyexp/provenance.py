@@ -15,6 +15,7 @@ import torch
 
 from lazyexp.config import Settings
 from lazyexp.data import Data
+from lazyexp.precision import in_use
 
 PACKAGES = ("lazyexp", "torch", "torchvision", "hydra-core", "omegaconf", "numpy", "pandas", "scikit-learn")
 
@@ -32,6 +33,7 @@ def provenance(config: Settings, run_id: str, data: Data, device: torch.device) 
         "device_type": device.type,
         "platform": platform.platform(),
         "data": {"sha256": data.sha256, "counts": data.counts, "notes": data.notes},
+        "subset_chosen_by": data.scoring,
     }
 
 
@@ -41,6 +43,7 @@ def session(device: torch.device) -> dict[str, Any]:
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else _processor(),
         "threads": torch.get_num_threads(),
+        "fp32_precision": in_use(),
         "git_commit": _git_commit(),
     }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,9 @@ from lazyexp.console import Bar, Interruption, say
 from lazyexp.data import Data
 from lazyexp.errors import UserError
 from lazyexp.provenance import changes, now, provenance, session
-from lazyexp.results import RunFolder
+from lazyexp.results import RunFolder, read_rows, settings
 from lazyexp.sweep_folder import asked_to_stop
+from lazyexp.trackers import Tracking
 from lazyexp.training import Trainer
 
 
@@ -34,6 +36,7 @@ class Recorder:
         self.config, self.folder, self.data, self.device = config, folder, data, device
         self.concurrent = concurrent
         self.interruption = Interruption()
+        self.tracking = Tracking(config.tracker, folder.path, Path(config.runs_dir).expanduser())
 
     def __enter__(self) -> Recorder:
         self.interruption.__enter__()
@@ -43,6 +46,7 @@ class Recorder:
         self.interruption.__exit__(kind, error, trace)
         if hasattr(self, "_bar"):
             self._bar.close()
+        self.tracking.finish("failed")  # if it has not been told of another end
         if self.interruption.signal and isinstance(error, OSError):
             raise KeyboardInterrupt from error  # asked to stop and could not save: stop all the same
 
@@ -74,15 +78,19 @@ class Recorder:
         self._facts["concurrent"] = concurrent
         self._facts["sources"] = self.sources
         self.folder.write_json(self._facts)
+        constants = self.folder.constants
+        rows = read_rows(self.folder.metrics) if state else []
+        self.tracking.start(constants["run_id"], {**constants, **settings(self.config)}, bool(state), rows)
         total = self.config.epochs * len(self.data.train)
         self._bar = Bar(total, trainer.counters.tally.samples_seen, self.config.rule["name"])
 
     def _note_suspension(self) -> None:
         for clock in self._clocks:
-            clock.suspended = True
+            clock.continued()
 
     def row(self, row: dict[str, Any]) -> None:
         self.folder.append(row)
+        self.tracking.row(row)
 
     def checkpoint(self, state: dict[str, Any]) -> None:
         self.folder.save_checkpoint(state)
@@ -102,6 +110,9 @@ class Recorder:
                 "presented": counters.presented.cpu().numpy(),
                 "misclassified": counters.misclassified.cpu().numpy(),
                 "learned": counters.learned.cpu().numpy(),
+                "forgotten": trainer.scores.forgotten.cpu().numpy(),
+                "el2n": trainer.scores.el2n.cpu().numpy(),
+                "noisy": self.data.noisy.numpy(),
                 "data_sha256": np.array(self.data.sha256),
             }
         )
@@ -114,4 +125,5 @@ class Recorder:
         summary = self.folder.write_summary(self.config, status)
         if status != "interrupted":
             self.folder.drop_checkpoints()
+        self.tracking.finish(status)
         return summary

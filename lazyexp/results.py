@@ -18,10 +18,10 @@ import numpy as np
 import torch
 from filelock import FileLock, Timeout
 
-from lazyexp.columns import COMPLETE, CONSTANT, CROSSING, MEASURED
+from lazyexp.columns import COMPLETE, CONSTANT, CROSSING, LATER, MEASURED
 from lazyexp.config import Settings
 from lazyexp.errors import UserError
-from lazyexp.files import to_disk, write_safely
+from lazyexp.files import make_folder, to_disk, write_safely
 from lazyexp.reader import read_json, read_rows
 
 COLUMNS = tuple(column.name for column in (*CONSTANT, *MEASURED))
@@ -55,7 +55,7 @@ class RunFolder:
 
     def __enter__(self) -> RunFolder:
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
+            make_folder(self.path)
             self._lock.acquire(timeout=0)
             for left_over in self.path.glob(".*.tmp"):  # of a process that was killed while writing
                 left_over.unlink(missing_ok=True)
@@ -73,7 +73,7 @@ class RunFolder:
     def read_summary(self) -> dict[str, Any]:
         """The row of summary.csv, empty if there is none. Raises UserError if it is damaged."""
         rows = read_rows(self.summary)
-        if rows and not {*COLUMNS, "status"} <= set(rows[0]):
+        if rows and not {*COLUMNS, "status"} - set(LATER) <= set(rows[0]):
             raise UserError(f"{self.summary} is damaged (columns are missing); delete its folder to do the run again")
         return rows[0] if rows else {}
 
@@ -98,7 +98,7 @@ class RunFolder:
     def replacement(self) -> RunFolder:
         """Where the run is done again while its former result stays; a started one is continued there."""
         beside = RunFolder(self.path / REPLACEMENT, self.constants)
-        beside.path.mkdir(exist_ok=True)
+        make_folder(beside.path)
         return beside
 
     def replace(self) -> None:
@@ -111,10 +111,11 @@ class RunFolder:
             return
         self.summary.unlink(missing_ok=True)
         self.drop_checkpoints()
-        for name in (*CHECKED, "run.json", "summary.csv"):  # the summary last: it stands for all the others
-            if (beside.path / name).exists():
-                os.replace(beside.path / name, self.path / name)
-        to_disk(self.path)
+        for names in ((*CHECKED, "run.json"), ("summary.csv",)):  # the summary last: it stands for all the others
+            for name in names:
+                if (beside.path / name).exists():
+                    os.replace(beside.path / name, self.path / name)
+            to_disk(self.path)
         shutil.rmtree(beside.path)
 
     def clear(self) -> None:
@@ -157,6 +158,8 @@ class RunFolder:
         kept = lines[: rows + 1] if rows else []
         if zlib.crc32(b"".join(kept)) != crc32:
             raise UserError(f"{self.metrics} is not as {path} has seen it; delete {self.path} to start the run anew")
+        if kept and kept[0] != _csv_line(list(COLUMNS)):
+            raise UserError(f"{self.metrics} was begun by a version with other columns; delete {self.path}")
         write_safely(self.metrics, lambda stream: stream.writelines(kept))
         return state
 
@@ -211,9 +214,16 @@ class RunFolder:
         write_safely(self.path / "run.json", lambda stream: stream.write(content))
 
     def read_json(self) -> dict[str, Any]:
-        return read_json(self.path / "run.json")
+        """The content of run.json, empty if it is not what a run has written."""
+        content = read_json(self.path / "run.json")
+        try:
+            sessions = [*content.get("sessions", []), content]
+            whole = all(isinstance(one.get("versions", {}), dict) for one in sessions)
+        except (AttributeError, TypeError):
+            return {}
+        return content if whole else {}
 
-    def write_learned(self, arrays: dict[str, np.ndarray]) -> None:
+    def write_learned(self, arrays: dict[str, Any]) -> None:
         write_safely(self.path / "learned.npz", lambda stream: np.savez_compressed(stream, **arrays))
 
     def write_model(self, state: dict[str, Any]) -> None:
@@ -236,7 +246,8 @@ def settings(config: Settings) -> dict[str, Any]:
             options = {name: option for name, option in value.items() if name != "name"}
             flat["rule_options"] = json.dumps(options, sort_keys=True)
         elif isinstance(value, dict):
-            flat.update({f"{key}.{name}": entry for name, entry in value.items()})
-        elif key not in ("seed", "batch_size", "device", "runs_dir", "data_dir", "overwrite"):
+            for name, entry in value.items():
+                flat[f"{key}.{name}"] = json.dumps(entry, sort_keys=True) if isinstance(entry, dict) else entry
+        elif key not in ("seed", "batch_size", "device", "runs_dir", "data_dir", "overwrite", "tracker"):
             flat[key] = json.dumps(value) if isinstance(value, list) else value
     return flat

@@ -11,7 +11,7 @@ from lazyexp.errors import UserError
 
 
 def classifier(shape: tuple[int, ...], classes: int, arch: str, small: bool = False, **options: Any) -> nn.Module:
-    """The network `arch` of torchvision.models for images of `shape` (channels, height, width); options are its own.
+    """The network `arch` of torchvision.models for images of `shape` (channels, height, width), with its `options`.
 
     `small`: a ResNet's stem for small images, a 3x3 convolution without stride and no pooling, as He et al. 2016
     (arXiv 1512.03385, section 4.2) have it for CIFAR, instead of 7x7 with stride 2 and pooling. Raises UserError.
@@ -43,7 +43,7 @@ def _take_channels(model: nn.Module, channels: int) -> None:
     kept = {key: getattr(first, key) for key in inspect.signature(nn.Conv2d).parameters if hasattr(first, key)}
     fresh = nn.Conv2d(**{**kept, "in_channels": channels, "bias": first.bias is not None})
     fresh.weight.data.normal_(0, float(first.weight.detach().std()))
-    if fresh.bias is not None:
+    if fresh.bias is not None and first.bias is not None:
         fresh.bias.data.copy_(first.bias.detach())
     parent, _, last = name.rpartition(".")
     setattr(model.get_submodule(parent), last, fresh)

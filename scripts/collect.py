@@ -16,15 +16,15 @@ from pathlib import Path
 import pandas as pd
 
 from lazyexp.report.groups import Group, matched_groups, tuned_groups
-from lazyexp.report.page import _ratio, shown
 from lazyexp.report.read import read_runs
 from lazyexp.report.statistics import Interval
 from lazyexp.report.tables import final_table, run_table, speedup_table
+from lazyexp.report.words import ratio, shown
 
 # The figure of a sweep's report that its section shows.
 FIGURES = {
-    "headline": "accuracy_train_seconds_matched_all_runs",
-    "energy": "accuracy_energy_l1_matched_all_runs",
+    "headline": "error_train_seconds_matched_all_runs",
+    "energy": "error_energy_l1_matched_all_runs",
     "rules_emnist": "pareto_emnist",
     "rules_mnist": "pareto_mnist",
 }
@@ -87,7 +87,7 @@ def _short(stat: Interval) -> str:
 def _speedup(table: pd.DataFrame, group: Group, rule: str, target: str) -> str:
     here = (table["protocol"] == group.protocol) & (table["group"] == group.label) & (table["rule_label"] == rule)
     rows = table[here & (table["target"] == target) & (table["measure"] == "train_seconds")]
-    return "" if rows.empty else _ratio(rows.iloc[0])
+    return "" if rows.empty else ratio(rows.iloc[0])
 
 
 if __name__ == "__main__":

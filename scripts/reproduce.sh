@@ -2,6 +2,7 @@
 # Everything in docs/results.md, from nothing. Start it again after an interruption: finished runs are kept.
 #
 #   scripts/reproduce.sh [--quick] [FOLDER]      FOLDER: where the runs go (default: runs/reproduce)
+#   scripts/reproduce.sh fair [--quick] [FOLDER] only the comparison under equal trials (two hours, quick: minutes)
 #
 # At the sizes of docs/results.md: one core, about two and a half hours. --quick: every sweep at a size that takes ten
 # minutes in all; shows that everything works, its figures mean little. LAZYEXP_DATA names the folder of data sets;
@@ -11,6 +12,11 @@
 # takes more, and makes other folders' runs: seconds of different thread counts are not to be mixed in one folder.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+only=""
+if [ "${1:-}" = fair ]; then
+  only=fair
+  shift
+fi
 quick=()
 if [ "${1:-}" = --quick ]; then
   shift
@@ -28,6 +34,33 @@ sweep() {
   echo "== $name"
   "$python" -m lazyexp -m "sweep=$name" "$@" || failed=1
 }
+
+# fair: the same number of trials for every rule, then ten fresh seeds of the chosen points, the rules taking turns.
+fair() {
+  local rules="spaced backprop confidence lazy infobatch random" trials=30 seeds=10 data="emnist fashion_mnist"
+  local common=(energy=false eval_every=1000000 matmul_precision=medium) dataset rule searches
+  if [ ${#quick[@]} != 0 ]; then
+    trials=3 seeds=2 data=emnist
+    common+=(dataset.train_size=1000 model.width=32)
+  fi
+  for dataset in $data; do
+    searches=()
+    for rule in $rules; do
+      echo "== fair: $dataset $rule"
+      "$python" -m lazyexp.tune.cli rule="$rule" dataset="$dataset" dataset.val_size=$([ $dataset = emnist ] && echo 9000 ||
+        echo 6000) "${common[@]}" --trials $trials --folder "$folder/fair/$dataset-$rule" || failed=1
+      searches+=("$folder/fair/$dataset-$rule")
+    done
+    "$python" -m lazyexp.tune.cli --finals "${searches[@]}" --seeds $seeds --folder "$folder/fair/finals-$dataset" ||
+      failed=1
+    "$python" -m lazyexp.report.cli "$folder/fair/finals-$dataset" || failed=1
+  done
+}
+
+if [ "$only" = fair ]; then
+  fair
+  exit $failed
+fi
 
 # The sizes: the settings of conf/sweep/*.yaml, or smaller where they would take one core more than half an hour.
 if [ ${#quick[@]} = 0 ]; then
@@ -56,25 +89,5 @@ else
   sweep learning_rate runs_dir="$folder/learning_rate" "${quick[@]}" dataset.val_size=1000
 fi
 
-# `fast_lazy` against tuned backprop: the grid by validation accuracy, then five seeds of the best and of fast_lazy.
-echo "== fast_lazy"
-common=(dataset=emnist dataset.val_size=9000 energy=false eval_every=50000 optimizer.schedule=linear)
-seeds=0,1,2,3,4
-grid="64,0.3,10 16,0.1,10 32,0.2,10 128,0.5,10 256,1.0,10 64,0.3,16 64,0.3,6 16,0.1,6 64,0.5,10 64,0.1,10 256,0.5,10
-  256,1.0,16 32,0.2,6"
-if [ ${#quick[@]} != 0 ]; then
-  common+=("${quick[@]:0:1}" "${quick[@]:2:2}" dataset.val_size=500)
-  seeds=0,1 grid="32,0.2,2"
-fi
-for point in $grid; do
-  IFS=, read -r batch lr epochs <<<"$point"
-  "$python" -m lazyexp rule=backprop "${common[@]}" batch_size="$batch" optimizer.lr="$lr" epochs="$epochs" \
-    runs_dir="$folder/fast_lazy" || failed=1
-done
-for seed in ${seeds//,/ }; do
-  "$python" -m lazyexp rule=fast_lazy "${common[@]}" seed="$seed" runs_dir="$folder/fast_lazy" || failed=1
-  "$python" -m lazyexp rule=backprop "${common[@]}" batch_size=32 optimizer.lr=0.2 epochs=10 seed="$seed" \
-    runs_dir="$folder/fast_lazy" || failed=1
-done
-"$python" -m lazyexp.report.cli "$folder/fast_lazy" --max-groups 0 || failed=1
+fair
 exit $failed

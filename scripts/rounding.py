@@ -1,4 +1,4 @@
-"""How far single precision carries: the first sample about which an engine decides otherwise than in double precision.
+"""How far single precision carries: the first sample about which an engine decides otherwise than double precision.
 
 Run it with the data directory: `python scripts/rounding.py --data data --samples 20000`. Online learning amplifies
 rounding, whatever the loop: the autograd loop splits from itself when its initial weights are changed by one unit in

@@ -28,6 +28,7 @@ import functools
 import os
 import runpy
 import sys
+import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -60,6 +61,8 @@ FACTORIES = (
 MIXED = "Expected all tensors to be on the same device, but found at least two devices, cuda:0 and cpu!"
 CAPTURING = "CUDA error: operation not permitted when stream is capturing"
 CUDA = torch.device("cuda", 0)
+# Calls that a CPU does not have.
+SUBSTITUTES = {"aten::mm.dtype": lambda a, b, out_dtype: torch.mm(a.to(out_dtype), b.to(out_dtype))}
 
 
 def on_gpu(tensor: Tensor) -> bool:
@@ -223,6 +226,7 @@ class Device(TorchDispatchMode):
             if isinstance(value, torch.Generator):
                 _check_generator(value)
         self._check(name, args, kwargs, tensors, written, lenient)
+        function = SUBSTITUTES.get(function.name(), function)
         kernel = name not in NO_KERNEL
         if self.gpu.capture is not None:
             return self.gpu.capture.note(function, args, kwargs, written, kernel)
@@ -482,6 +486,21 @@ def _patch_cuda(gpu: Gpu, patch: Callable[[Any, str, Any], None]) -> None:
         def synchronize(self) -> None:
             gpu.wait("synchronize")
 
+    class Event:
+        """Times are the host's: there is but one order of things here."""
+
+        def __init__(self, enable_timing: bool = False, blocking: bool = False, interprocess: bool = False) -> None:
+            self.at: float | None = None
+
+        def record(self, stream: Any = None) -> None:
+            self.at = time.perf_counter()
+
+        def synchronize(self) -> None:
+            gpu.wait("synchronize")
+
+        def elapsed_time(self, other: Any) -> float:
+            return (other.at - self.at) * 1000
+
     @contextlib.contextmanager
     def graph(made: Graph, *args: Any, **kwargs: Any) -> Iterator[None]:
         gpu.wait("begin of a capture")
@@ -516,6 +535,7 @@ def _patch_cuda(gpu: Gpu, patch: Callable[[Any, str, Any], None]) -> None:
         "device": on_device,
         "synchronize": lambda device=None: gpu.wait("synchronize"),
         "Stream": Stream,
+        "Event": Event,
         "stream": lambda stream: contextlib.nullcontext(),
         "current_stream": lambda device=None: current,
         "CUDAGraph": PretendGraph,

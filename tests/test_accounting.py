@@ -16,6 +16,7 @@ from lazyexp.data import Images
 from lazyexp.energy import Energy
 from lazyexp.rules import Judged, make_rule
 from lazyexp.training import Job, make_engine
+from lazyexp.training.scores import Scores
 
 CPU = torch.device("cpu")
 
@@ -88,9 +89,9 @@ def test_counters_by_hand():
         """Logits 0 and 0 give the loss ln 2 and, by the first argmax, class 0."""
         logits = torch.zeros(len(index), 2)
         judged = Judged(torch.tensor(index), logits, torch.tensor(wrong).long())
-        return counters.add(
-            judged, Outcome(logits, torch.tensor(index)[learned], 2 * len(index), updates, torch.tensor(index) >= 0)
-        )
+        took = torch.tensor(learned)
+        counters.add(judged, Outcome(logits, judged.index, 2 * len(index), updates, took, took))
+        return counters.settle()
 
     assert add([4, 0, 2], [yes, no, yes], [yes, no, no], 1) == (1, 1, True)
     assert add([4, 1], [yes, no], [yes, yes], 2) == (1, 2, True)
@@ -107,7 +108,9 @@ def test_counters_by_hand():
 def test_counters_notice_divergence():
     logits = torch.tensor([[1.0, 0.0], [float("nan"), 0.0]])
     judged = Judged(torch.arange(2), logits, torch.zeros(2, dtype=torch.int64))
-    assert Counters(2, CPU).add(judged, Outcome(logits, judged.index, 2, 2, judged.index >= 0))[2] is False
+    counters = Counters(2, CPU)
+    counters.add(judged, Outcome(logits, judged.index, 2, 2, judged.index >= 0))
+    assert counters.settle()[2] is False
 
 
 def test_clock_leaves_out_what_is_off(monkeypatch):
@@ -117,3 +120,15 @@ def test_clock_leaves_out_what_is_off(monkeypatch):
     with clock, clock.off():
         pass
     assert clock.seconds == 7.0
+
+
+def test_scores_of_samples_by_hand():
+    """Sample 0 is right, wrong, right, wrong; sample 1 wrong, right, right, right; sample 2 is presented once."""
+    scores = Scores(3, torch.device("cpu"))
+    right, wrong = [4.0, 0.0], [0.0, 1.0]
+    for first, second in ((right, wrong), (wrong, right), (right, right), (wrong, right)):
+        scores.add(Judged(torch.tensor([1, 0]), torch.tensor([second, first]), torch.tensor([0, 0])))
+    scores.add(Judged(torch.tensor([2]), torch.tensor([[0.0, 0.0]]), torch.tensor([1])))
+    assert scores.forgotten.tolist() == [2, 0, 0]
+    # Softmax of the target 0.2689, 0.9820 and 0.5: the error is that far off in both classes.
+    assert scores.el2n.tolist() == pytest.approx([0.7311 * 2**0.5, 0.0180 * 2**0.5, 0.5 * 2**0.5], abs=1e-4)

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
+from dataclasses import fields
+from pathlib import Path
+
+import hydra
 import pytest
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_store import ConfigStore
+from omegaconf import OmegaConf
 
 from lazyexp import compose
-from lazyexp.config import ENTRIES, NUMBERS
+from lazyexp.config import ENTRIES, NUMBERS, ModelConfig, OptimizerConfig
 from lazyexp.errors import UserError
+from lazyexp.rules import RULES
 
 
 @pytest.fixture
@@ -42,9 +49,60 @@ def test_numbers_that_depend_on_other_keys_are_composed(session):
         compose.sweep_settings(jobs, [])
 
 
-def test_the_inner_parts_of_hydra_that_we_rely_on_are_there():
+# What compose.py uses of Hydra beyond its documented interface: module, class, attributes.
+INNER = [
+    ("hydra._internal.core_plugins.basic_sweeper", "BasicSweeper", ["split_arguments", "validate_batch_is_legal"]),
+    ("hydra.core.override_parser.overrides_parser", "OverridesParser", ["create", "parse_overrides"]),
+    ("hydra.core.config_store", "ConfigStore", ["instance", "store"]),
+    ("hydra.core.global_hydra", "GlobalHydra", ["instance", "config_loader"]),
+    ("hydra.core.plugins", "Plugins", ["instance"]),
+    ("hydra._internal.hydra", "Hydra", ["multirun"]),
+    ("hydra._internal.config_loader_impl", "ConfigLoaderImpl", ["load_configuration"]),
+]
+
+
+@pytest.mark.parametrize(("module", "name", "attributes"), INNER, ids=[name for _, name, _ in INNER])
+def test_the_inner_parts_of_hydra_that_we_rely_on_are_there(module, name, attributes):
     """A new Hydra may move them; this names them before a user's sweep does."""
-    assert callable(BasicSweeper.split_arguments) and "validate_batch_is_legal" in dir(BasicSweeper)
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError):
+        pytest.fail(f"Hydra {hydra.__version__} has no {module}.{name} any more; mend lazyexp/compose.py")
+    for attribute in attributes:
+        assert hasattr(found, attribute), f"Hydra {hydra.__version__}: {name}.{attribute} is gone; mend compose.py"
+
+
+def test_what_hydra_hands_out_is_what_was_looked_at(session):
     assert isinstance(ConfigStore.instance().repo, dict)
-    with compose.hydra_session():
-        assert hasattr(compose._loader(), "load_configuration")
+    assert type(compose._loader()).__name__ == "ConfigLoaderImpl" and type(compose._hydra()).__name__ == "Hydra"
+
+
+def test_inner_parts_of_hydra_are_imported_in_one_file():
+    """`hydra` itself and the configuration of the running job are documented, and may be used by the command line."""
+    for path in Path(compose.__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            module = node.module or "" if isinstance(node, ast.ImportFrom) else ""
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else [module]
+            for name in names:
+                if name.startswith("hydra.") and path.name != "compose.py":
+                    assert name == "hydra.core.hydra_config", f"{path.name} imports {name}; do it in compose.py"
+
+
+def test_the_file_of_a_rule_says_what_its_class_says():
+    """conf/rule/*.yaml shows the options with their defaults; fast_lazy is a recipe, not a rule."""
+    for path in (compose.CONF / "rule").glob("*.yaml"):
+        given = OmegaConf.to_object(OmegaConf.load(path))
+        if path.stem == "fast_lazy" or "_target_" in given:
+            continue
+        defaults = {entry.name: entry.default for entry in fields(RULES[given.pop("name")])}
+        assert given == defaults, f"{path.name} and the fields of rule {path.stem} differ"
+
+
+def test_the_files_of_models_and_optimizers_repeat_no_default():
+    for group, schema in (("model", ModelConfig), ("optimizer", OptimizerConfig)):
+        defaults = {entry.name: entry.default for entry in fields(schema)}
+        for path in (compose.CONF / group).glob("*.yaml"):
+            given = OmegaConf.to_object(OmegaConf.load(path))
+            options = {key: value for key, value in given.items() if key not in ("name", "_target_")}
+            repeated = [key for key, value in options.items() if value == defaults.get(key)]
+            assert not repeated, f"{path}: {repeated} are the defaults of config.py already"

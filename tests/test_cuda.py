@@ -5,6 +5,7 @@ In float64, for a GPU takes other engines and other groupings: what is learned i
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -158,6 +159,15 @@ def test_an_interrupted_run_goes_on(monkeypatch, tmp_path, rule, batch_size):
         reports = [experiment.run(again) for _ in range(3)]
     assert [report.status for report in reports] == ["interrupted", "interrupted", "finished"]
     assert_alike(reports[-1].folder, whole.folder)
+
+
+def test_float32_is_computed_as_float32_and_run_json_says_so(tmp_path):
+    with pretend():
+        folder = experiment.run(settings(tmp_path, "cuda", batch_size=64)).folder
+    facts = json.loads((folder / "run.json").read_text())
+    found = facts["fp32_precision"]
+    assert found == facts["sessions"][0]["fp32_precision"]
+    assert found == {"float32_matmul": "highest", "cudnn": "float32"}
 
 
 def program(tmp_path, *arguments: str, timeout: int = 300) -> subprocess.CompletedProcess:

@@ -436,6 +436,32 @@ def test_subset_takes_what_was_learned_from(tmp_path):
         load("digits", tmp_path, subset="/nowhere.npz")
 
 
+@pytest.mark.parametrize(
+    "score, size, expected",
+    [
+        ("learned", None, [2, 5, 9]),
+        ("learned", 1, [9]),
+        ("forgetting", None, [2, 3, 8]),  # 8 was never right, 2 and 3 were forgotten most
+        ("forgetting", 1, [8]),
+        ("el2n", 2, [0, 4]),
+    ],
+)
+def test_subsets_by_score(tmp_path, score, size, expected):
+    data = load("digits", tmp_path)
+    zeros = np.zeros(10, dtype=np.int32)
+    arrays = {name: zeros.copy() for name in ("learned", "forgotten", "misclassified")}
+    arrays["presented"], arrays["el2n"] = zeros + 4, np.zeros(10, dtype=np.float32)
+    arrays["learned"][[2, 5, 9]] = 1, 2, 3
+    arrays["forgotten"][[2, 3, 1]] = 2, 2, 1
+    arrays["misclassified"][[8, 1]] = 4, 3
+    arrays["el2n"][[0, 4, 7]] = 1.2, 0.9, 0.1
+    np.savez(tmp_path / "learned.npz", index=np.arange(10), data_sha256=np.array(data.sha256), **arrays)
+    subset = load("digits", tmp_path, subset=str(tmp_path / "learned.npz"), subset_score=score, subset_size=size)
+    assert subset.index.tolist() == expected
+    with pytest.raises(UserError, match="11 of the training samples are wanted"):
+        load("digits", tmp_path, subset=str(tmp_path / "learned.npz"), subset_score=score, subset_size=11)
+
+
 def test_read_idx_knows_all_types(tmp_path):
     array = np.arange(24, dtype=np.int32).reshape(2, 3, 4) - 5
     write_idx(tmp_path / "a", array)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -15,7 +16,7 @@ import pytest
 import torch
 from conftest import rows, timeless
 
-from lazyexp import console
+from lazyexp import console, provenance
 from lazyexp.clock import Clock
 from lazyexp.config import Config, check
 from lazyexp.console import Interruption
@@ -196,6 +197,60 @@ def test_what_changes_between_sessions_is_said():
     assert changes(now, now) == []
 
 
+def test_a_run_that_goes_on_elsewhere_says_so_and_notes_both_sessions(cut, tmp_path, monkeypatch, capsys):
+    folder, _ = cut
+    session = provenance.session
+
+    def elsewhere(device):
+        here = session(device)
+        return {**here, "threads": 7, "versions": {**here["versions"], "torch": "9.9"}}
+
+    monkeypatch.setattr("lazyexp.recorder.session", elsewhere)
+    assert run(settings(tmp_path / "cut")).status == "finished"
+    said = capsys.readouterr().err
+    assert "threads was 1, is now 7" in said and ", is now 9.9; the seconds of this run are those of both" in said
+    sessions = json.loads((folder / "run.json").read_text())["sessions"]
+    assert [one["threads"] for one in sessions] == [1, 7]
+    assert torch.__version__.startswith(sessions[0]["versions"]["torch"])
+    assert all({"start", "end", "command", "device", "git_commit"} <= set(one) for one in sessions)
+
+
+@pytest.mark.parametrize(
+    "damaged", ["[]", "{}", "3", "{", "", '{"sessions": 3}', '{"sessions": [3]}', '{"sessions": [{}]}']
+)
+def test_a_damaged_run_json_does_not_stop_a_run_from_going_on(cut, tmp_path, damaged):
+    folder, whole = cut
+    (folder / "run.json").write_text(damaged)
+    assert run(settings(tmp_path / "cut")).status == "finished"
+    assert_same(folder, whole)
+
+
+@pytest.mark.parametrize("damaged", ["[]", "{", '{"versions": 3}', '{"versions": []}'])
+def test_a_damaged_run_json_does_not_hide_a_finished_run(tmp_path, damaged, capsys):
+    folder = run(settings(tmp_path)).folder
+    (folder / "run.json").write_text(damaged)
+    assert run(settings(tmp_path)).repeated
+    assert "was made by lazyexp None" in capsys.readouterr().err
+
+
+def test_the_names_of_new_folders_are_forced_to_disk(tmp_path, monkeypatch):
+    """Else a finished run could vanish as a whole; where names cannot be forced, the run goes on without."""
+    forced, fsync = [], os.fsync
+
+    def watching(number):
+        path = Path(f"/proc/self/fd/{number}").resolve()
+        forced.append(path)
+        if path.is_dir():
+            raise OSError(errno.EINVAL, "Invalid argument")
+        fsync(number)
+
+    if not Path("/proc/self/fd").exists():
+        pytest.skip("needs /proc to tell files from their numbers")
+    monkeypatch.setattr(os, "fsync", watching)
+    folder = run(settings(tmp_path / "a" / "b")).folder
+    assert {tmp_path, tmp_path / "a", tmp_path / "a" / "b", folder} <= set(forced)
+
+
 def test_time_in_which_the_process_was_stopped_is_not_training_time():
     """A stopped process uses no processor: seconds without any, after the signal to go on, do not count."""
     clock = Clock(torch.device("cpu"))
@@ -204,11 +259,27 @@ def test_time_in_which_the_process_was_stopped_is_not_training_time():
         while time.thread_time() < busy_until:
             pass
         time.sleep(0.5)  # stands for the stop
-        clock.suspended = True
-    assert 0.2 <= clock.seconds < 0.45 and clock.left_out >= 0.5 and not clock.suspended
+        clock.continued()
+    assert 0.2 <= clock.seconds < 0.45 and clock.left_out >= 0.5
     with clock:
         time.sleep(0.1)  # without such a signal waiting is time like any other
     assert clock.seconds >= 0.3
+
+
+def test_time_that_is_left_out_anyhow_is_not_left_out_twice():
+    """A stop while the clock is off, or does not run, takes nothing from the seconds before and after it."""
+    clock = Clock(torch.device("cpu"))
+    with clock:
+        time.sleep(0.1)
+        with clock.off():
+            time.sleep(0.3)
+            clock.continued()
+        time.sleep(0.1)
+    assert 0.2 <= clock.seconds < 0.45 and clock.left_out == 0
+    clock.continued()
+    with clock:
+        time.sleep(0.1)
+    assert clock.seconds >= 0.3 and clock.left_out == 0
 
 
 @pytest.mark.slow

@@ -18,6 +18,7 @@ from lazyexp.training.fast.adaptive import Adaptive
 from lazyexp.training.fast.deferred import Deferred
 from lazyexp.training.fast.direct import Direct
 from lazyexp.training.fast.lookahead import LookAhead
+from lazyexp.training.fast.rounds import Rounds
 from lazyexp.training.general import General
 
 CPU = torch.device("cpu")
@@ -88,13 +89,19 @@ def test_hand_derived_engines_equal_autograd(rule, batch_size, network):
         kinds += [LookAhead, Adaptive]
     for kind in kinds:
         assert_same(learn(kind, RULES[rule], **options), plain)
+    if batch_size > 1 or rule in ("lazy", "random"):
+        few = {**options, "n": 1000}
+        assert_same(learn(Rounds, RULES[rule], **few), learn(General, RULES[rule], **few))
 
 
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("batch_size", [1, 16])
 def test_direct_with_momentum_and_decay_equals_autograd(rule, batch_size):
     options = dict(batch_size=batch_size, momentum=0.9, weight_decay=0.01, lr=0.005)
-    assert_same(learn(Direct, RULES[rule], **options), learn(General, RULES[rule], **options))
+    plain = learn(General, RULES[rule], **options)
+    assert_same(learn(Direct, RULES[rule], **options), plain)
+    few = {**options, "n": 1000}
+    assert_same(learn(Rounds, RULES[rule], **few), learn(General, RULES[rule], **few))
 
 
 @pytest.mark.slow
@@ -121,7 +128,7 @@ def test_single_precision_stays_close(kind):
 
 
 def test_the_last_batch_may_be_short():
-    for kind in (Direct, Deferred, LookAhead):
+    for kind in (Direct, Deferred, LookAhead, Rounds):
         options = dict(n=1003, batch_size=8, chunk=1003)
         assert_same(learn(kind, RULES["lazy"], **options), learn(General, RULES["lazy"], **options))
 

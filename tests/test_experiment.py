@@ -41,7 +41,8 @@ def test_metrics_have_the_promised_columns(tmp_path):
     assert ",".join(COLUMNS) == (
         "run_id,dataset,train_size,rule,width,depth,batch_size,lr,seed,device,epoch,samples_seen,forward_samples,"
         "backward_samples,updates,updates_possible,train_seconds,eval_seconds,train_loss,train_accuracy,"
-        "val_accuracy,test_accuracy,energy_l0,energy_l1,energy_l0_min,energy_l1_min,distinct_learned,learning_rate"
+        "val_accuracy,test_accuracy,energy_l0,energy_l1,energy_l0_min,energy_l1_min,distinct_learned,learning_rate,"
+        "worst_class_accuracy,calibration_error,energy_maintenance"
     )
     assert [int(row["samples_seen"]) for row in found] == [500, 1000, 1500, 2000, 2500, 2874]
     assert found[-1]["epoch"] == "2.0" and found[0]["run_id"] == report.folder.name
@@ -240,6 +241,15 @@ def test_a_coreset_run_trains_on_what_another_learned_from(tmp_path):
     assert used[0] == used[1] != used[2]
     with pytest.raises(UserError, match="no finished run of rule=lazy"):
         run(config(tmp_path, seed=5, dataset__subset="matched"))
+    with pytest.raises(UserError, match="rule=backprop"):
+        run(config(tmp_path, dataset__subset="matched", dataset__subset_score="el2n"))
+    scoring = run(config(tmp_path, rule={"name": "backprop"}))
+    for score in ("el2n", "forgetting"):
+        report = run(config(tmp_path, dataset__subset="matched", dataset__subset_score=score))
+        assert report.summary["train_size"] == subset.summary["train_size"]
+        chosen_by = json.loads((report.folder / "run.json").read_text())["subset_chosen_by"]
+        assert chosen_by["run_id"] == scoring.folder.name
+        assert chosen_by["forward_samples"] == int(scoring.summary["forward_samples"])
 
 
 @pytest.mark.parametrize("schedule", ["constant", "linear", "cosine"])

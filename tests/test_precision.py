@@ -24,18 +24,18 @@ def test_the_setting_ends_with_the_block():
 
 def test_training_has_it_and_evaluation_has_not(tmp_path, monkeypatch):
     seen = {"train": set(), "evaluate": set()}
-    learn, look = Direct.train, trainer.accuracy
+    learn, look = Direct.train, trainer.evaluate
 
     def train(self, index, rates):
         seen["train"].add(torch.get_float32_matmul_precision())
         return learn(self, index, rates)
 
-    def accuracy(*arguments):
+    def evaluate(*arguments):
         seen["evaluate"].add(torch.get_float32_matmul_precision())
         return look(*arguments)
 
     monkeypatch.setattr(Direct, "train", train)
-    monkeypatch.setattr(trainer, "accuracy", accuracy)
+    monkeypatch.setattr(trainer, "evaluate", evaluate)
     settings = Config(epochs=1, batch_size=64, device="cpu", runs_dir=str(tmp_path), matmul_precision="medium")
     settings.model.width = 20
     assert run(check(settings)).status == "finished"

@@ -12,6 +12,7 @@ from lazyexp import cli
 
 README = (Path(__file__).resolve().parent.parent / "README.md").read_text()
 BLOCKS = re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
+PYTHON = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 COMMANDS = [shlex.split(line, comments=True) for block in BLOCKS for line in block.splitlines()]
 OURS = [words[1:] for words in COMMANDS if words and words[0] == "lazyexp"]
 
@@ -45,12 +46,26 @@ def test_your_own_runs(call, arguments, monkeypatch):
     assert call(*arguments, "epochs=1", "energy=false").code == 0
 
 
-def test_the_python_example_runs():
-    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+def test_the_python_examples_run():
+    (loss,) = (block for block in PYTHON if "LazyLoss" in block)
+    (sampler,) = (block for block in PYTHON if "SpacedSampler" in block)
     scope: dict = {}
-    exec(code, scope)
+    exec(loss, scope)
     wrong = (scope["model"](scope["inputs"]).argmax(1) != scope["targets"]).float().mean()
     assert float(wrong) < 0.5  # random labels of four classes: it has learned some by heart
+    scope = {}
+    exec(sampler, scope)
+    assert len(scope["loader"].sampler) < 0.6 * 512  # most of them sleep
+    marked = [line for line in sampler.splitlines() if "  # was" in line or "  # new" in line]
+    assert len(marked) == 3
+
+
+def test_the_example_from_python_runs(tmp_path, monkeypatch):
+    (code,) = (block for block in PYTHON if "lazyexp.sweep" in block)
+    monkeypatch.chdir(tmp_path)
+    scope: dict = {}
+    exec(code, scope)
+    assert len(scope["runs"]) == 2 and len(scope["hardest"]) == 5
 
 
 def test_every_rule_and_file_is_mentioned():

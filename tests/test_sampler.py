@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
+from pathlib import Path
+
 import pytest
 import torch
 import torch.distributed as dist
@@ -304,6 +307,58 @@ def test_two_processes(tmp_path, samples):
         resumed = SpacedSampler(samples, threshold=0)  # in another number of processes
         resumed.load_state_dict(first[2])
         assert list(resumed) == first[2]["left"].tolist()
+
+
+def example(name):
+    path = Path(__file__).resolve().parent.parent / "docs" / "examples" / "loops" / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(name, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_plain_example(tmp_path):
+    plain = example("plain")
+    model, loaded, _ = plain.fit()
+    assert plain.accuracy(model) > 0.85 and loaded < 0.5 * plain.EPOCHS * len(plain.train)
+    _, before, checkpoint = plain.fit(stop_after=120)  # in the second epoch
+    assert len(plain.train) < before < 2 * len(plain.train)
+    torch.save(checkpoint, tmp_path / "checkpoint.pt")
+    resumed, after, _ = plain.fit(torch.load(tmp_path / "checkpoint.pt"))
+    assert before + after == loaded
+    assert all(torch.equal(one, other) for one, other in zip(model.parameters(), resumed.parameters(), strict=True))
+
+
+@pytest.mark.slow
+def test_the_lightning_example(tmp_path):
+    lightning = pytest.importorskip("lightning")
+    digits = example("lightning_module")
+
+    def fit(module, epochs, **more):
+        quiet = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False}
+        trainer = lightning.Trainer(max_epochs=epochs, accelerator="cpu", default_root_dir=tmp_path, **quiet)
+        trainer.fit(module, **more)
+        return trainer
+
+    class Counting(digits.Digits):
+        validated = 0
+
+        def on_validation_epoch_end(self):
+            self.validated += not self.trainer.sanity_checking
+
+    lightning.seed_everything(0)
+    whole = Counting()
+    trainer = fit(whole, 6)
+    assert float(trainer.callback_metrics["accuracy"]) > 0.85
+    assert whole.validated == 6 and len(whole.loaded) == 6  # also in the short epochs
+    assert whole.loaded[0] == len(digits.train) and sum(whole.loaded) < 0.6 * 6 * len(digits.train)
+    lightning.seed_everything(0)
+    first = Counting()
+    fit(first, 3).save_checkpoint(tmp_path / "three.ckpt")
+    second = Counting()
+    fit(second, 6, ckpt_path=tmp_path / "three.ckpt")
+    assert first.loaded + second.loaded == whole.loaded
+    assert torch.equal(second.model[0].weight, whole.model[0].weight)
 
 
 def test_indexed():

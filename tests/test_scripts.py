@@ -55,7 +55,7 @@ def test_collect_fills_the_tables_between_their_markers(call, tmp_path):
     text = page.read_text()
     assert text.startswith("before\n<!-- headline -->\n| setting | rule | runs |") and text.endswith("after\n")
     assert "| `lazy` | 2 |" in text and "old\n" not in text and "kept\n<!-- width -->\nold too\n" in text
-    figure = docs / "results" / "headline" / "accuracy_train_seconds_matched_all_runs.png"
+    figure = docs / "results" / "headline" / "error_train_seconds_matched_all_runs.png"
     assert figure.is_file() and f"results/headline/{figure.name}" in text
     assert len((docs / "results" / "headline" / "summary.csv").read_text().splitlines()) == 5
 

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
-from zipfile import BadZipFile
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from lazyexp.config import DatasetConfig
+from lazyexp.data.corrupt import mislabel, thin
 from lazyexp.data.images import Images, scaling
 from lazyexp.data.own import load_own
 from lazyexp.data.raw import Raw
+from lazyexp.data.subset import choose
 from lazyexp.errors import UserError
 from lazyexp.registry import DATASETS
 from lazyexp.seeding import generator
@@ -29,7 +29,8 @@ __all__ = ["Data", "Images", "load_data", "load_raw"]
 class Data:
     """A data set ready for training; `index` (n,) are the training samples' places in the published set.
 
-    `sha256` is the fingerprint of the published set, `subset` that of the choice made by `dataset.subset`.
+    `sha256` is the fingerprint of the published set, `subset` that of the choice made by `dataset.subset`; `noisy`
+    (n,) bool tells whose label is wrong on purpose, `scoring` what the run has cost that chose the subset.
     """
 
     train: Images
@@ -42,6 +43,8 @@ class Data:
     subset: str | None
     counts: dict[str, int]
     notes: list[str] = field(default_factory=list)
+    scoring: dict[str, Any] = field(default_factory=dict)
+    noisy: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.bool))
 
 
 def load_raw(config: DatasetConfig, data_dir: str) -> Raw:
@@ -82,11 +85,14 @@ def load_data(
     if size > len(rest):
         raise UserError(f"dataset.train_size={size}: larger than the data, {len(rest)} training samples")
     index, _ = _split(raw.train_targets, rest, size, "train_size")
-    index = index.sort().values
+    index = thin(raw.train_targets, index.sort().values, config.imbalance, raw.classes)
+    targets, noisy = raw.train_targets.clone(), torch.zeros(available, dtype=torch.bool)
+    targets[index], noisy[index] = mislabel(raw.train_targets, index, config.label_noise, raw.classes)
     scale, offset = scaling(raw, index, config.scale)
     subset = None
     if config.subset:
-        chosen = _learned(Path(config.subset).expanduser(), index, available, sha256)
+        path = Path(config.subset).expanduser()
+        chosen = choose(path, index, available, sha256, config.subset_score, config.subset_size)
         if random_subset:
             chosen = _split(raw.train_targets, index, len(chosen), "subset")[0].sort().values
         index, subset = chosen, hashlib.sha256(chosen.numpy().data).hexdigest()
@@ -102,7 +108,7 @@ def load_data(
     everything = len(index) == available
     train_pixels = raw.train_images if everything else raw.train_images[index]
     return Data(
-        train=images(train_pixels, raw.train_targets[index], shift),
+        train=images(train_pixels, targets[index], shift),
         test=images(raw.test_images, raw.test_targets),
         val=images(raw.train_images[held_out], raw.train_targets[held_out]) if config.val_size else None,
         index=index,
@@ -117,6 +123,7 @@ def load_data(
             "val": config.val_size,
         },
         notes=raw.notes,
+        noisy=noisy[index],
     )
 
 
@@ -134,35 +141,3 @@ def _split(targets: Tensor, index: Tensor, size: int, purpose: str) -> tuple[Ten
         turn[members] = torch.arange(len(members))
     order = shuffled[turn.argsort(stable=True)]
     return order[:size], order[size:].sort().values
-
-
-def _check_learned(path: Path, places: np.ndarray, learned: np.ndarray, available: int) -> None:
-    """Refuses arrays that no run has written: an index must be one, and name every sample at most once."""
-    for name, array in (("index", places), ("learned", learned)):
-        if array.ndim != 1 or array.dtype.kind not in "iu":
-            raise UserError(f"dataset.subset={path}: `{name}` is not a row of whole numbers")
-        if len(array) and array.min() < 0:
-            raise UserError(f"dataset.subset={path}: `{name}` has negative entries")
-    if len(places) != len(learned) or len(np.unique(places)) != len(places):
-        raise UserError(f"dataset.subset={path}: `index` and `learned` do not belong to one set of samples")
-    if len(places) and places.max() >= available:
-        raise UserError(f"dataset.subset={path}: `index` goes beyond the {available} training samples")
-
-
-def _learned(path: Path, index: Tensor, available: int, sha256: str) -> Tensor:
-    """Those of the samples `index` that the run which wrote `path` (a learned.npz) learned from."""
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            places, learned, origin = archive["index"], archive["learned"], str(archive["data_sha256"])
-            _check_learned(path, places, learned, available)
-    except (OSError, ValueError, KeyError, EOFError, TypeError, AttributeError, BadZipFile, zlib.error) as error:
-        reason = " ".join(str(error).split())[:150]
-        raise UserError(f"dataset.subset={path}: not a readable learned.npz ({reason})") from None
-    if origin != sha256:
-        raise UserError(f"dataset.subset={path}: was written by a run on other data")
-    wanted = torch.zeros(available, dtype=torch.bool)
-    wanted[torch.from_numpy(places[learned > 0].astype(np.int64))] = True
-    chosen = index[wanted[index]]
-    if len(chosen) == 0:
-        raise UserError(f"dataset.subset={path}: none of the training samples was learned from")
-    return chosen

@@ -64,6 +64,12 @@ def load_torchvision(name: str, data_dir: str, mirror: str | None = None, **sour
     return Raw(**parts, classes=source.classes, sources=sources, official=source.official)
 
 
+def is_there(name: str, root: Path) -> bool:
+    """Whether the named data set can be read from `root` without a download."""
+    source = SOURCES[name]
+    return _present(source, root, {part: _idx_files(source, root, part) for part in ("train", "test")})
+
+
 def _class(source: Source) -> Any:
     from torchvision import datasets
 
@@ -114,8 +120,8 @@ def _idx_files(source: Source, root: Path, part: str) -> list[Path]:
     if folder == root:
         return []
     if source.kind == "EMNIST":
-        stem = folder / f"emnist-{source.split}-{part}"
-        return [Path(f"{stem}-images-idx3-ubyte"), Path(f"{stem}-labels-idx1-ubyte")]
+        start = folder / f"emnist-{source.split}-{part}"
+        return [Path(f"{start}-images-idx3-ubyte"), Path(f"{start}-labels-idx1-ubyte")]
     if source.kind == "QMNIST":
         return [folder / f"qmnist-{part}-images-idx3-ubyte", folder / f"qmnist-{part}-labels-idx2-int"]
     stem = "train" if part == "train" else "t10k"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import matplotlib
 import pandas as pd
@@ -35,7 +36,7 @@ def speedup_bars(table: pd.DataFrame, groups: list[Group], sheet: Sheet, measure
             f"Speedup over backprop in {NAMES[measure]}, {title}: median, 95 % interval, and in brackets the pairs "
             "in which the rule missed; empty bars: the median pair has a miss."
         )
-        _draw(part, key, sheet, measure, f"speedup_{measure}_{protocol}_{where or 'all'}", caption)
+        _draw(part, key, sheet, measure, title, f"speedup_{measure}_{protocol}_{where or 'all'}", caption)
 
 
 def _figures(rows: pd.DataFrame, keys: list[str]) -> Iterator[tuple[str | None, str, pd.DataFrame]]:
@@ -47,9 +48,14 @@ def _figures(rows: pd.DataFrame, keys: list[str]) -> Iterator[tuple[str | None, 
         yield keys[0], ", ".join(f"{key}={value}" for key, value in zip(others, values, strict=True)), part
 
 
-def _draw(rows: pd.DataFrame, key: str | None, sheet: Sheet, measure: str, name: str, caption: str) -> None:
+def _draw(
+    rows: pd.DataFrame, key: str | None, sheet: Sheet, measure: str, title: str, name: str, caption: str
+) -> None:
     rows = rows[rows["target"].str.startswith(CONTROL)]
     if not (rows["n_pairs"] > 0).any():
+        return
+    if not ((rows["median"] > 0) & (rows["median"] < math.inf)).any():
+        sheet.remark(f"{title}: no bars of speedups, the median pair missed at every accuracy (see the table).")
         return
     rules = rule_order(rows["rule_label"])
     places = [None] if key is None else list(dict.fromkeys(rows[key]))
@@ -88,17 +94,17 @@ def _draw(rows: pd.DataFrame, key: str | None, sheet: Sheet, measure: str, name:
             ]
             figure.legend(handles=patches, loc="outside upper center", ncol=min(3, len(rules)))
         seaborn.despine(fig=figure)
-        sheet.save(figure, name, caption)
+        sheet.save(figure, name, caption, rows)
 
 
-def _bar(axes: Axes, x: float, width: float, row: pd.Series, color: object, hatch: str, limits: tuple) -> None:
+def _bar(axes: Axes, x: float, width: float, row: pd.Series, color: Any, hatch: str, limits: tuple) -> None:
     """A bar from 1 up (faster) or down (slower); an empty one to the end of the axis where the median is 0 or inf."""
     low, high = limits
     median, top = row["median"], 1.0
     if not math.isnan(median):
         finite = 0 < median < math.inf
         end = median if finite else low if median == 0 else high / 2
-        look = (
+        look: dict[str, Any] = (
             {"color": color, "hatch": hatch, "edgecolor": "white"} if finite else {"fill": False, "edgecolor": color}
         )
         axes.bar(x, end - 1, width, bottom=1, lw=0.6, **look)
@@ -109,10 +115,12 @@ def _bar(axes: Axes, x: float, width: float, row: pd.Series, color: object, hatc
         top = max(top, ends[1])
     words = "0" if median == 0 else "inf" if math.isinf(median) else ""
     missed = f"({row['n_rule_missed']}/{row['n_pairs']})" if row["n_rule_missed"] else ""
+    if not words and not missed:
+        return
     axes.annotate(
         "\n".join(part for part in (words, missed) if part), (x, min(top, high / 1.5)), (0, 2),
         textcoords="offset points", fontsize=6, ha="center", va="bottom", linespacing=0.9,
-    )  # fmt: skip
+    ).set_in_layout(False)  # fmt: skip
 
 
 def _limits(rows: pd.DataFrame) -> tuple[float, float]:

@@ -11,27 +11,34 @@ import pandas as pd
 from lazyexp.errors import UserError
 from lazyexp.files import write_text
 from lazyexp.report.bars import speedup_bars
-from lazyexp.report.figures import curves, pareto, share_learning, time_to_target
+from lazyexp.report.figures import curves, forgetting, share_awake, share_learning, time_to_target
 from lazyexp.report.groups import Group, label_rules, matched_groups, tuned_groups
-from lazyexp.report.page import blocks
-from lazyexp.report.read import MEASURES, Found, is_run, read_runs
+from lazyexp.report.latex import to_latex
+from lazyexp.report.page import blocks, final
+from lazyexp.report.pareto import pareto
+from lazyexp.report.pictures import histograms, image_run, images
+from lazyexp.report.races import races, time_table, within_table
+from lazyexp.report.read import Found, is_run, read_runs
 from lazyexp.report.render import to_html, to_markdown
 from lazyexp.report.style import Sheet
 from lazyexp.report.tables import run_table, speedup_table
 
 TITLE = "lazyexp report"
+BARS = ("train_seconds",)  # the measures of which there are bars; the tables have all
+COSTS = {"matched": ("train_seconds", "forward_samples", "updates", "energy_l1"), "tuned": ("train_seconds",)}
 EPILOG = """examples:
   lazyexp-report runs                              report on all runs below runs/, written into runs/
   lazyexp-report runs/headline --out paper         the same, written into paper/
   lazyexp-report laptop/runs server/runs --out all several folders; runs on different machines are not compared
 
-files written: report.html (one page, opens offline), report.md, speedup.csv, summary.csv (one row per run),
-figures/*.png and *.pdf. Runs that are going on, torn or broken are named and do no harm.
+files written: report.html (one page, opens offline), report.md, speedup.csv, fronts.csv and within.csv (accuracy
+against time), summary.csv (one row per run), summary.tex (booktabs), figures/*.png, *.pdf and *.csv.
+Runs that are going on, torn or broken are named and do no harm.
 exit codes: 0 done, 2 something to mend (one line says what)
 """
 
 
-def write_report(folders: list[Path], out: Path | None = None, max_groups: int = 12) -> Path:
+def write_report(folders: list[Path], out: Path | None = None, max_groups: int = 3) -> Path:
     """Reads the runs below `folders` and writes the report. Returns the path of report.html. Raises UserError.
 
     Without `out` it goes into the first of the folders that exists, or, where that is a run's own, beside it.
@@ -69,35 +76,51 @@ def _write(found: Found, out: Path, max_groups: int) -> Path:
     speedups = speedup_table(groups)
     write_text(out / "speedup.csv", speedups.drop(columns="rule_label").to_csv(index=False))
     write_text(out / "summary.csv", run_table(groups).to_csv(index=False))
-    sheet = Sheet(out / "figures", list(label_rules(found.runs).values()))
+    competed = races(found.runs)
+    times = time_table(competed)
+    write_text(out / "fronts.csv", times.to_csv(index=False))
+    write_text(out / "within.csv", within_table(competed).to_csv(index=False))
+    sheet = Sheet(out / "figures", [run.rule for run in found.runs], list(label_rules(found.runs).values()))
+    for race in competed[:max_groups]:
+        pareto(race, sheet)
     notes = []
     crowded = sum(run.concurrent for run in found.runs)
     if crowded:
         notes.append(f"{crowded} of the runs went on beside others on their machine: do not compare their seconds.")
     for some in (matched, tuned):
         if some:
-            _draw(some, speedups, sheet, max_groups)
-        if len(some) > max_groups:
-            notes.append(
-                f"curves are drawn for {max_groups} of {len(some)} {some[0].protocol} groups (--max-groups)."
-            )
-    for dataset in sorted({str(group.settings["dataset.name"]) for group in matched}):
-        pareto([group for group in matched if group.settings["dataset.name"] == dataset], sheet, dataset)
-    content = blocks(found, groups, speedups, sheet.drawn, notes)
+            drawn = _draw(some, speedups, sheet, max_groups)
+            if drawn < len(some):
+                notes.append(f"curves are drawn for {drawn} of {len(some)} {some[0].protocol} groups (--max-groups).")
+    for data in sorted({str(run.settings["dataset.name"]) for run in found.runs}):
+        shown = image_run([run for run in found.runs if run.settings["dataset.name"] == data])
+        if shown:
+            images(shown, sheet)
+    notes += sheet.remarks
+    content = blocks(found, groups, speedups, competed, times, sheet.drawn, notes)
+    write_text(out / "summary.tex", to_latex(final(groups)))
     write_text(out / "report.md", to_markdown(TITLE, content))
     page = out / "report.html"
     write_text(page, to_html(TITLE, content, sheet.folder))
     return page
 
 
-def _draw(groups: list[Group], speedups: pd.DataFrame, sheet: Sheet, max_groups: int) -> None:
-    for measure in MEASURES:
+def _draw(groups: list[Group], speedups: pd.DataFrame, sheet: Sheet, max_groups: int) -> int:
+    """Bars of all groups and the curves of some, those first in which rules meet. Returns how many."""
+    worth = [group for group in groups if len(group.rules) > 1] or groups
+    for measure in BARS:
         speedup_bars(speedups, groups, sheet, measure)
-    for group in groups[:max_groups]:
-        for x in ("train_seconds", "forward_samples", "updates", "energy_l1"):
+    for group in worth[:max_groups]:
+        for x in COSTS[group.protocol]:
             curves(group, sheet, x)
         time_to_target(group, sheet)
-        share_learning(group, sheet)
+        if group.protocol == "matched":
+            share_learning(group, sheet)
+            share_awake(group, sheet)
+    for group in [group for group in worth if group.protocol == "matched"][:1]:
+        forgetting(group, sheet)
+        histograms(group, sheet)
+    return len(worth[:max_groups])
 
 
 def main() -> None:
@@ -111,7 +134,7 @@ def main() -> None:
     parser.add_argument("folders", nargs="+", type=Path, metavar="DIR", help="folder with runs, at any depth")
     parser.add_argument("--out", type=Path, metavar="DIR", help="where to write (default: the first DIR)")
     parser.add_argument(
-        "--max-groups", type=int, default=12, metavar="N", help="draw curves for at most N groups (default: 12)"
+        "--max-groups", type=int, default=3, metavar="N", help="draw curves for at most N groups (default: 3)"
     )
     arguments = parser.parse_args()
     try:

@@ -8,42 +8,64 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.ticker import NullFormatter
 
 from lazyexp.columns import LABELS
-from lazyexp.report.groups import Group, rule_order
+from lazyexp.report.groups import Group
 from lazyexp.report.read import Run
 from lazyexp.report.statistics import crossing, interval
-from lazyexp.report.style import LOG_FROM, Sheet, line, maybe_log, percent
+from lazyexp.report.style import LOG_FROM, Sheet, line, maybe_log, plain
 
 
 def by_evaluation(runs: list[Run], values: Callable[[pd.DataFrame], pd.Series]) -> pd.DataFrame:
     """Evaluations x runs, as long as at least half of the runs have the evaluation."""
-    table = pd.concat([values(run.rows).reset_index(drop=True) for run in runs], axis=1)
+    table = np.full((max(len(run.rows) for run in runs), len(runs)), math.nan)
+    for place, run in enumerate(runs):
+        table[: len(run.rows), place] = values(run.rows)
+    table = pd.DataFrame(table)
     return table[table.notna().sum(axis=1) * 2 >= len(runs)]
 
 
+Curves = dict[str, tuple[pd.Series, pd.DataFrame]]
+
+
+def _data(curves: Curves, x: str, y: str) -> pd.DataFrame:
+    """What is drawn of some curves: a row per rule and evaluation."""
+    parts = [
+        pd.DataFrame({"rule": rule, x: across, y: up.median(axis=1), f"{y}_low": up.min(axis=1)})
+        .assign(**{f"{y}_high": up.max(axis=1), "runs": up.notna().sum(axis=1)})
+        for rule, (across, up) in curves.items()
+    ]  # fmt: skip
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+
+
+def _lines(axes: Axes, group: Group, sheet: Sheet, curves: Curves) -> None:
+    for rule, (across, up) in curves.items():
+        line(axes, across, up, sheet.looks[rule], f"{rule} (n={len(group.rules[rule])})")
+
+
 def curves(group: Group, sheet: Sheet, x: str) -> None:
-    """Test accuracy against a cost: median over seeds at every evaluation, band from the lowest to the highest."""
+    """Test error against a cost: median over seeds at every evaluation, band from the lowest to the highest."""
+    found: Curves = {}
+    for rule, runs in group.rules.items():
+        across = by_evaluation(runs, lambda rows: rows[x]).median(axis=1)
+        up = by_evaluation(runs, lambda rows: 100 * (1 - rows["test_accuracy"])).reindex(across.index)
+        if len(across) and across.notna().any():
+            found[rule] = across, up
 
     def paint(axes: Axes) -> bool:
-        ends = []
-        for rule, runs in group.rules.items():
-            across = by_evaluation(runs, lambda rows: rows[x]).median(axis=1)
-            up = by_evaluation(runs, lambda rows: rows["test_accuracy"]).reindex(across.index)
-            if across.empty:
-                continue
-            line(axes, across, up, sheet.looks[rule], f"{rule} (n={len(runs)})")
-            ends += [across[across > 0].min(), across.max()]
-        if not ends:
+        if not found:
             return False
+        ends = [value for across, _ in found.values() for value in (across[across > 0].min(), across.max())]
+        _lines(axes, group, sheet, found)
         maybe_log(axes, min(ends), max(ends))
-        axes.set(xlabel=LABELS[x], ylabel="test accuracy (%)")
-        axes.yaxis.set_major_formatter(percent())
+        if min(up.min(axis=None) for _, up in found.values()) > 0:
+            axes.set_yscale("log")
+            plain(axes.yaxis, axes.get_ylim())
+        axes.set(xlabel=LABELS[x], ylabel="test error (%)")
         return True
 
-    caption = f"Test accuracy against {LABELS[x]}, {group.label}: median over seeds, band from lowest to highest."
-    sheet.draw(f"accuracy_{x}_{group.protocol}_{group.label}", caption, paint)
+    caption = f"Test error against {LABELS[x]}, {group.label}: median over seeds, band from lowest to highest."
+    sheet.draw(f"error_{x}_{group.protocol}_{group.label}", caption, paint, _data(found, x, "test_error"))
 
 
 def share_learning(group: Group, sheet: Sheet) -> None:
@@ -52,53 +74,89 @@ def share_learning(group: Group, sheet: Sheet) -> None:
     def share(rows: pd.DataFrame) -> pd.Series:
         seen = rows["samples_seen"].diff().fillna(rows["samples_seen"])
         learned = rows["backward_samples"].diff().fillna(rows["backward_samples"])
-        return (learned / seen).where(seen > 0)
-
-    def paint(axes: Axes) -> bool:
-        values = []
-        for rule, runs in group.rules.items():
-            up = by_evaluation(runs, share)
-            across = by_evaluation(runs, lambda rows: rows["epoch"]).median(axis=1).reindex(up.index)
-            if not across.notna().any():
-                continue
-            line(axes, across, up, sheet.looks[rule], f"{rule} (n={len(runs)})")
-            values += [value for value in up.to_numpy().ravel() if value > 0]
-        if not values:
-            return False
-        if max(values) / min(values) >= LOG_FROM:
-            axes.set_yscale("log")
-        axes.set(xlabel="epoch", ylabel="samples that learn (%)")
-        axes.yaxis.set_major_formatter(percent())
-        axes.yaxis.set_minor_formatter(NullFormatter())
-        return True
+        return 100 * (learned / seen).where(seen > 0)
 
     caption = f"Share of the presented samples that learned, between evaluations, {group.label}: median over seeds."
-    sheet.draw(f"share_learning_{group.protocol}_{group.label}", caption, paint)
+    _shares(group, sheet, share, "share_learning", "samples that learn (%)", caption)
+
+
+def forgetting(group: Group, sheet: Sheet) -> None:
+    """Which share of the presented samples was misclassified when it was judged, between evaluations."""
+    caption = (
+        f"Forgetting: presented samples that were misclassified, per evaluation, {group.label}: median over seeds."
+    )
+    _shares(group, sheet, lambda rows: 100 * (1 - rows["train_accuracy"]), "forgetting", "misclassified (%)", caption)
+
+
+def share_awake(group: Group, sheet: Sheet) -> None:
+    """Which share of the training samples was presented per epoch; nothing if all rules present all of them."""
+
+    def share(rows: pd.DataFrame) -> pd.Series:
+        epochs = rows["epoch"].diff().fillna(rows["epoch"])
+        seen = rows["samples_seen"].diff().fillna(rows["samples_seen"])
+        return (100 * seen / (epochs * size)).where(epochs > 0)
+
+    size = group.runs[0].train_size
+    caption = f"Samples awake: the share of the training set presented per epoch, {group.label}: median over seeds."
+    _shares(group, sheet, share, "share_awake", "samples presented per epoch (%)", caption, unless=99.5)
+
+
+def _shares(
+    group: Group,
+    sheet: Sheet,
+    share: Callable[[pd.DataFrame], pd.Series],
+    name: str,
+    label: str,
+    caption: str,
+    unless: float = math.inf,
+) -> None:
+    """A share (%) against epochs; nothing if none is below `unless`."""
+    found: Curves = {}
+    for rule, runs in group.rules.items():
+        up = by_evaluation(runs, share)
+        across = by_evaluation(runs, lambda rows: rows["epoch"]).median(axis=1).reindex(up.index)
+        if across.notna().any():
+            found[rule] = across, up
+    values = [value for _, up in found.values() for value in up.to_numpy().ravel() if value > 0]
+
+    def paint(axes: Axes) -> bool:
+        if not values or min(values) >= unless:
+            return False
+        _lines(axes, group, sheet, found)
+        if max(values) / min(values) >= LOG_FROM:
+            axes.set_yscale("log")
+            plain(axes.yaxis, axes.get_ylim())
+        axes.set(xlabel="epoch", ylabel=label)
+        return True
+
+    sheet.draw(f"{name}_{group.protocol}_{group.label}", caption, paint, _data(found, "epoch", "share"))
 
 
 def _seconds(run: Run, target: float) -> float:
     """Training seconds to a target; infinite if missed, NaN if the run was cut off before."""
-    row = crossing(run, target)
-    if row is not None:
-        return float(row["train_seconds"])
+    place = crossing(run, target)
+    if place is not None:
+        return float(run.columns["train_seconds"][place])
     return math.inf if run.status in ("finished", "diverged") else math.nan
 
 
 def time_to_target(group: Group, sheet: Sheet) -> None:
     """Training seconds to every target: median and 95 % interval over runs; a cross where the median run missed."""
 
+    targets, rules = group.targets, list(group.rules)
+    points, data, top = [], [], 0.0
+    for rule in rules:
+        for place, target in enumerate(targets):
+            seconds = [_seconds(run, target) for run in group.rules[rule]]
+            stat, missed = interval(seconds), sum(map(math.isinf, seconds))
+            if not stat.n:
+                continue
+            x = place + 0.7 * ((rules.index(rule) + 0.5) / len(rules) - 0.5)
+            points.append((rule, x, stat, missed))
+            data.append({"rule": rule, "target": target, "missed": missed, **vars(stat)})
+            top = max(top, *(value for value in (0, *seconds) if math.isfinite(value)))
+
     def paint(axes: Axes) -> bool:
-        targets, rules = group.targets, list(group.rules)
-        points, top = [], 0.0
-        for rule in rules:
-            for place, target in enumerate(targets):
-                seconds = [_seconds(run, target) for run in group.rules[rule]]
-                stat, missed = interval(seconds), sum(map(math.isinf, seconds))
-                if not stat.n:
-                    continue
-                x = place + 0.7 * ((rules.index(rule) + 0.5) / len(rules) - 0.5)
-                points.append((rule, x, stat, missed))
-                top = max(top, *(value for value in (0, *seconds) if math.isfinite(value)))
         if top == 0:
             return False
         bottom = min(stat.median for _, _, stat, _ in points if stat.median > 0)
@@ -132,37 +190,4 @@ def time_to_target(group: Group, sheet: Sheet) -> None:
     caption = (
         f"Training time to target, {group.label}: median and its 95 % bootstrap interval; x: the median run missed."
     )
-    sheet.draw(f"time_to_target_{group.protocol}_{group.label}", caption, paint)
-
-
-def pareto(groups: list[Group], sheet: Sheet, dataset: str) -> None:
-    """Final test accuracy against training seconds: runs small, medians large, the best trade-offs joined."""
-
-    def paint(axes: Axes) -> bool:
-        medians = []
-        for rule in rule_order(rule for group in groups for rule in group.rules):
-            look, label = sheet.looks[rule], rule
-            for group in groups:
-                runs = [run for run in group.rules.get(rule, []) if run.status in ("finished", "stopped")]
-                points = np.array([(run.final("train_seconds"), run.final("test_accuracy")) for run in runs])
-                if not len(points):
-                    continue
-                axes.plot(*points.T, look.marker, color=look.color, ms=2, alpha=0.5, mew=0)
-                medians.append(np.median(points, axis=0))
-                axes.plot(*medians[-1], look.marker, color=look.color, ms=5, mec="white", mew=0.5, label=label)
-                label = "_again"
-        if not medians:
-            return False
-        front = [m for m in medians if not any(o[0] <= m[0] and o[1] >= m[1] and (o != m).any() for o in medians)]
-        axes.plot(*np.array(sorted(map(tuple, front))).T, color="0.6", lw=0.8, ls="--", zorder=0.5)
-        seconds = [point[0] for point in medians if point[0] > 0]
-        maybe_log(axes, min(seconds, default=1), max(seconds, default=1))
-        axes.set(xlabel=LABELS["train_seconds"], ylabel="final test accuracy (%)")
-        axes.yaxis.set_major_formatter(percent())
-        axes.margins(0.08)
-        return True
-
-    caption = (
-        f"Final test accuracy against training time, {dataset}: small marks are runs, large ones medians; the dashed"
-    )
-    sheet.draw(f"pareto_{dataset}", f"{caption} line joins the medians that no other one beats in both.", paint)
+    sheet.draw(f"time_to_target_{group.protocol}_{group.label}", caption, paint, pd.DataFrame(data))

@@ -58,7 +58,7 @@ def label_rules(runs: list[Run]) -> dict[Run, str]:
 
 def matched_groups(runs: list[Run]) -> list[Group]:
     """Runs with the same settings, rule and seed apart."""
-    return _label(_group(runs, "matched", label_rules(runs), leave_out=()))
+    return name_groups(collect(runs, "matched", label_rules(runs), leave_out=()))
 
 
 def tuned_groups(runs: list[Run]) -> list[Group]:
@@ -69,7 +69,7 @@ def tuned_groups(runs: list[Run]) -> list[Group]:
     """
     candidates = [run for run in runs if run.complete and run.rows["val_accuracy"].notna().any()]
     chosen = []
-    for group in _group(candidates, "tuned", label_rules(runs), leave_out=TUNED):
+    for group in collect(candidates, "tuned", label_rules(runs), leave_out=TUNED):
         if not any(len({run.settings[key] for run in group.runs}) > 1 for key in TUNED[:2]):
             continue
         for rule, members in group.rules.items():
@@ -81,7 +81,7 @@ def tuned_groups(runs: list[Run]) -> list[Group]:
             group.rules[rule] = points[best]
             group.choice[rule] = f"{shown} (best of {len(points)})"
         chosen.append(group)
-    return _label(chosen)
+    return name_groups(chosen)
 
 
 def _validation(runs: list[Run]) -> float:
@@ -90,7 +90,8 @@ def _validation(runs: list[Run]) -> float:
     return float(np.median(np.nan_to_num(values)))
 
 
-def _group(runs: list[Run], protocol: str, labels: dict[Run, str], leave_out: Iterable[str]) -> list[Group]:
+def collect(runs: list[Run], protocol: str, labels: dict[Run, str], leave_out: Iterable[str]) -> list[Group]:
+    """Groups of runs with the same settings, those in `leave_out` apart; within each, by the rule's label."""
     groups: dict[tuple, Group] = {}
     for run in runs:
         settings = {key: value for key, value in run.settings.items() if key not in leave_out}
@@ -106,7 +107,7 @@ def rule_order(rules: Iterable[str]) -> list[str]:
     return sorted(set(rules), key=lambda rule: (rule != CONTROL, not rule.startswith("lazy"), rule))
 
 
-def _label(groups: list[Group]) -> list[Group]:
+def name_groups(groups: list[Group]) -> list[Group]:
     """Sorts and names the groups by the fewest settings that tell them apart."""
     keys = telling(groups)
     groups.sort(key=lambda group: [_sortable(group.settings.get(key)) for key in keys])

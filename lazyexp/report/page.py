@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 
 import pandas as pd
 
+from lazyexp.report.arena import arena_blocks
 from lazyexp.report.groups import CONTROL, Group
+from lazyexp.report.races import Race
 from lazyexp.report.read import MEASURES, Found
-from lazyexp.report.render import Block, Figures, Heading, Table, Text
-from lazyexp.report.statistics import Interval
+from lazyexp.report.render import Block, Figures, Heading, Items, Table, Text
+from lazyexp.report.story import front_blocks, sentences
 from lazyexp.report.style import Drawn
 from lazyexp.report.tables import final_table
+from lazyexp.report.words import ratio, shown
 
+STORIES = 8  # races told in words
 SHORT = ("seconds", "forward", "backward", "updates", "energy M1")
 EXPLAINED = (
     "Speedup is backprop's cost divided by the rule's, up to the first evaluation that reaches the target: 2 means "
@@ -29,21 +32,39 @@ PROTOCOLS = {
 }
 
 
-def blocks(found: Found, groups: list[Group], speedups: pd.DataFrame, drawn: list[Drawn], notes: list[str]) -> list:
-    """Everything that the report says, in order."""
-    content: list[Block] = [Text(line) for line in summary(found, groups)]
+def blocks(
+    found: Found,
+    groups: list[Group],
+    speedups: pd.DataFrame,
+    races: list[Race],
+    times: pd.DataFrame,
+    drawn: list[Drawn],
+    notes: list[str],
+) -> list[Block]:
+    """Everything that the report says, in order: the story, accuracy against seconds, tables, figures."""
+    first = [figure for figure in drawn if figure.name.startswith("pareto_")]
+    content: list[Block] = [Items(sentences(race)) for race in races[:STORIES]]
+    if len(races) > STORIES:
+        content.append(Text(f"… and {len(races) - STORIES} more comparisons, in the tables."))
+    content += [Figures(first)] * bool(first)
+    content += [Text(line) for line in summary(found, groups)]
     content += [Text(f"Note: {note}") for note in notes]
+    content += [*arena_blocks(races), *front_blocks(races, times)] if races else []
     used = [protocol for protocol in PROTOCOLS if any(group.protocol == protocol for group in groups)]
     for protocol in used:
         content += [
             Heading(f"Final figures ({PROTOCOLS[protocol]})"),
-            Text("Median over the runs that ended, with its 95 % bootstrap interval."),
+            Text(
+                "Median over the runs that ended, with its 95 % bootstrap interval. Below backprop: percentage "
+                "points of test accuracy, paired by seed, so not the difference of the medians."
+            ),
             final([group for group in groups if group.protocol == protocol]),
         ]
     for protocol in used:
         content += [Heading(f"Speedup over backprop ({PROTOCOLS[protocol]})"), Text(EXPLAINED)]
         content.append(speedup(speedups[speedups["protocol"] == protocol], protocol))
-    content += [Heading("Figures"), Figures(drawn)]
+    others = [figure for figure in drawn if figure not in first]
+    content += [Heading("Figures"), Figures(others)] * bool(others)
     if found.broken:
         content += [Heading("Left out"), Table(["folder", "why"], [[str(path), why] for path, why in found.broken])]
     return content
@@ -77,13 +98,24 @@ def summary(found: Found, groups: list[Group]) -> list[str]:
 
 
 def final(groups: list[Group]) -> Table:
-    columns = ["protocol", "group", "rule", "n", "status", "test accuracy (%)", "seconds", "forward", "backward"]
+    columns = [
+        "protocol",
+        "group",
+        "rule",
+        "n",
+        "status",
+        "test accuracy (%)",
+        "below backprop",
+        "seconds",
+        "forward",
+        "backward",
+    ]
     columns += ["share that learned (%)", "updates", "energy M1", "settings chosen"]
     rows = []
     for row in final_table(groups):
         group: Group = row["group"]
         cells = [group.protocol, group.label, row["rule"], str(row["n"]), row["statuses"]]
-        cells += [shown(row["test_accuracy"], 100, 4)]
+        cells += [shown(row["test_accuracy"], 100, 4), "" if row["rule"] == CONTROL else shown(row["behind"], 1, 2)]
         cells += [shown(row[name]) for name in ("train_seconds", "forward_samples", "backward_samples")]
         cells += [shown(row["learned"], 100), shown(row["updates"]), shown(row["energy_l1"])]
         rows.append([*cells, group.choice.get(row["rule"], "")])
@@ -101,34 +133,10 @@ def speedup(table: pd.DataFrame, protocol: str) -> Table:
             continue
         cells = {row["measure"]: row for _, row in part.iterrows()}
         pairs = f"{first['n_pairs']}" + ("" if first["paired"] else " (unpaired)")
-        ratios = [_ratio(cells[name]) if name in cells else "" for name in MEASURES]
+        ratios = [ratio(cells[name]) if name in cells else "" for name in MEASURES]
         counts = [str(first[name]) for name in ("n_rule_missed", "n_control_missed", "n_undecided")]
         rows.append([protocol, group, rule, target, *ratios, pairs, *counts])
     return Table(columns, rows)
-
-
-def _ratio(row: pd.Series) -> str:
-    if math.isnan(row["median"]):
-        return "undecided" if row["n_pairs"] == 0 else "both missed" if row["n_rule_missed"] else f"{CONTROL} missed"
-    return shown(Interval(0, row["median"], row["iqm"], row["ci_low"], row["ci_high"]))
-
-
-def shown(stat: Interval, factor: float = 1, digits: int = 3) -> str:
-    """`median [low, high]`, or the median alone where there is no interval."""
-    if math.isnan(stat.median):
-        return ""
-    middle = number(stat.median * factor, digits)
-    if math.isnan(stat.low):
-        return middle
-    return f"{middle} [{number(stat.low * factor, digits)}, {number(stat.high * factor, digits)}]"
-
-
-def number(value: float, digits: int = 3) -> str:
-    """A number with so many significant digits, thousands with commas."""
-    if not math.isfinite(value) or value == 0:
-        return f"{value:g}"
-    decimals = max(0, digits - 1 - math.floor(math.log10(abs(value))))
-    return f"{value:,.{decimals}f}" if abs(value) < 1e9 and decimals < 8 else f"{value:.{digits}g}"
 
 
 def _without_empty(table: Table) -> Table:

@@ -12,6 +12,7 @@ import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -49,15 +50,21 @@ class Run:
     rows: pd.DataFrame
     versions: dict[str, str]
     concurrent: bool = False  # beside other runs on its machine
+    train_size: float = math.nan  # training samples in use
 
     @property
     def complete(self) -> bool:
         """False if the run is going on or was cut off, so that a target not reached may still be reached."""
         return self.status in COMPLETE
 
+    @cached_property
+    def columns(self) -> dict[str, np.ndarray]:
+        """The columns of `rows`, ready to be looked up often."""
+        return {name: self.rows[name].to_numpy() for name in self.rows}
+
     def final(self, column: str) -> float:
         """The last row's value, NaN if it was not measured."""
-        return float(self.rows[column].iloc[-1])
+        return float(self.columns[column][-1])
 
 
 @dataclass
@@ -141,6 +148,7 @@ def read_run(folder: Path) -> Run:
         rows=rows,
         versions={**(facts.get("versions") or {}), "commit": str(facts.get("git_commit") or "unknown")[:10]},
         concurrent=bool(facts.get("concurrent")),
+        train_size=float(constants.get("train_size") or math.nan),
     )
 
 

@@ -10,17 +10,22 @@ from pathlib import Path
 from lazyexp.report.style import Drawn
 
 STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; color: #222; background: #fff; max-width: 72rem; margin: 0 auto;
-  padding: 1rem; }
-h1, h2 { line-height: 1.2; } h2 { margin-top: 2.5rem; border-bottom: 1px solid #ddd; }
+:root { color-scheme: light dark; --ink: #222; --paper: #fff; --soft: #444; --line: #ddd; --head: #f4f4f4;
+  --miss: #fdecea; }
+@media (prefers-color-scheme: dark) { :root { --ink: #e6e6e6; --paper: #16181b; --soft: #b5b5b5; --line: #3a3d42;
+  --head: #24272c; --miss: #54201b; } }
+body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); max-width: 72rem;
+  margin: 0 auto; padding: 1rem; overflow-wrap: break-word; }
+h1, h2 { line-height: 1.2; } h2 { margin-top: 2.5rem; border-bottom: 1px solid var(--line); }
 .table { overflow-x: auto; } table { border-collapse: collapse; font-size: .85rem; }
-th, td { padding: .25rem .6rem; text-align: left; white-space: nowrap; border-bottom: 1px solid #e4e4e4; }
-th { background: #f4f4f4; } td.miss { background: #fdecea; }
+th, td { padding: .25rem .6rem; text-align: left; white-space: nowrap; border-bottom: 1px solid var(--line); }
+th { background: var(--head); } td.miss { background: var(--miss); }
 .figures { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(22rem, 100%), 1fr)); gap: 1.5rem; }
-figure { margin: 0; } figure img { width: 100%; height: auto; } figcaption { font-size: .85rem; color: #444; }
+figure { margin: 0; } figcaption { font-size: .85rem; color: var(--soft); }
+figure img { width: 100%; height: auto; background: #fff; border-radius: 4px; }
 """
 PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{title}</title><link rel="icon" href="data:,"><style>{style}</style></head>
 <body>
 {body}
@@ -39,6 +44,13 @@ class Text:
 
 
 @dataclass
+class Items:
+    """Lines that belong together; the first one leads."""
+
+    lines: list[str]
+
+
+@dataclass
 class Table:
     columns: list[str]
     rows: list[list[str]]
@@ -49,7 +61,7 @@ class Figures:
     drawn: list[Drawn]
 
 
-Block = Heading | Text | Table | Figures
+Block = Heading | Text | Items | Table | Figures
 
 
 def to_markdown(title: str, content: list[Block]) -> str:
@@ -60,6 +72,10 @@ def to_markdown(title: str, content: list[Block]) -> str:
             parts.append(f"## {block.text}")
         elif isinstance(block, Text):
             parts.append(block.text)
+        elif isinstance(block, Items):
+            parts.append(
+                "\n".join(block.lines[:1] + [f"- {line}" for line in block.lines[1:]]).replace("\n", "\n\n", 1)
+            )
         elif isinstance(block, Table):
             rows = [block.columns, ["---"] * len(block.columns), *block.rows]
             parts.append("\n".join("| " + " | ".join(_cell(text) for text in row) + " |" for row in rows))
@@ -80,8 +96,10 @@ def to_html(title: str, content: list[Block], figures: Path) -> str:
         if isinstance(block, Heading):
             parts.append(f"<h2>{html.escape(block.text)}</h2>")
         elif isinstance(block, Text):
-            pieces = html.escape(block.text).split("`")  # odd ones are code
-            parts.append("<p>" + "".join(f"<code>{p}</code>" if i % 2 else p for i, p in enumerate(pieces)) + "</p>")
+            parts.append(f"<p>{_html_text(block.text)}</p>")
+        elif isinstance(block, Items):
+            items = "".join(f"<li>{_html_text(line)}</li>" for line in block.lines[1:])
+            parts.append(f"<p>{_html_text(block.lines[0])}</p><ul>{items}</ul>")
         elif isinstance(block, Table):
             parts.append(_html_table(block))
         else:
@@ -89,6 +107,11 @@ def to_html(title: str, content: list[Block], figures: Path) -> str:
                 f'<div class="figures">{"".join(_html_figure(figure, figures) for figure in block.drawn)}</div>'
             )
     return PAGE.format(title=html.escape(title), style=STYLE, body="\n".join(parts))
+
+
+def _html_text(text: str) -> str:
+    pieces = html.escape(text).split("`")  # odd ones are code
+    return "".join(f"<code>{piece}</code>" if i % 2 else piece for i, piece in enumerate(pieces))
 
 
 def _html_table(table: Table) -> str:

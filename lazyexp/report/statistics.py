@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import math
-import warnings
-from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from scipy import stats
 
+from lazyexp.report.fronts import RESAMPLES, TOLERANCE
 from lazyexp.report.groups import CONTROL, Group
 from lazyexp.report.read import MEASURES, Run
 
 MARGINS = (0.1, 0.2, 0.5)  # percentage points below what backprop ends with
-RESAMPLES = 2000
-TOLERANCE = 1e-9  # 0.98 - 0.001 is not 0.979 in binary; far below one sample of any test set
 
 
 @dataclass
@@ -34,36 +31,41 @@ class Interval:
 def interval(values: Any) -> Interval:
     """Statistics over runs. NaN is left out, infinity is a value like any other; one value has no interval."""
     known = np.asarray(values, dtype=float)
-    known = known[~np.isnan(known)]
-    if not len(known):
+    known = np.sort(known[~np.isnan(known)])
+    n = len(known)
+    if not n:
         return Interval(0)
-    low, high = _bootstrap((known,), np.median, vectorized=True)
-    return Interval(len(known), _median(known), float(stats.trim_mean(known, 0.25)), low, high)
+    low, high = _ends(_mean(*(known[places] for places in _middles(n)))) if n > 1 else (math.nan, math.nan)
+    middle = float(_mean(known[(n - 1) // 2], known[n // 2]))
+    return Interval(n, middle, float(stats.trim_mean(known, 0.25)), low, high)
 
 
-def _median(values: np.ndarray) -> float:
-    known = values[~np.isnan(values)]
-    return float(np.median(known)) if len(known) else math.nan
+@cache
+def _middles(n: int) -> tuple[np.ndarray, np.ndarray]:
+    """(RESAMPLES,) each: where, among n sorted values, the two middle ones (or the one, twice) of every draw are.
+
+    The draws are the same for all samples of n, and one look at them is all that a bootstrap of the median needs.
+    """
+    draws = np.sort(np.random.default_rng(0).integers(n, size=(RESAMPLES, n)), axis=1)
+    return draws[:, (n - 1) // 2], draws[:, n // 2]
 
 
-def _bootstrap(data: tuple[np.ndarray, ...], statistic: Callable, vectorized: bool) -> tuple[float, float]:
-    if min(len(sample) for sample in data) < 2:
-        return math.nan, math.nan
-    with warnings.catch_warnings(), np.errstate(all="ignore"):
-        warnings.simplefilter("ignore")  # scipy interpolates its own interval, which infinities spoil
-        result = stats.bootstrap(
-            data, statistic, vectorized=vectorized, n_resamples=RESAMPLES, method="percentile", random_state=0
-        )
-    medians = result.bootstrap_distribution
-    # Order statistics instead of interpolation: infinity minus infinity never arises.
+def _mean(low: Any, high: Any) -> Any:
+    """The middle of two values; infinity stays infinity."""
+    with np.errstate(invalid="ignore"):
+        return np.where(low == high, low, (low + high) / 2)
+
+
+def _ends(medians: np.ndarray) -> tuple[float, float]:
+    """The 95 % percentile interval: order statistics, no interpolation, so infinity minus infinity never arises."""
     low, high = np.percentile(medians[~np.isnan(medians)], [2.5, 97.5], method="inverted_cdf")
     return float(low), float(high)
 
 
-def crossing(run: Run, target: float) -> pd.Series | None:
+def crossing(run: Run, target: float) -> int | None:
     """The first evaluation with a test accuracy of at least `target` (0 to 1), None if there is none."""
-    reached = np.flatnonzero(run.rows["test_accuracy"].to_numpy() >= target - TOLERANCE)
-    return run.rows.iloc[reached[0]] if len(reached) else None
+    reached = np.flatnonzero(run.columns["test_accuracy"] >= target - TOLERANCE)
+    return int(reached[0]) if len(reached) else None
 
 
 @dataclass
@@ -116,10 +118,11 @@ def compare(rule: Run, control: Run, target: float | str, measure: str) -> Pair 
         target = end - float(target.removeprefix(f"{CONTROL}-")) / 100
     cost = []
     for run in (rule, control):
-        row = crossing(run, target)
-        if row is not None and math.isnan(row[measure]):
+        place = crossing(run, target)
+        value = math.inf if place is None else float(run.columns[measure][place])
+        if math.isnan(value):
             return None
-        cost.append(math.inf if row is None else float(row[measure]))
+        cost.append(value)
     missed = [math.isinf(value) for value in cost]
     ended = [run.status in ("finished", "diverged") for run in (rule, control)]
     if any(miss and not end for miss, end in zip(missed, ended, strict=True)):
@@ -148,7 +151,8 @@ def speedups(group: Group) -> list[Speedup]:
             rows.append(Speedup(runs[0].rule, **same, note="no control"))
             continue
         same["control_choice"] = group.choice.get(CONTROL, "")
-        for target in [*group.targets, *(f"{CONTROL}-{margin:g}" for margin in MARGINS)]:
+        targets: list[float | str] = [*group.targets, *(f"{CONTROL}-{margin:g}" for margin in MARGINS)]
+        for target in targets:
             for measure in MEASURES:
                 row = _speedup(runs, group.controls, target, measure)
                 if row:
@@ -185,9 +189,16 @@ def _speedup(rules: list[Run], controls: list[Run], target: float | str, measure
 def _all_pairs(ratios: np.ndarray) -> Interval:
     """Runs without a common seed: every rule run against every control, the runs resampled, not the pairs."""
     known = interval(ratios.ravel())
-    places = tuple(np.arange(size) for size in ratios.shape)
-    if known.n:
-        known.low, known.high = _bootstrap(
-            places, lambda rows, columns: _median(ratios[np.ix_(rows, columns)]), vectorized=False
-        )
+    rules, controls = ratios.shape
+    if known.n and min(ratios.shape) > 1:
+        draws = np.random.default_rng(0)
+        medians = []
+        for _ in range(RESAMPLES):
+            drawn = ratios[np.ix_(draws.integers(rules, size=rules), draws.integers(controls, size=controls))].ravel()
+            drawn = np.sort(drawn[~np.isnan(drawn)])
+            if n := len(drawn):
+                medians.append(_mean(drawn[(n - 1) // 2], drawn[n // 2]))
+        known.low, known.high = _ends(np.array(medians))
+    else:
+        known.low = known.high = math.nan
     return known

@@ -11,23 +11,25 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import pandas as pd
 import seaborn
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-from lazyexp.files import write_safely
+from lazyexp.files import write_safely, write_text
 from lazyexp.report.groups import CONTROL, rule_order
 
 WIDTH, HEIGHT = 3.4, 2.6  # inches: one column of a paper
-STYLE = {
+STYLE: dict[Any, Any] = {
     "font.size": 8, "axes.labelsize": 8, "axes.titlesize": 8, "xtick.labelsize": 7, "ytick.labelsize": 7,
     "legend.fontsize": 7, "legend.frameon": False, "axes.linewidth": 0.6, "lines.linewidth": 1.2,
     "lines.markersize": 3.5, "axes.grid": True, "grid.linewidth": 0.4, "grid.color": "0.9", "axes.axisbelow": True,
-    "savefig.dpi": 300, "pdf.fonttype": 42, "hatch.linewidth": 0.5,
+    "savefig.dpi": 200, "pdf.fonttype": 42, "hatch.linewidth": 0.5,
 }  # fmt: skip
 PALETTE = ["0.15", *(seaborn.color_palette("colorblind")[place] for place in (0, 1, 2, 4, 3, 5, 9, 8, 6))]
 LINES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1, 1, 1)))
@@ -39,8 +41,8 @@ LOG_FROM = 30.0  # ratio of the largest to the smallest value from which an axis
 class Look:
     """How a rule is drawn, the same in all figures."""
 
-    color: object
-    line: object
+    color: Any
+    line: Any
     marker: str
 
 
@@ -52,9 +54,9 @@ class Drawn:
     caption: str
 
 
-def looks(rules: list[str]) -> dict[str, Look]:
-    """A look for every rule; black and solid for the control."""
-    order = [CONTROL, *(rule for rule in rule_order(rules) if rule != CONTROL)]
+def looks(rules: list[str], variants: list[str]) -> dict[str, Look]:
+    """A look for every rule, and for its variants by options; black and solid for the control."""
+    order = list(dict.fromkeys([CONTROL, *rule_order(rules), *rule_order(variants)]))
     return {
         rule: Look(PALETTE[i % len(PALETTE)], LINES[i % len(LINES)], MARKERS[i % len(MARKERS)])
         for i, rule in enumerate(order)
@@ -64,11 +66,19 @@ def looks(rules: list[str]) -> dict[str, Look]:
 class Sheet:
     """Where figures are saved; remembers what was drawn."""
 
-    def __init__(self, folder: Path, rules: list[str]) -> None:
-        self.folder, self.looks = folder, looks(rules)
+    def __init__(self, folder: Path, rules: list[str], variants: list[str]) -> None:
+        self.folder, self.looks = folder, looks(rules, variants)
         self.drawn: list[Drawn] = []
+        self.remarks: list[str] = []
 
-    def draw(self, name: str, caption: str, paint: Callable[[Axes], object], height: float = HEIGHT) -> None:
+    def remark(self, text: str) -> None:
+        """A line of text in place of a figure; said once."""
+        if text not in self.remarks:
+            self.remarks.append(text)
+
+    def draw(
+        self, name: str, caption: str, paint: Callable[[Axes], object], data: pd.DataFrame, height: float = HEIGHT
+    ) -> None:
         """One figure with one pair of axes and a legend above it; nothing if `paint` returns False."""
         with matplotlib.rc_context(STYLE):
             figure = Figure(figsize=(WIDTH, height), layout="constrained")
@@ -82,15 +92,17 @@ class Sheet:
                 rows = math.ceil(len(labels) / columns)
                 figure.set_size_inches(WIDTH, height + 0.14 * max(rows - 1, 0))
                 figure.legend(handles, labels, loc="outside upper center", ncol=columns, handlelength=2.6)
-            self.save(figure, name, caption)
+            self.save(figure, name, caption, data)
 
-    def save(self, figure: Figure, name: str, caption: str) -> None:
+    def save(self, figure: Figure, name: str, caption: str, data: pd.DataFrame) -> None:
+        """The figure as PNG and PDF, with what it shows as CSV."""
         name = re.sub(r"[^\w.=-]+", "_", name)
         self.folder.mkdir(parents=True, exist_ok=True)
         # Without a date the same runs give the same file.
         for kind, metadata in (("png", {"Software": None}), ("pdf", {"CreationDate": None})):
             path = self.folder / f"{name}.{kind}"
             write_safely(path, partial(figure.savefig, format=kind, metadata=metadata))
+        write_text(self.folder / f"{name}.csv", data.to_csv(index=False))
         self.drawn.append(Drawn(name, caption))
 
 
@@ -110,5 +122,10 @@ def maybe_log(axes: Axes, low: float, high: float) -> None:
         axes.xaxis.set_major_formatter(short)
 
 
-def percent() -> FuncFormatter:
-    return FuncFormatter(lambda value, _: f"{100 * value:.6g}")
+def plain(axis: Axis, ends: tuple[float, float]) -> None:
+    """Figures written out on a logarithmic axis from one of `ends` to the other, as many as there is room for."""
+    span = max(ends) / min(ends)
+    steps = (1,) if span > 300 else (1, 2, 5) if span > 8 else (1, 1.5, 2, 3, 4, 6, 8)
+    axis.set_major_locator(MaxNLocator(5) if span < 3 else LogLocator(subs=steps, numticks=12))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.4g}"))

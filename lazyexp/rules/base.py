@@ -68,6 +68,11 @@ class Rule:
     selects: ClassVar[bool] = True
     # True if a sample's own logits and target decide, so that samples may be judged in any grouping.
     pointwise: ClassVar[bool] = False
+    # True if `weigh` reads nothing but `judged.index`: who learns is known before the forward pass.
+    prior: ClassVar[bool] = False
+    # True if `weigh` may be part of a CUDA graph, which repeats its calls on the same memory without Python: it reads
+    # `judged` and tensors that are only ever changed in place, changes nothing and asks for no number.
+    capturable: ClassVar[bool] = False
     # If not 0, those who are to learn wait until a full batch of them has come together, for at most a block of this
     # many samples; a subclass may make it an option.
     block: ClassVar[int] = 0
@@ -100,6 +105,12 @@ class Rule:
     def weigh(self, judged: Judged) -> Tensor | None:
         """(b,) bool or weights: who learns (not 0) and how much of its gradient counts; None: all, with 1."""
         return None
+
+    def asked(self, judged: Judged) -> Tensor:
+        """What `weigh` says, where the rule selects and must say something."""
+        weight = self.weigh(judged)
+        assert weight is not None
+        return weight
 
     def remember(self, judged: Judged) -> None:
         """Told once, soon after, how every presented sample was judged when its turn came, and who learned."""

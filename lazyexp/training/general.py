@@ -78,7 +78,7 @@ class General:
             parts.append(logits.detach())
             chosen.append(learns)
         learned = torch.cat(chosen)
-        return Outcome(torch.cat(parts), index[learned], forwards, updates, learned)
+        return Outcome(torch.cat(parts), index, forwards, updates, learned, learned)
 
     def _set_mode(self, judging: bool, samples: int) -> None:
         if self.plain:

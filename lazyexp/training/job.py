@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from torch import Tensor, nn
 
 from lazyexp.accounting import Outcome
-from lazyexp.config import OptimizerConfig
+from lazyexp.config import OptimizerConfig, PlasticityConfig
 from lazyexp.data import Images
 from lazyexp.energy import Energy
 from lazyexp.rules import Rule
@@ -24,6 +24,7 @@ class Job:
     optimizer: OptimizerConfig
     batch_size: int
     energy: Energy
+    plasticity: PlasticityConfig = field(default_factory=PlasticityConfig)
     seed: int = 0
 
     @property

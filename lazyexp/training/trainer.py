@@ -9,7 +9,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import torch
 from torch import Tensor, nn
 
 from lazyexp.accounting import Counters
@@ -19,9 +18,9 @@ from lazyexp.data import Data, Images
 from lazyexp.energy import Energy
 from lazyexp.precision import matmul_precision
 from lazyexp.rules import Judged, Rule
-from lazyexp.training.fast.layers import Layers
+from lazyexp.training.evaluation import accuracy, evaluate
 from lazyexp.training.job import Engine
-from lazyexp.training.modes import eval_mode
+from lazyexp.training.scores import Scores
 
 
 @dataclass(frozen=True)
@@ -68,6 +67,8 @@ SCHEDULES: dict[str, Callable[[float], float]] = {
 # Samples between two looks at the clock, the keyboard and the losses. Part of the result: fast engines join
 # samples into blocks, and no block reaches over such a border.
 CHUNK = 2048
+# Seconds after which a GPU, which is otherwise asked at evaluations and ends of epochs, is asked for the bar's sake.
+PATIENCE = 1.0
 
 
 class Trainer:
@@ -87,11 +88,13 @@ class Trainer:
         self.energy, self.clock, self.watcher = energy, energy.clock, watcher
         self.device = data.train.targets.device
         self.counters = Counters(len(data.train), self.device)
+        self.scores = Scores(len(data.train), self.device)
         self.eval_clock = Clock(self.device)
         self.epoch = self.place = self.rows = self.samples_at_last_row = 0
         self.last_test_accuracy, self.rate = 0.0, plan.lr
         self._order: Tensor | None = None
-        self._saved_at = time.monotonic()
+        self._saved_at = self._looked_at = time.monotonic()
+        self._unseen = 0  # samples presented since the last look
 
     def run(self) -> str:
         """Trains to the end. Returns the status: finished, stopped, diverged or interrupted."""
@@ -102,8 +105,9 @@ class Trainer:
                 with self.clock:
                     self._order = self._start_epoch()
             while self.place < len(self._order):
-                finite = self._train_chunk(self._order)
+                self._train_chunk(self._order)
                 due = self._evaluation_is_due()
+                finite = self._look(due, len(self._order))
                 if due or not finite:
                     self._evaluate()
                 if not finite:
@@ -125,8 +129,8 @@ class Trainer:
         self.data.train.start_epoch(self.plan.seed, self.epoch)
         return self.rule.visit(self.epoch).to(self.device)
 
-    def _train_chunk(self, order: Tensor) -> bool:
-        """Trains up to the next border. Returns whether all losses were finite."""
+    def _train_chunk(self, order: Tensor) -> None:
+        """Trains up to the next border."""
         batch_size, seen = self.plan.batch_size, self.counters.tally.samples_seen
         until_evaluation = self.plan.eval_every - seen % self.plan.eval_every
         batches = math.ceil(min(CHUNK, until_evaluation) / batch_size)
@@ -136,9 +140,26 @@ class Trainer:
             outcome = self.engine.train(index, rates)
             judged = Judged(index, outcome.logits, self.data.train.targets[index], outcome.chosen)
             self.rule.remember(judged)
-        correct, learned, finite = self.counters.add(judged, outcome)
+        self.counters.add(judged, outcome)
+        self.scores.add(judged)
         self.place, self.rate = self.place + len(index), rates[-1]
-        self.watcher.progress(len(index), correct, learned)
+        self._unseen += len(index)
+
+    def _look(self, due: bool, length: int) -> bool:
+        """Asks what became of the samples. Returns False if a loss was found that is not finite.
+
+        A GPU is asked where it must be; beyond that only for the bar, since where a run ends must not depend on its
+        speed.
+        """
+        border = due or self.device.type == "cpu" or self.place == length
+        if not border and time.monotonic() - self._looked_at < PATIENCE:
+            return True
+        return self._settle() or not border
+
+    def _settle(self) -> bool:
+        correct, learned, finite = self.counters.settle()
+        self.watcher.progress(self._unseen, correct, learned)
+        self._unseen, self._looked_at = 0, time.monotonic()
         return finite
 
     def _rate(self, place: int, length: int) -> float:
@@ -156,7 +177,7 @@ class Trainer:
 
     def _evaluate(self) -> None:
         with self.eval_clock:
-            test_accuracy = accuracy(self.model, self.data.test)
+            test = evaluate(self.model, self.data.test)
             val_accuracy = None if self.data.val is None else accuracy(self.model, self.data.val)
         train_loss, train_accuracy = self.counters.take_interval()
         length = len(self._order) if self._order is not None else 1
@@ -167,12 +188,14 @@ class Trainer:
             train_loss=train_loss,
             train_accuracy=train_accuracy,
             val_accuracy=val_accuracy,
-            test_accuracy=test_accuracy,
+            test_accuracy=test.accuracy,
             minimum=self.energy.minimum() if self.energy.enabled else None,
+            worst_class_accuracy=test.worst_class_accuracy,
+            calibration_error=test.calibration_error,
         )
         row = {column.name: column.measure(moment) for column in MEASURED}
         self.rows += 1
-        self.last_test_accuracy, self.samples_at_last_row = test_accuracy, moment.tally.samples_seen
+        self.last_test_accuracy, self.samples_at_last_row = test.accuracy, moment.tally.samples_seen
         self.watcher.row(row)
 
     def _updates_possible(self, length: int) -> int:
@@ -189,12 +212,15 @@ class Trainer:
 
     def state(self) -> dict[str, Any]:
         """All that a resumed run needs besides its settings; tensors and plain values only."""
+        if self._unseen:
+            self._settle()
         return {
             "model": self.model.state_dict(),
             "engine": self.engine.state(),
             "rule_at_epoch_start": self._rule_at_start,
             "rule": self.rule.state(),
             "counters": self.counters.state(),
+            "scores": self.scores.state(),
             "energy": self.energy.state(),
             "seconds": [self.clock.seconds, self.eval_clock.seconds],
             "progress": {name: getattr(self, name) for name in PROGRESS},
@@ -205,6 +231,7 @@ class Trainer:
         self.model.load_state_dict(state["model"])
         self.engine.restore(state["engine"])
         self.counters.restore(state["counters"])
+        self.scores.restore(state["scores"])
         self.energy.restore(state["energy"])
         for name in PROGRESS:
             setattr(self, name, state["progress"][name])
@@ -222,15 +249,3 @@ def warm_up(model: nn.Module, images: Images) -> None:
 
 
 PROGRESS = ("epoch", "place", "rows", "samples_at_last_row", "last_test_accuracy", "rate")
-
-
-@torch.inference_mode()
-def accuracy(model: nn.Module, images: Images) -> float:
-    """Share of `images` that the model classifies correctly."""
-    correct = torch.zeros((), dtype=torch.int64, device=images.targets.device)
-    size = 4096 if Layers.fit(model) else 512  # what a deep network keeps of a sample can be megabytes
-    with eval_mode(model):
-        for start in range(0, len(images), size):
-            inputs, targets = images.part(start, start + size)
-            correct += (model(inputs).argmax(1) == targets).sum()
-    return int(correct) / len(images)

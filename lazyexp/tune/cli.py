@@ -96,9 +96,9 @@ def finals(arguments: argparse.Namespace) -> None:
             row = table.iloc[(int(str(number)) + seed) % len(table)]
             own = [f"seed={seed}", "dataset.val_size=0", f"runs_dir={folder / 'runs'}"]
             place = f"[{row['search']}, seed {seed}]"
-            _, error = attempt([*row["overrides"].split(), *own], place)
-            if error:
-                print(f"lazyexp-tune: {place}: {error}", file=sys.stderr)
+            _, reason = attempt([*row["overrides"].split(), *own], place)
+            if reason:
+                print(f"lazyexp-tune: {place}: {reason}", file=sys.stderr)
 
 
 def compose(overrides: list[str]) -> Any:

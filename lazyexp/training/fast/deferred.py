@@ -18,11 +18,13 @@ from torch import Tensor
 
 from lazyexp.accounting import Outcome
 from lazyexp.rules import Judged
-from lazyexp.training.fast.layers import Layers, divisor
+from lazyexp.training.fast.layers import Layers, divisor, on_device
 from lazyexp.training.job import Job
 
 # Samples in a block: enough for matrix speed, few enough that the corrections stay in the cache.
 BLOCK = 128
+# On a GPU a block is one launch and five copies, and a graph of some ten kernels a sample.
+GPU_BLOCK = 256
 
 
 class Deferred:
@@ -31,25 +33,27 @@ class Deferred:
     def __init__(self, job: Job) -> None:
         self.layers, self.images, self.rule, self.energy = Layers(job.model), job.images, job.rule, job.energy
         self.batch_size, self.reduction = job.batch_size, job.reduction
-        self.block = BLOCK // self.batch_size * self.batch_size
+        # Where the host need not be asked who learns, a block can be a graph.
+        self.captured = job.images.pixels.is_cuda and (self.rule.prior or not self.rule.selects)
+        self.block = (GPU_BLOCK if self.captured else BLOCK) // self.batch_size * self.batch_size
         self.buffers = Buffers(self.layers, self.block)
         self.slots = self._slots(self.block)
-        self.graph = None
-        if self.buffers.step.is_cuda and not self.rule.selects:
+        if self.captured:
             with torch.inference_mode():
                 self.graph = self._capture()
 
     @torch.inference_mode()
     def train(self, index: Tensor, rates: list[float]) -> Outcome:
-        steps = torch.tensor(rates, dtype=self.images.dtype).repeat_interleave(self.batch_size)[: len(index)]
-        steps = steps.to(index.device)
+        steps = on_device(rates, self.buffers.step).repeat_interleave(self.batch_size)[: len(index)]
         logits = self.images.pixels.new_empty(len(index), self.layers.classes, dtype=self.images.dtype)
         learned = torch.ones_like(index, dtype=torch.bool)
+        if self.captured:
+            return self._replay(index, steps, logits)
         updates = 0
         for start in range(0, len(index), self.block):
             here = slice(start, start + self.block)
             updates += self._train_block(index[here], steps[here], logits[here], learned[here])
-        return Outcome(logits, index[learned] if self.rule.selects else index, len(index), updates, learned)
+        return Outcome(logits, index, len(index), updates, learned, learned)
 
     def _slots(self, size: int) -> list[Slot]:
         """The batches of a block of `size` samples; the last one may be short."""
@@ -68,11 +72,7 @@ class Deferred:
             slots = self._slots(size)
             last = slots[-1]
             last.step.mul_(self.batch_size / (last.stop - last.start))
-        if self.graph is not None and size == self.block:
-            self.graph.replay()
-            updates = len(slots)
-        else:
-            updates = self._learn(slots, index, targets, learned)
+        updates = self._learn(slots, index, targets, learned)
         logits.copy_(buffers.logits[:size])
         self._count_energy(slots, size)
         return updates
@@ -104,11 +104,38 @@ class Deferred:
         with torch.cuda.stream(side):
             for _ in range(3):
                 self._learn(self.slots, index, index, learned)
+                self._count_energy(self.slots, self.block)
         torch.cuda.current_stream().wait_stream(side)
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
             self._learn(self.slots, index, index, learned)
+            self._count_energy(self.slots, self.block)
         return graph
+
+    def _replay(self, index: Tensor, rates: Tensor, logits: Tensor) -> Outcome:
+        """A chunk by the graph, without a question: who learns with what weight is in the steps."""
+        buffers, batch = self.buffers, torch.arange(len(index), device=index.device) // self.batch_size
+        images, targets = self.images.batch(index)
+        inputs, onehot = images.flatten(1), F.one_hot(targets, self.layers.classes)
+        weight = torch.ones_like(rates)
+        if self.rule.selects:  # by what is known before there are logits
+            weight = self.rule.asked(Judged(index, index, targets)).to(rates.dtype)
+        learned = weight != 0
+        batches = -(-len(index) // self.batch_size)
+        number = learned.new_zeros(batches, dtype=torch.int64).index_add_(0, batch, learned.long())
+        presented = torch.full_like(number, self.batch_size)
+        presented[-1:].fill_(len(index) - (batches - 1) * self.batch_size)
+        divide_by = divisor(presented, number.clamp_min(1), self.reduction)
+        steps = weight * rates / -divide_by[batch]
+        for start in range(0, len(index), self.block):
+            here = slice(start, start + self.block)
+            size = len(index[here])
+            buffers.inputs[:size], buffers.onehot[:size] = inputs[here], onehot[here]
+            buffers.step[:size, 0] = steps[here]
+            buffers.step[size:].zero_()  # a short block is filled up with samples that learn nothing
+            self.graph.replay()
+            logits[here] = buffers.logits[:size]
+        return Outcome(logits, index, len(index), (number > 0).sum(), learned, learned)
 
     def _train_batch(self, slot: Slot, index: Tensor, targets: Tensor, learned: Tensor) -> int:
         """One batch of a block: judge it with the weights as they are by now, then learn. Returns updates."""
@@ -122,7 +149,8 @@ class Deferred:
         torch.addmm(layers.biases[-1], slot.hs[-1], layers.weights[-1].t(), out=slot.logits)
 
         here = slice(slot.start, slot.stop)
-        weight = self.rule.weigh(Judged(index[here], slot.logits, targets[here])) if self.rule.selects else None
+        asks = self.rule.selects and not self.captured
+        weight = self.rule.weigh(Judged(index[here], slot.logits, targets[here])) if asks else None
         torch.softmax(slot.logits, 1, out=slot.last).sub_(slot.onehot).mul_(slot.step)
         if weight is not None:
             learned[here] = weight != 0

@@ -52,7 +52,7 @@ class Direct:
             last.div_(divisor(size, number, self.reduction))
             self._step(self.layers.backward(last, zs, hs), [inputs, *hs], rate)
             updates += 1
-        return Outcome(torch.cat(parts), index[learned], len(index), updates, learned)
+        return Outcome(torch.cat(parts), index, len(index), updates, learned, learned)
 
     def _step(self, deltas: list[Tensor], inputs: list[Tensor], rate: float) -> None:
         """Changes all weights by the gradient delta^T h, as torch.optim.SGD would."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -37,7 +38,8 @@ class Layers:
     delta_l = (delta_(l+1) W_(l+1)) * f'(z_l), dW_l = delta_l^T h_(l-1), db_l = sum of delta_l over the batch.
     """
 
-    def __init__(self, model: nn.Sequential) -> None:
+    def __init__(self, model: nn.Module) -> None:
+        assert isinstance(model, nn.Sequential)  # see `fit`
         linears = [layer for layer in model if isinstance(layer, nn.Linear)]
         self.weights = [layer.weight.detach() for layer in linears]
         self.biases = [layer.bias.detach() for layer in linears]
@@ -76,6 +78,12 @@ class Layers:
         return deltas[::-1]
 
 
-def divisor(presented: int, learning: int, reduction: str) -> int:
+def divisor(presented: Any, learning: Any, reduction: str) -> Any:
     """What the summed gradient of a batch is divided by, see the setting optimizer.reduction."""
     return presented if reduction == "batch" else learning
+
+
+def on_device(values: list[float], like: Tensor) -> Tensor:
+    """Numbers of the host in the precision and on the device of `like`; does not wait for a GPU."""
+    made = torch.tensor(values, dtype=like.dtype)
+    return made.pin_memory().to(like.device, non_blocking=True) if like.is_cuda else made

@@ -50,7 +50,7 @@ class LookAhead:
         logits = torch.cat([block.logits for block in parts])
         learned = torch.cat([block.learned for block in parts])
         forwards, updates = sum(block.forwards for block in parts), sum(block.updates for block in parts)
-        return Outcome(logits, index[learned], forwards, updates, learned)
+        return Outcome(logits, index, forwards, updates, learned, learned)
 
     def window(self) -> int:
         """Samples to judge at once, a whole number of batches."""
@@ -107,7 +107,7 @@ class Block:
         engine, here = self.engine, slice(start, stop)
         zs, hs, logits = self.layers.rest(self.z[here])
         self.logits[here] = logits
-        weight = engine.rule.weigh(Judged(self.index[here], logits, self.targets[here]))
+        weight = engine.rule.asked(Judged(self.index[here], logits, self.targets[here]))
         self.forwards += stop - start
         learners = weight.nonzero().squeeze(1).tolist()  # the one thing that Python must know
         if not learners:

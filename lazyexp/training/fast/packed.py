@@ -7,6 +7,7 @@ by weights that are up to a block old. It learns from its present gradient: queu
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import torch
@@ -49,7 +50,7 @@ class ModelJudge:
             return self.model(images), targets
 
 
-JUDGES: dict[str, type[Judge]] = {"float32": ModelJudge, "bfloat16": Bfloat16Judge, "int8": Int8Judge}
+JUDGES: dict[str, Callable[[Job], Judge]] = {"float32": ModelJudge, "bfloat16": Bfloat16Judge, "int8": Int8Judge}
 
 
 class Packed:
@@ -62,7 +63,9 @@ class Packed:
 
     def train(self, index: Tensor, rates: list[float]) -> Outcome:
         """Presents the samples `index` (m,) in blocks; a learning rate is that of its place in the schedule."""
-        parts, selected, learned, forwards, updates, place = [], [], [index[:0]], len(index), 0, 0
+        parts, selected, learned, place = [], [], [index[:0]], 0
+        forwards: int | Tensor = len(index)
+        updates: int | Tensor = 0
         while place < len(index):
             block = index[place : place + self._size()]
             place += len(block)

@@ -1,0 +1,160 @@
+"""From Python: what the commands do, with data frames for tables and exceptions for exits.
+
+run = lazyexp.run("dataset=mnist", "rule=lazy", epochs=2, model__width=300)
+run.metrics.plot("samples_seen", "test_accuracy")
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from omegaconf import OmegaConf
+
+from lazyexp.columns import COMPLETE
+from lazyexp.compose import checked, compose_readably, expand, hydra_session, register, search_path, sweep_settings
+from lazyexp.config import Config, Settings
+from lazyexp.errors import UserError
+from lazyexp.reader import read_json, read_rows
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run on disk. Its files are read when they are asked for."""
+
+    folder: Path
+
+    @property
+    def status(self) -> str:
+        """finished, stopped, diverged or interrupted; running if it has not ended, or was killed."""
+        return str(self.summary["status"]) if (self.folder / "summary.csv").exists() else "running"
+
+    @cached_property
+    def metrics(self) -> pd.DataFrame:
+        """metrics.csv: a row per evaluation."""
+        return pd.DataFrame(read_rows(self.folder / "metrics.csv"))
+
+    @cached_property
+    def summary(self) -> pd.Series:
+        """The row of summary.csv: settings, last figures, crossings of targets; None where there is none."""
+        rows = read_rows(self.folder / "summary.csv")
+        if not rows:
+            raise UserError(f"{self.folder} has no summary.csv: the run has not ended")
+        return pd.Series(rows[0], dtype=object, name=self.folder.name)
+
+    @cached_property
+    def learned(self) -> pd.DataFrame:
+        """learned.npz: a row per training sample, by its place in the published set."""
+        with np.load(self.folder / "learned.npz", allow_pickle=False) as archive:
+            columns = {name: archive[name] for name in archive.files if archive[name].ndim == 1}
+        return pd.DataFrame(columns).set_index("index")
+
+    def settings(self) -> Settings:
+        """The settings of the run, checked and frozen."""
+        given = read_json(self.folder / "run.json").get("settings")
+        if not given:
+            raise UserError(f"{self.folder}/run.json tells no settings")
+        merged: Any = OmegaConf.merge(OmegaConf.structured(Config), given)
+        return checked(merged)
+
+    def model(self) -> nn.Module:
+        """The trained network, on the CPU, in evaluation mode. Loads the data set to know its shape."""
+        import torch
+
+        from lazyexp.data import load_data
+        from lazyexp.models import make_model
+
+        config = self.settings()
+        data = load_data(config.dataset, config.data_dir, torch.device("cpu"))
+        model = make_model(config.model, data.shape, data.classes, config.seed)
+        model.load_state_dict(torch.load(self.folder / "model.pt", map_location="cpu", weights_only=True))
+        return model.eval()
+
+
+def run(*overrides: str, **settings: Any) -> Run:
+    """Does a run, or finds it done. `overrides` are words as on the shell, `settings` the same with `__` for dots.
+
+    Raises UserError for what can be mended, RunIsBusy if another process is at work on it, OSError for full disks,
+    and KeyboardInterrupt, with everything saved, if it was told to stop: the same call goes on from there.
+    """
+    from lazyexp import experiment
+
+    with _session():
+        config = checked(compose_readably([*overrides, *_words(settings)]))
+    report = experiment.run(config)
+    if report.status == "interrupted" or report.signal:
+        raise KeyboardInterrupt
+    return Run(report.folder)
+
+
+def sweep(*overrides: str, **settings: Any) -> list[Run]:
+    """All combinations of values with commas, one after the other, each as `run`; `sweep="headline"` is a named one.
+
+    A list of values is as good as commas: `seed=[0, 1]`. All settings are checked before the first run starts; a run
+    that fails later does not stop the others: what failed is raised at the end, as one UserError.
+    """
+    words = [*overrides, *_words({key: _commas(value) for key, value in settings.items()})]
+    with _session():
+        jobs = [[*job, *search_path(words)] for job in expand(words)]
+        sweep_settings(jobs, [])
+    runs, failed = [], []
+    for job in jobs:
+        try:
+            runs.append(run(*job))
+        except (UserError, OSError, RuntimeError) as error:
+            failed.append(f"{' '.join(job)}: {error}")
+    if failed:
+        raise UserError(f"{len(failed)} of {len(jobs)} runs failed: {'; '.join(failed)}")
+    return runs
+
+
+def read(*folders: str | Path) -> pd.DataFrame:
+    """All runs below the folders as one table: the rows of their metrics.csv, with status, rule options and settings.
+
+    Settings are columns with dotted names, such as `optimizer.momentum`. Raises UserError if there is no run.
+    """
+    from lazyexp.report.read import read_runs
+
+    found = read_runs([Path(folder).expanduser() for folder in folders])
+    if not found.runs:
+        reasons = "; ".join(f"{path}: {why}" for path, why in found.broken[:3])
+        raise UserError(f"no readable run below {', '.join(map(str, folders))} ({reasons or 'no metrics.csv'})")
+    tables = []
+    for one in found.runs:
+        rows = pd.DataFrame(read_rows(one.folder / "metrics.csv"))
+        more = {"status": one.status, "rule_label": one.rule, "rule_options": one.options, **one.settings}
+        new = {name: value for name, value in more.items() if name not in rows}
+        tables.append(rows.assign(**new, folder=str(one.folder)))
+    return pd.concat(tables, ignore_index=True)
+
+
+def finished(table: pd.DataFrame) -> pd.DataFrame:
+    """The last row of every run of `read` that ended."""
+    ended = table[table["status"].isin(COMPLETE)]
+    return ended.groupby("run_id", sort=False).tail(1).reset_index(drop=True)
+
+
+def _session() -> Any:
+    register()
+    return hydra_session()
+
+
+def _commas(value: Any) -> Any:
+    return ",".join(map(_word, value)) if isinstance(value, (list, tuple)) else value
+
+
+def _words(settings: dict[str, Any]) -> list[str]:
+    """Settings as words of the shell."""
+    return [f"{name.replace('__', '.')}={_word(value)}" for name, value in settings.items()]
+
+
+def _word(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)

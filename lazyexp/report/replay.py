@@ -1,0 +1,95 @@
+"""A finished run's network and data, put together again from its files. The one module here that imports torch."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from lazyexp.config import DatasetConfig, ModelConfig
+from lazyexp.data import Data, load_data
+from lazyexp.data.torchvision_sets import SOURCES, is_there
+from lazyexp.errors import UserError
+from lazyexp.models import make_model
+from lazyexp.reader import read_json
+
+CHUNK = 2048
+
+
+class Unavailable(Exception):
+    """The data or the network cannot be had; the message says why."""
+
+
+@dataclass
+class Seen:
+    """The network of a run at its end, and what it was trained on. Arrays are NumPy's."""
+
+    model: nn.Module
+    data: Data
+
+    @property
+    def index(self) -> np.ndarray:
+        return self.data.index.numpy()
+
+    @property
+    def labels(self) -> np.ndarray:
+        return self.data.train.targets.numpy()
+
+    @torch.inference_mode()
+    def predict(self, places: np.ndarray) -> np.ndarray:
+        """(n,) the answers to the training samples at `places`, without augmentation."""
+        return self.model(self.data.train.batch(torch.from_numpy(places))[0]).argmax(1).numpy()
+
+    def pixels(self, places: np.ndarray) -> np.ndarray:
+        """(n, height, width, 1 or 3) from 0 to 1."""
+        raw = self.data.train.pixels[torch.from_numpy(places)].float().view(-1, *self.data.shape)
+        raw = raw.permute(0, 2, 3, 1).numpy()
+        raw = raw if raw.shape[-1] in (1, 3) else raw[..., :1]
+        low, high = raw.min(), raw.max()
+        return (raw - low) / max(high - low, 1e-12)
+
+    @property
+    @torch.inference_mode()
+    def confusion(self) -> np.ndarray:
+        """(classes, classes) counts on the test set: rows are labels, columns answers."""
+        counts = np.zeros((self.data.classes, self.data.classes), dtype=int)
+        for start in range(0, len(self.data.test), CHUNK):
+            inputs, targets = self.data.test.part(start, start + CHUNK)
+            np.add.at(counts, (targets.numpy(), self.model(inputs).argmax(1).numpy()), 1)
+        return counts
+
+
+def replay(folder: Path) -> Seen:
+    """What the run in `folder` ended with. Nothing is downloaded. Raises Unavailable."""
+    settings = read_json(folder / "run.json").get("settings") or {}
+    try:
+        dataset = replace(_part(DatasetConfig, settings["dataset"]), augment="none")
+        model = _part(ModelConfig, settings["model"])
+        places = (str(settings.get("data_dir") or ""), os.environ.get("LAZYEXP_DATA", ""))
+        place = next((folder for folder in places if _has(dataset, folder)), None)
+        if place is None:
+            raise Unavailable(f"its files are not in {settings.get('data_dir')}; set LAZYEXP_DATA to where they are")
+        data = load_data(dataset, place, torch.device("cpu"))
+        network = make_model(model, data.shape, data.classes, 0)
+        network.load_state_dict(torch.load(folder / "model.pt", map_location="cpu", weights_only=True))
+        with np.load(folder / "learned.npz", allow_pickle=False) as archive:
+            if str(archive["data_sha256"]) != data.sha256 or not np.array_equal(archive["index"], data.index.numpy()):
+                raise Unavailable("the data there are not those of the run")
+    except (UserError, OSError, RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise Unavailable(" ".join(str(error).split())[:150]) from None
+    return Seen(network.eval(), data)
+
+
+def _part(schema: type, given: dict[str, Any]) -> Any:
+    known = {entry.name for entry in fields(schema)}
+    return schema(**{key: value for key, value in given.items() if key in known})
+
+
+def _has(dataset: DatasetConfig, data_dir: str) -> bool:
+    """Whether the data can be read without a download."""
+    return dataset.name not in SOURCES or (bool(data_dir) and is_there(dataset.name, Path(data_dir).expanduser()))

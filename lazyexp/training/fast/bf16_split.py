@@ -1,0 +1,78 @@
+"""Judging on tensor cores: bfloat16 products that lose nothing of the pixels and next to nothing of the weights.
+
+A byte has 8 bits, as many as a bfloat16 keeps, so pixels are exact. A weight is split into parts of 8 bits each,
+w ~ w1 + w2 with |w - w1 - w2| <= 2^-16 |w|, and the parts' products are summed in float32. (Splits of this kind:
+Henry, Tang & Heinecke 2019, arXiv 1904.06376.) Those nearest to the boundary of a decision are judged again as they
+are.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from lazyexp.errors import UserError
+from lazyexp.training.fast.layers import Layers
+from lazyexp.training.job import Job
+
+# One sample in so many is judged again in the model's own precision.
+AGAIN = 16
+
+
+class SplitJudge:
+    """Logits of an MLP with the first layer as products of bfloat16 `parts`, the others as they are.
+
+    With pixels p, inputs a p + c and weights W ~ sum of W_i: z = a sum(W_i p) + c sum(W) + b.
+    """
+
+    def __init__(self, job: Job, parts: int = 2) -> None:
+        if not Layers.fit(job.model) or job.images.pixels.dtype != torch.uint8:
+            raise UserError("rule.judge=bfloat16: is for model=mlp and images of bytes; use rule.judge=float32")
+        self.layers, self.images, self.parts = Layers(job.model), job.images, parts
+        self.threshold = float(getattr(job.rule, "threshold", 0.0))
+
+    @torch.inference_mode()
+    def __call__(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits (b, classes) of the samples `index` (b,) with the present weights, and their targets (b,).
+
+        Asks a GPU nothing: how many are judged again is known beforehand.
+        """
+        pixels, targets = self.images.bytes(index)
+        weight, images = self.layers.weights[0], self.images
+        sums = product(pixels, split(weight, self.parts)).to(weight.dtype)
+        z = sums.mul_(images.scale).add_(weight.sum(1).mul_(images.offset).add_(self.layers.biases[0]))
+        logits = self.layers.rest(z)[2]
+        doubtful = self._distance(logits, targets).topk(-(-len(index) // AGAIN), largest=False).indices
+        inputs = images.batch(index.index_select(0, doubtful))[0].flatten(1)
+        logits.index_copy_(0, doubtful, self.layers.rest(self.layers.first(inputs))[2])
+        return logits, targets
+
+    def _distance(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """(b,) how far the logits are from where a decision turns: being right, or being sure enough."""
+        own = logits.gather(1, targets.unsqueeze(1)).squeeze(1)
+        best_other = logits.scatter(1, targets.unsqueeze(1), -torch.inf).amax(1)
+        distance = (own - best_other).abs()
+        if 0 < self.threshold < 1:
+            log_odds = logits.amax(1) - logits.logsumexp(1)
+            distance = torch.minimum(distance, (log_odds.exp() - self.threshold).abs())
+        return distance
+
+
+def split(weight: Tensor, parts: int) -> list[Tensor]:
+    """bfloat16 tensors whose sum is `weight`, to 8 bits a part."""
+    found, rest = [], weight.clone()
+    for _ in range(parts):
+        found.append(rest.to(torch.bfloat16))
+        rest.sub_(found[-1])
+    return found
+
+
+def product(pixels: Tensor, weights: list[Tensor]) -> Tensor:
+    """Sum of pixels (b, in) times the parts (out, in), in float32: (b, out), smallest part first."""
+    if pixels.is_cuda and hasattr(torch.ops.aten.mm, "dtype"):
+        exact = pixels.to(torch.bfloat16)
+        products = (torch.mm(exact, part.t(), out_dtype=torch.float32) for part in weights[::-1])
+    else:  # the library's other products in bfloat16 round their sums to bfloat16
+        exact = pixels.float()
+        products = (torch.mm(exact, part.float().t()) for part in weights[::-1])
+    return sum(products, pixels.new_zeros(len(pixels), len(weights[0]), dtype=torch.float32))

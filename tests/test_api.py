@@ -1,0 +1,129 @@
+"""From Python: the same runs as from the shell, in data frames, with exceptions."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+import lazyexp
+from lazyexp.errors import UserError
+from lazyexp.results import RunFolder, RunIsBusy
+
+SMALL = ("epochs=2", "eval_every=500", "model.width=16", "batch_size=16", "optimizer.lr=0.1")
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def test_a_run_in_data_frames():
+    run = lazyexp.run(*SMALL, rule="confidence", rule__threshold=0.7, dataset__train_size=800)
+    assert run.status == "finished" and run.folder.parent.name == "runs"
+    assert run.metrics["samples_seen"].tolist() == [512, 1008, 1504, 1600]
+    assert run.metrics["test_accuracy"].dtype == float
+    assert run.summary["test_accuracy"] == run.metrics["test_accuracy"].iloc[-1]
+    assert run.summary["batch_size"] == 16 and run.summary["energy"] is True
+    assert run.settings().rule == {**run.settings().rule, "name": "confidence", "threshold": 0.7}
+    learned = run.learned
+    assert len(learned) == 800 and (learned["presented"] == 2).all()
+    assert learned["learned"].sum() == run.summary["backward_samples"]
+    assert learned.index.is_unique and learned.index.max() < 1437
+
+
+def test_the_model_is_the_trained_one():
+    from lazyexp.config import DatasetConfig
+    from lazyexp.data import load_data
+
+    run = lazyexp.run(*SMALL)
+    model = run.model()
+    assert not model.training
+    images, targets = load_data(DatasetConfig(), "data", torch.device("cpu")).test.part(0, 360)
+    with torch.no_grad():
+        right = (model(images).argmax(1) == targets).float().mean().item()
+    assert right == pytest.approx(run.summary["test_accuracy"])
+
+
+def test_a_finished_run_is_returned_at_once():
+    first = lazyexp.run(*SMALL)
+    written = (first.folder / "metrics.csv").stat().st_mtime_ns
+    again = lazyexp.run(*SMALL)
+    assert again.folder == first.folder and (again.folder / "metrics.csv").stat().st_mtime_ns == written
+    pd.testing.assert_series_equal(again.summary, first.summary)
+
+
+def test_a_sweep_and_all_its_runs_in_one_table():
+    runs = lazyexp.sweep(*SMALL, "rule=lazy,backprop", seed=[0, 1], runs_dir="many")
+    assert [(run.summary["rule"], run.summary["seed"]) for run in runs] == [
+        ("lazy", 0), ("lazy", 1), ("backprop", 0), ("backprop", 1)
+    ]  # fmt: skip
+    table = lazyexp.read("many")
+    assert len(table) == sum(len(run.metrics) for run in runs)
+    assert set(table["optimizer.lr"]) == {0.1} and set(table["status"]) == {"finished"}
+    last = lazyexp.finished(table)
+    assert sorted(last["run_id"]) == sorted(run.folder.name for run in runs)
+    assert (last["samples_seen"] == 2 * 1437).all()
+
+
+def test_what_fails_in_a_sweep_is_told_at_the_end():
+    with pytest.raises(UserError, match="1 of 2 runs failed.*batch_size=2000"):
+        lazyexp.sweep("epochs=1", "model.width=8", batch_size=[2000, 16])
+    assert len(lazyexp.finished(lazyexp.read("runs"))) == 1
+
+
+@pytest.mark.parametrize(
+    "words, settings, message",
+    [
+        (["rule=lasy"], {}, "lasy"),
+        ([], {"epochs": 0}, "epochs=0"),
+        ([], {"modell__width": 3}, "modell"),
+        (["epochs"], {}, "key=value"),
+    ],
+)
+def test_errors_are_exceptions(words, settings, message):
+    with pytest.raises(UserError, match=message):
+        lazyexp.run(*words, **settings)
+    assert issubclass(lazyexp.UserError, Exception)
+
+
+def test_a_busy_run_and_an_interrupted_one(monkeypatch):
+    run = lazyexp.run(*SMALL, seed=3)
+    with RunFolder(run.folder, {}), pytest.raises(RunIsBusy):
+        lazyexp.run(*SMALL, seed=3)
+    with monkeypatch.context() as patch:
+        patch.setattr("lazyexp.recorder.Recorder.stop", lambda self: True)
+        with pytest.raises(KeyboardInterrupt):
+            lazyexp.run(*SMALL, seed=4)
+    assert lazyexp.run(*SMALL, seed=4).status == "finished"
+
+
+def test_no_runs():
+    with pytest.raises(UserError, match="no readable run"):
+        lazyexp.read("nothing")
+
+
+def test_the_report_is_a_function(tmp_path):
+    lazyexp.run(*SMALL)
+    page = lazyexp.report("runs", out="paper", max_groups=0)
+    assert page == Path("paper/report.html") and (tmp_path / page).exists()
+
+
+@pytest.mark.parametrize("first", ["import lazyexp.report.cli", "import lazyexp; lazyexp.report"])
+def test_the_report_is_a_package_and_a_function_in_any_order(first):
+    code = f"{first}; import lazyexp; from lazyexp.report import cli; assert callable(lazyexp.report)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_the_package_alone_imports_neither_torch_nor_pandas():
+    code = "import sys, lazyexp; assert 'torch' not in sys.modules and 'pandas' not in sys.modules"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_what_is_offered_is_there():
+    for name in lazyexp.__all__:
+        assert getattr(lazyexp, name) is not None

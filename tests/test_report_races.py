@@ -1,0 +1,110 @@
+"""Races, the story that is told of them, and the arena, on made-up runs with known answers."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from test_report import make_run
+
+from lazyexp.report import cli
+from lazyexp.report.arena import ranks, standings
+from lazyexp.report.latex import to_latex
+from lazyexp.report.races import races, time_table
+from lazyexp.report.read import read_runs
+from lazyexp.report.render import Table
+from lazyexp.report.story import sentences
+
+
+def one(top, rule, seed, seconds, accuracy, **changed):
+    make_run(top, rule, seed, cost=seconds, accuracies=(accuracy,), **changed)
+
+
+def fair(top, seeds=(0, 1, 2)):
+    """Backprop 95 % in 10 s and 97 % in 20 s; lazy 95 % in 2 s; confidence 97 % in 5 s, one seed 0.2 points lower."""
+    for seed in seeds:
+        one(top, "backprop", seed, 10.0, 0.95, epochs=1)
+        one(top, "backprop", seed, 20.0, 0.97, epochs=2)
+        one(top, "lazy", seed, 2.0, 0.95, batch_size=16)
+        one(top, "confidence", seed, 5.0, 0.97 - 0.002 * (seed == 1), optimizer__lr=0.5, options={"threshold": 0.9})
+        one(top, "confidence", seed, 6.0, 0.96, optimizer__lr=0.1, options={"threshold": 0.8})
+
+
+def test_settings_of_the_schedule_and_options_are_points_of_one_race(tmp_path):
+    fair(tmp_path)
+    (race,) = races(read_runs([tmp_path]).runs)
+    assert {rule: len(some) for rule, some in race.rules.items()} == {"backprop": 2, "lazy": 1, "confidence": 2}
+    assert {one.name for one in race.rules["confidence"]} == {"lr=0.5, threshold=0.9", "lr=0.1, threshold=0.8"}
+    one(tmp_path, "lazy", 0, 1.0, 0.9, model__width=99)
+    make_run(tmp_path, "lazy", 7, status="stopped")
+    assert len(races(read_runs([tmp_path]).runs)) == 2  # another network is another race; a stopped run is in none
+
+
+def test_times_and_speedups_along_the_fronts(tmp_path):
+    fair(tmp_path)
+    table = time_table(races(read_runs([tmp_path]).runs)).set_index(["target", "rule"])
+    assert table.loc[("0.95", "lazy"), "speedup"] == 5.0 and table.loc[("0.95", "confidence"), "speedup"] == 2.0
+    best = table.loc["backprop's best less 0.05"]
+    assert best.loc["backprop", "seconds"] == 20.0 and best.loc["confidence", "speedup"] == 4.0
+    assert math.isinf(best.loc["lazy", "seconds"]) and best.loc["lazy", "speedup"] == 0.0
+    assert best.loc["confidence", "backward_samples"] == 500 and math.isnan(best.loc["lazy", "updates"])
+
+
+def test_the_story_pairs_by_seed_and_says_who_never_arrives(tmp_path):
+    fair(tmp_path)
+    told = sentences(races(read_runs([tmp_path]).runs)[0])
+    assert "ends at 97.00" in told[0] and len(told) == 3
+    assert (
+        told[1].startswith("`lazy` never comes within 1 point") and "2.0 [2.0, 2.0] points lower (3 pairs" in told[1]
+    )
+    assert told[2].startswith("`confidence` is 4.00 [") and "less 0.05 points (5.00 s against 20.0 s)" in told[2]
+
+
+def test_a_diverged_run_stays_in_the_median(tmp_path):
+    for seed in range(3):
+        make_run(tmp_path, "lazy", seed, accuracies=(0.9,), status="finished" if seed == 0 else "diverged")
+    (race,) = races(read_runs([tmp_path]).runs)
+    assert race.best_accuracy("lazy").value == 0.0
+
+
+def test_standings_are_by_time_at_equal_accuracy(tmp_path):
+    fair(tmp_path)
+    rows = standings(races(read_runs([tmp_path]).runs)[0])
+    assert [row[1] for row in rows] == ["confidence", "backprop", "lazy"] and rows[2][2] == "never"
+
+
+def test_ranks_as_demsar_has_them():
+    """Four classifiers on 14 data sets: the critical difference is 1.25 (Demšar 2006, section 3.2.5)."""
+    assert ranks(np.tile([1.0, 2.0, 3.0, 4.0], (14, 1))).critical == pytest.approx(1.25, abs=0.005)
+    result = ranks(np.array([[1.0, 2.0, math.inf], [2.0, 1.0, math.inf], [1.0, math.inf, math.inf]]))
+    assert list(result.mean) == [4 / 3, 5.5 / 3, 8.5 / 3] and 0 < result.p < 1
+    assert ranks(np.ones((3, 3))).p == 1.0
+
+
+def test_latex_is_escaped():
+    text = to_latex(Table(["a_b", "%"], [["x & y", "$1"]]))
+    assert "\\toprule" in text and "a\\_b & \\%" in text and "x \\& y & \\$1" in text
+
+
+@pytest.mark.slow
+def test_the_report_has_fronts_arena_and_data(tmp_path):
+    fair(tmp_path / "runs")
+    page = cli.write_report([tmp_path / "runs"], tmp_path / "out", max_groups=1)
+    text = page.read_text()
+    assert text.index("never comes within") < text.index("<img") < text.index("<table")
+    assert "<h2>Arena</h2>" in text and "prefers-color-scheme: dark" in text
+    figures = tmp_path / "out" / "figures"
+    assert {p.stem for p in figures.glob("*.png")} == {p.stem for p in figures.glob("*.csv")}
+    points = pd.read_csv(figures / "pareto_digits.csv")
+    assert len(points) == 5 and points["on_front"].sum() == 4
+    assert "\\toprule" in (tmp_path / "out" / "summary.tex").read_text()
+    assert not list(tmp_path.rglob(".*.tmp"))
+
+
+def test_bars_of_misses_are_one_line(tmp_path):
+    for seed in range(2):
+        make_run(tmp_path, "backprop", seed, accuracies=(0.5, 0.99))
+        make_run(tmp_path, "lazy", seed, accuracies=(0.5, 0.6))
+    page = cli.write_report([tmp_path], max_groups=0)
+    assert not list((page.parent / "figures").glob("speedup_*"))
+    assert page.read_text().count("no bars of speedups, the median pair missed at every accuracy") == 1
