@@ -332,7 +332,7 @@ def crops(train=64, test=16, size=32):
     images, labels = [], []
     for place in range(train + test):
         label = place % 4
-        photo = load_sample_images().images[label // 2] if place < 0 else PHOTOS[label // 2]
+        photo = PHOTOS[label // 2]
         half = photo.shape[1] // 2
         row = rng.integers(0, photo.shape[0] - size)
         column = rng.integers(0, half - size) + half * (label % 2)
@@ -342,7 +342,7 @@ def crops(train=64, test=16, size=32):
     return x[:train], y[:train], x[train:], y[train:]
 
 PHOTOS = load_sample_images().images
-'''.replace("load_sample_images().images[label // 2] if place < 0 else PHOTOS[label // 2]", "PHOTOS[label // 2]")
+'''
 
 
 def resnet(folder: Path, rule: str, runs: str, epochs: int = 2) -> list[str]:
@@ -358,6 +358,21 @@ def resnet(folder: Path, rule: str, runs: str, epochs: int = 2) -> list[str]:
 
 def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
+def test_workers_of_launchers_find_the_parts(tmp_path, launcher):
+    (tmp_path / "nets.py").write_text(PARTS)
+    words = [*OWN_MODEL, "model._target_=nets.Net", "runs_dir=runs", "seed=0,1", f"hydra/launcher={launcher}"]
+    done = subprocess.run(
+        [sys.executable, "-m", "lazyexp", "-m", *words],
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0 and "2 of 2 runs done" in done.stdout, done.stderr
 
 
 @pytest.mark.slow
@@ -394,3 +409,16 @@ def test_resnet_goes_on_after_kill_9_as_if_nothing_had_happened(tmp_path):
     assert timeless(one / "metrics.csv") == timeless(other / "metrics.csv")
     first, second = (torch.load(folder / "model.pt", weights_only=True) for folder in (one, other))
     assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_the_text_example_goes_through_the_doors(call, monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "docs" / "examples" / "text")
+    words = ["dataset=own", "dataset._target_=characters.windows", "dataset.options.train=600"]
+    words += [
+        "dataset.options.test=50",
+        "model=own",
+        "model._target_=characters.Transformer",
+        "model.options.width=16",
+    ]
+    answer = call(*words, "epochs=1", "batch_size=50", "optimizer=adam", "rule=confidence")
+    assert answer.code == 0, answer.err
