@@ -18,7 +18,7 @@ ARMS = {
     "lazy": ["rule=lazy"],
     "confidence": ["rule=confidence"],
     "random": ["rule=random"],
-    "top_loss": ["rule=top_loss"],
+    "top_loss": ["rule=top_loss", "rule.q=32"],
 }
 COMMON = [
     "dataset=own", "dataset._target_=characters.windows", "model=own", "model._target_=characters.Transformer",
