@@ -62,7 +62,8 @@ class Run:
         given = read_json(self.folder / "run.json").get("settings")
         if not given:
             raise UserError(f"{self.folder}/run.json tells no settings")
-        return checked(OmegaConf.merge(OmegaConf.structured(Config), given))
+        merged: Any = OmegaConf.merge(OmegaConf.structured(Config), given)
+        return checked(merged)
 
     def model(self) -> nn.Module:
         """The trained network, on the CPU, in evaluation mode. Loads the data set to know its shape."""

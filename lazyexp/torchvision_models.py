@@ -43,7 +43,7 @@ def _take_channels(model: nn.Module, channels: int) -> None:
     kept = {key: getattr(first, key) for key in inspect.signature(nn.Conv2d).parameters if hasattr(first, key)}
     fresh = nn.Conv2d(**{**kept, "in_channels": channels, "bias": first.bias is not None})
     fresh.weight.data.normal_(0, float(first.weight.detach().std()))
-    if fresh.bias is not None:
+    if fresh.bias is not None and first.bias is not None:
         fresh.bias.data.copy_(first.bias.detach())
     parent, _, last = name.rpartition(".")
     setattr(model.get_submodule(parent), last, fresh)

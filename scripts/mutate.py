@@ -28,7 +28,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 EQUIVALENT = Path(__file__).with_name("mutants_equivalent.txt")
 ENGINES = ("counted_by_hand", "properties", "packed", "accounting", "engines", "resume", "speed")
-RULES = ("counted_by_hand", "rules", "properties", "resume", "hostile_input")
+RULES = ("counted_by_hand", "rules", "peers", "compose", "properties", "resume", "hostile_input")
 RUNS = ("counted_by_hand", "accounting", "experiment", "resume", "rules", "durable")
 # The modules, below lazyexp/, and the tests that belong to them, quickest first.
 MODULES = {
@@ -114,7 +114,8 @@ def places(node: ast.AST) -> Iterator[tuple[ast.AST, str, int | None, ast.AST]]:
 
 def mutants(path: str) -> list[tuple[str, str]]:
     """(what is done, the module's text with it) for every mistake that can be made in a module."""
-    tree = ast.parse((ROOT / "lazyexp" / path).read_text())
+    source = (ROOT / "lazyexp" / path).read_text()
+    tree, lines = ast.parse(source), source.splitlines()
     found = []
     for parent, field, place, node in list(places(tree)):
         for new in changed(node):
@@ -124,7 +125,8 @@ def mutants(path: str) -> list[tuple[str, str]]:
             else:
                 held[place] = new
             before, after = (ast.unparse(ast.fix_missing_locations(which)).splitlines()[0] for which in (node, new))
-            found.append((f"{path}:{node.lineno}: {before} -> {after}", ast.unparse(ast.fix_missing_locations(tree))))
+            name = f"{path}:{node.lineno}: {before} -> {after}  in: {lines[node.lineno - 1].strip()}"
+            found.append((name, ast.unparse(ast.fix_missing_locations(tree))))
             if place is None:
                 setattr(parent, field, node)
             else:
@@ -173,7 +175,7 @@ def _test(project: Path, tests: tuple[str, ...]) -> int:
 def equivalent() -> dict[str, str]:
     """The mistakes that are none, without their line numbers, and why."""
     lines = EQUIVALENT.read_text().splitlines() if EQUIVALENT.exists() else []
-    pairs = [line.partition("  # ") for line in lines if line and not line.startswith("#")]
+    pairs = [line.rpartition("  # ") for line in lines if line and not line.startswith("#")]
     return {what: why for what, _, why in pairs}
 
 

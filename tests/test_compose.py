@@ -103,5 +103,6 @@ def test_the_files_of_models_and_optimizers_repeat_no_default():
         defaults = {entry.name: entry.default for entry in fields(schema)}
         for path in (compose.CONF / group).glob("*.yaml"):
             given = OmegaConf.to_object(OmegaConf.load(path))
-            repeated = [key for key, value in given.items() if key != "name" and value == defaults.get(key)]
+            options = {key: value for key, value in given.items() if key not in ("name", "_target_")}
+            repeated = [key for key, value in options.items() if value == defaults.get(key)]
             assert not repeated, f"{path}: {repeated} are the defaults of config.py already"

@@ -15,6 +15,7 @@ from lazyexp.columns import MEASURED
 from lazyexp.config import Config, OptimizerConfig, check
 from lazyexp.data import Images
 from lazyexp.energy import Energy
+from lazyexp.errors import UserError
 from lazyexp.experiment import run
 from lazyexp.results import RunFolder
 from lazyexp.rules import Judged, RunInfo, make_rule
@@ -150,3 +151,28 @@ def test_kakurenbo_hides_nobody_who_is_sure_and_wrong():
     assert order[-1] == 0 and rule.weight[0] == 0  # the one that is hidden is forwarded last
     # Half the epochs are done: F is 0.8 * 0.5, however few are hidden.
     assert rule.weight[1:].tolist() == pytest.approx([1 / 0.6] * 3)
+
+
+@pytest.mark.parametrize(("share", "size"), [(1.0, 8), (0.5, 16), (0.1, 64), (0.01, 512), (0.0, 512)])
+def test_blocks_grow_as_fewer_must_learn(share, size):
+    """Four batches of 2 are wanted: 8 / share samples, down to a power of two, at most the block of 512."""
+    engine = Packed(job(network(), [1] * 8, {"name": "lazy", "block": 512}, 2), None)
+    engine.share = share
+    assert engine._size() == size
+
+
+@pytest.mark.parametrize(
+    ("options", "key"),
+    [
+        ({"name": "selective_backprop", "history": 0}, "history"),
+        ({"name": "selective_backprop", "beta": -1.0}, "beta"),
+        ({"name": "top_loss", "q": -1}, "q"),
+        ({"name": "infobatch", "ratio": 1.0}, "ratio"),
+        ({"name": "kakurenbo", "fraction": 1.0}, "fraction"),
+        ({"name": "progressive", "revision_epochs": -1}, "revision_epochs"),
+        ({"name": "random", "window": 0}, "window"),
+    ],
+)
+def test_options_just_out_of_range_are_refused(options, key):
+    with pytest.raises(UserError, match=f"rule.{key}="):
+        make_rule(options)

@@ -87,12 +87,15 @@ def test_look_ahead_learns_what_autograd_learns(
     assert float(also_spent.l1) == pytest.approx(float(spent.l1), rel=1e-6)
 
 
+OPTIONS = {"lazy": '{"max_interval": 8}', "backprop": "{}"}
+
+
 def run(accuracies: list[float], seed: int = 0, rule: str = "lazy", cost: float = 1.0, status="finished") -> Run:
     """A run that was evaluated after 1, 2, … times `cost`, in every measure."""
     rows = pd.DataFrame({"test_accuracy": accuracies})
     for measure in (*MEASURES, "samples_seen"):
         rows[measure] = [cost * (place + 1) for place in range(len(accuracies))]
-    return Run(Path("nowhere"), f"{rule}-{seed}", rule, "{}", seed, status, {}, (), rows, {})
+    return Run(Path("nowhere"), f"{rule}-{seed}", rule, OPTIONS[rule], seed, status, {}, (), rows, {})
 
 
 ACCURACIES = st.lists(st.integers(0, 20).map(lambda twentieths: twentieths / 20), min_size=1, max_size=12)
@@ -104,9 +107,8 @@ TARGETS = st.integers(0, 20).map(lambda twentieths: twentieths / 20)
 @given(accuracies=ACCURACIES, target=TARGETS)
 def test_a_crossing_is_the_first_row_that_is_not_below(accuracies, target):
     found = crossing(run(accuracies), target)
-    before = accuracies if found is None else accuracies[: int(found["samples_seen"]) - 1]
-    assert all(accuracy < target for accuracy in before)
-    assert found is None or found["test_accuracy"] >= target - TOLERANCE
+    assert all(accuracy < target for accuracy in accuracies[:found])
+    assert found is None or accuracies[found] >= target - TOLERANCE
     assert (found is None) == (max(accuracies) < target)
 
 
@@ -150,6 +152,7 @@ def test_runs_are_paired_by_their_seeds(rules, controls, cost):
     assert {row.measure for row in table} == set(MEASURES)
     for row in table:
         assert row.paired is bool(common)
+        assert (row.rule, row.rule_options) == ("lazy", OPTIONS["lazy"])
         assert row.n_unpaired == len(set(rules) - common)
         assert row.n_pairs + row.n_undecided == (len(common) or len(rules) * len(controls))
         assert row.n_rule_missed <= row.n_pairs

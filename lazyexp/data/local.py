@@ -78,7 +78,7 @@ def _read_folder(folder: Path) -> tuple[list[np.ndarray], list[str]]:
 def _read_npz(path: Path) -> tuple[list[np.ndarray], list[str]]:
     try:
         _require_memory(path)
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             if isinstance(archive, np.ndarray):
                 raise UserError(f"{path} is a single array, not an .npz with {', '.join(PARTS)}")
             missing = [part for part in PARTS if part not in archive]

@@ -113,7 +113,7 @@ def _inputs(array: np.ndarray, name: str) -> Tensor:
             array = array.transpose(0, 3, 1, 2)
         if array.dtype.kind != "f" and array.size and (array.min() < 0 or array.max() > 255):
             raise UserError(f"{name}: integer pixels must be from 0 to 255; tokens are (n, length)")
-        kind = np.float32 if array.dtype.kind == "f" else np.uint8
+        kind: type[np.generic] = np.float32 if array.dtype.kind == "f" else np.uint8
     else:
         kind = np.float32 if array.dtype.kind == "f" else np.int64
     return torch.from_numpy(np.array(array, dtype=kind, order="C"))

@@ -29,7 +29,7 @@ def choose(path: Path, index: Tensor, available: int, sha256: str, score: str, s
     the published set. Raises UserError.
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             places, learned, origin = archive["index"], archive["learned"], str(archive["data_sha256"])
             _check(path, places, learned, available)
             arrays = {name: archive[name] for name in SCORES[score]}

@@ -106,6 +106,12 @@ class Rule:
         """(b,) bool or weights: who learns (not 0) and how much of its gradient counts; None: all, with 1."""
         return None
 
+    def asked(self, judged: Judged) -> Tensor:
+        """What `weigh` says, where the rule selects and must say something."""
+        weight = self.weigh(judged)
+        assert weight is not None
+        return weight
+
     def remember(self, judged: Judged) -> None:
         """Told once, soon after, how every presented sample was judged when its turn came, and who learned."""
 

@@ -82,7 +82,7 @@ class Random(Rule):
         learns = bool(self.booked[here])
         self.booked[here] = False
         if judged.wrong.item():
-            step = 1 + int(self.draw[judged.index.item()] * self.window)
+            step = 1 + int(self.draw[int(judged.index)] * self.window)
             while step < size and self.booked[(here + step) % size]:
                 step += 1
             self.booked[(here + step) % size] = True

@@ -30,7 +30,7 @@ class MatchedDropout(Rule):
         require(self.revision_epochs >= 0, "revision_epochs", self.revision_epochs, "at least 0")
 
     def visit(self, epoch: int) -> Tensor:
-        self.selects = epoch < self.info.epochs - self.revision_epochs
+        self.selects = epoch < self.info.epochs - self.revision_epochs  # type: ignore[misc]
         draws = torch.rand(self.info.samples, generator=generator(self.info.seed, "rule", epoch))
         self.draw = draws.to(self.info.device)
         return super().visit(epoch)

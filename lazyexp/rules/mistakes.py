@@ -29,8 +29,8 @@ class Selective(Rule):
     capturable: ClassVar[bool] = True
     max_interval: int = 0
     sure: float = 1.0
-    block: int = 0
-    judge: str = "float32"
+    block: int = 0  # type: ignore[misc]
+    judge: str = "float32"  # type: ignore[misc]
 
     def check(self) -> None:
         if not 0 <= self.sure <= 1:
@@ -62,6 +62,7 @@ class Selective(Rule):
     def remember(self, judged: Judged) -> None:
         if self.max_interval:
             learned = judged.learns
+            assert learned is not None
             sleep = self.interval[judged.index]
             if self.sure < 1:
                 sleep = sleep.masked_fill(judged.confidence >= self.sure, self.max_interval)
@@ -149,7 +150,7 @@ class Progressive(Selective):
             raise UserError(f"rule.revision_epochs={self.revision_epochs}: must be at least 0")
 
     def visit(self, epoch: int) -> Tensor:
-        self.selects = epoch < self.info.epochs - self.revision_epochs
+        self.selects = epoch < self.info.epochs - self.revision_epochs  # type: ignore[misc]
         awake = super().visit(epoch)  # also in the last epochs: what `remember` needs is set there
         return awake if self.selects else Rule.visit(self, epoch)
 

@@ -32,7 +32,7 @@ class SelectiveBackprop(Rule):
     def start(self, info: RunInfo) -> None:
         super().start(info)
         if info.batch_size > 1:  # alone a sample is a full batch
-            self.block = info.batch_size
+            self.block = info.batch_size  # type: ignore[misc]
         # A ring; places not yet filled hold infinity and count for nothing.
         self.losses = torch.full((self.history,), float("inf"), device=info.device)
         self.count = torch.zeros((), dtype=torch.int64)

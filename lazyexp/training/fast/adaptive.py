@@ -27,7 +27,7 @@ class Adaptive:
         if self.rule.selects and self.look_ahead.share < SWITCH:
             return self.look_ahead.train(index, rates)
         outcome = self.one_by_one.train(index, rates)
-        self.look_ahead.share = outcome.updates / len(rates)
+        self.look_ahead.share = int(outcome.updates) / len(rates)
         return outcome
 
     def state(self) -> dict[str, Any]:

@@ -119,7 +119,7 @@ class Deferred:
         inputs, onehot = images.flatten(1), F.one_hot(targets, self.layers.classes)
         weight = torch.ones_like(rates)
         if self.rule.selects:  # by what is known before there are logits
-            weight = self.rule.weigh(Judged(index, index, targets)).to(rates.dtype)
+            weight = self.rule.asked(Judged(index, index, targets)).to(rates.dtype)
         learned = weight != 0
         batches = -(-len(index) // self.batch_size)
         number = learned.new_zeros(batches, dtype=torch.int64).index_add_(0, batch, learned.long())

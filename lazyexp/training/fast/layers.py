@@ -38,7 +38,8 @@ class Layers:
     delta_l = (delta_(l+1) W_(l+1)) * f'(z_l), dW_l = delta_l^T h_(l-1), db_l = sum of delta_l over the batch.
     """
 
-    def __init__(self, model: nn.Sequential) -> None:
+    def __init__(self, model: nn.Module) -> None:
+        assert isinstance(model, nn.Sequential)  # see `fit`
         linears = [layer for layer in model if isinstance(layer, nn.Linear)]
         self.weights = [layer.weight.detach() for layer in linears]
         self.biases = [layer.bias.detach() for layer in linears]

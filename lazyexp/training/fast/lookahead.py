@@ -107,7 +107,7 @@ class Block:
         engine, here = self.engine, slice(start, stop)
         zs, hs, logits = self.layers.rest(self.z[here])
         self.logits[here] = logits
-        weight = engine.rule.weigh(Judged(self.index[here], logits, self.targets[here]))
+        weight = engine.rule.asked(Judged(self.index[here], logits, self.targets[here]))
         self.forwards += stop - start
         learners = weight.nonzero().squeeze(1).tolist()  # the one thing that Python must know
         if not learners:

@@ -110,7 +110,8 @@ class Cached(Direct):
     def _measure(self) -> None:
         if self.energy.enabled:
             with self.energy.clock.off():
-                self.stored.copy_(sum(store.abs().sum(dtype=torch.float64) for store in self.store))
+                total: Any = sum(store.abs().sum(dtype=torch.float64) for store in self.store)
+                self.stored.copy_(total)
 
     def state(self) -> dict[str, Any]:
         return {"store": self.store, "stored": self.stored, "persistent": self.persistent}

@@ -1,0 +1,55 @@
+"""The walk-through of CONTRIBUTING.md is walked, in a copy of the project."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGE = (ROOT / "CONTRIBUTING.md").read_text()
+
+
+def blocks(mark: str) -> list[tuple[str, str]]:
+    """(what the mark says, the code below it) for every `<!-- mark: ... -->`."""
+    return re.findall(rf"<!-- {mark}:? ?(.*?) ?-->\n```\w+\n(.*?)```", PAGE, re.DOTALL)
+
+
+@pytest.mark.slow
+def test_a_rule_in_ten_minutes(tmp_path):
+    copy = tmp_path / "project"
+    unneeded = shutil.ignore_patterns("__pycache__")
+    for folder in ("lazyexp", "conf"):
+        shutil.copytree(ROOT / folder, copy / folder, ignore=unneeded)
+
+    def python(*words: str) -> subprocess.CompletedProcess:
+        environment = {**os.environ, "PYTHONPATH": str(copy)}
+        command = [sys.executable, *words]
+        return subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True, timeout=120)
+
+    files = dict(blocks("file"))
+    (first, second) = files  # the class, and later the settings
+    (copy / first).write_text(files[first])
+    ((_, command),) = blocks("run")
+    answer = python("-m", *shlex.split(command))
+    assert answer.returncode == 0, answer.stderr
+
+    ((place, line),) = blocks("line after")
+    registry = copy / "lazyexp" / "registry.py"
+    text = registry.read_text()
+    start = text.index("{\n", text.index(place)) + 2
+    registry.write_text(text[:start] + line + text[start:])
+    (copy / second).write_text(files[second])
+    answer = python("-m", "lazyexp", "rule=margin", "epochs=2", "model.width=50")
+    assert answer.returncode == 0 and "digits margin seed 0: finished" in answer.stdout, answer.stderr
+
+    ((_, test),) = blocks("test")
+    (copy / "test_margin.py").write_text(f"import torch\nfrom lazyexp.rules import Judged, make_rule\n\n\n{test}")
+    answer = python("-m", "pytest", "-q", "-p", "no:cacheprovider", "test_margin.py")
+    assert answer.returncode == 0, answer.stdout
