@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -18,17 +20,43 @@ from lazyexp.console import Interruption, say
 FOLDER, PARENT = "LAZYEXP_SWEEP_FOLDER", "LAZYEXP_SWEEP_PID"
 
 
+# Waits for the parent's word that all is well. Without it the parent was killed: workers with a run under way notice
+# that by themselves, save and go; those that have not begun one would wait for it for minutes, and are ended.
+GUARD = f"""
+import os, signal, sys, time
+if not sys.stdin.read():
+    time.sleep(10)
+    mark = "{PARENT}=%s" % sys.argv[1]
+    for name in filter(str.isdecimal, os.listdir("/proc")):
+        try:
+            with open("/proc/%s/environ" % name, "rb") as stream:
+                marked = mark.encode() in stream.read().split(bytes(1))
+            if marked and int(name) != os.getpid():
+                os.kill(int(name), signal.SIGTERM)
+        except OSError:
+            pass
+"""
+
+
 class SweepFolder(Interruption):
     """The parent's side, as a context manager: the first signal asks all workers to stop, the second one quits."""
 
     def __enter__(self) -> SweepFolder:
         self.path = Path(tempfile.mkdtemp(prefix="lazyexp-sweep-"))
         os.environ[FOLDER], os.environ[PARENT] = str(self.path), str(os.getpid())
+        self.guard = self._start_guard() if os.path.isdir("/proc/self") else None
         super().__enter__()
         return self
 
+    def _start_guard(self) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-S", "-c", GUARD, str(os.getpid())]
+        # In a session of its own, out of the reach of Ctrl-C.
+        return subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
+
     def __exit__(self, *error: object) -> None:
         super().__exit__(*error)
+        if self.guard is not None:
+            self.guard.communicate(b"done")
         del os.environ[FOLDER], os.environ[PARENT]
         shutil.rmtree(self.path, ignore_errors=True)
 

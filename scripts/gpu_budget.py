@@ -100,7 +100,7 @@ def count(options: dict[str, Any], batch_size: int, samples: int = 8192, **optim
         with pretend() as gpu:
             job, data = work(gpu, options, batch_size, samples, **optimizer)
             engine = make_engine("auto", job)
-            plan = Plan(0, 1, batch_size, samples, job.optimizer.lr, "constant", 0.0, None, math.inf)
+            plan = Plan(0, 1, batch_size, samples, job.optimizer.lr, "constant", 0.0, "highest", None, math.inf)
             for _ in range(2):
                 job.rule.start(job.rule.info)
                 trainer = Trainer(plan, data, job.model, job.rule, engine, job.energy, Silent())

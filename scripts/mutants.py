@@ -34,7 +34,7 @@ MUTANTS = [
     ("place in a replay is lost", "rules/controls.py", '"place": self.place}', '"place": torch.zeros_like(self.place)}'),
     ("kakurenbo hides the sure and wrong", "rules/peers.py", "~judged.wrong & (judged.confidence >= self.sure)", "judged.confidence >= self.sure"),
     ("progressive forgets the epoch", "rules/mistakes.py", "awake = super().visit(epoch)", "awake = super().visit(epoch) if self.selects else None"),
-    ("lazy learns from the right ones", "rules/mistakes.py", "    def weigh(self, judged: Judged) -> Tensor:\n        return judged.wrong\n", "    def weigh(self, judged: Judged) -> Tensor:\n        return ~judged.wrong\n"),
+    ("lazy learns from the right ones", "rules/mistakes.py", "-> Tensor:\n        return judged.wrong\n", "-> Tensor:\n        return ~judged.wrong\n"),
     ("a sleeper wakes too late", "rules/mistakes.py", "self.epoch + 1 + torch.where", "self.epoch + 2 + torch.where"),
     ("infobatch does not rescale", "rules/peers.py", "self.weight[shuffled[:kept]] = 1 / (1 - self.ratio)", "self.weight[shuffled[:kept]] = 1.0"),
     ("energy forgets the biases", "energy.py", "inputs.abs().sum(1).double() + 1)", "inputs.abs().sum(1).double())"),
@@ -52,6 +52,7 @@ MUTANTS = [
     ("a graph reads a rule's replaced weights", "training/fast/rounds.py", "tape.weight[: len(index)] = 1 if weight is None else weight", "tape.weight = torch.ones_like(tape.weight) if weight is None else weight"),
     ("a round counts what lies behind the end", "training/fast/rounds.py", "presented = inside.sum()", "presented = (rows >= 0).sum()"),
     ("momentum fades while nobody learns", "training/fast/rounds.py", "1 - on * (1 - self.momentum), on * -rate", "self.momentum, on * -rate"),
+    ("rehearsals overwrite what was judged", "training/fast/rounds.py", "tape.end.fill_(tape.room // self.batch_size)", "tape.end.zero_()"),
     ("a graph's filling learns", "training/fast/deferred.py", "buffers.step[size:].zero_()", "buffers.step[size:].fill_(0.1)"),
     ("nobody is judged again", "training/fast/bf16_split.py", "logits.index_copy_(0, doubtful,", "logits.clone().index_copy_(0, doubtful,"),
 ]

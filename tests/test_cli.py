@@ -242,7 +242,7 @@ def test_a_named_sweep_runs(call):
 
 def test_fast_lazy_brings_its_settings_and_they_can_be_overridden():
     (job,) = expanded("rule=fast_lazy", "optimizer.lr=0.1")
-    assert (job.rule["name"], job.rule["block"], job.rule["sure"]) == ("spaced", 1024, 0.99)
+    assert (job.rule["name"], job.rule["block"], job.rule["sure"]) == ("spaced", 1024, 0.95)
     assert (job.batch_size, job.epochs, job.optimizer.lr, job.optimizer.schedule) == (32, 12, 0.1, "linear")
 
 

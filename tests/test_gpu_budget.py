@@ -60,3 +60,24 @@ def test_nothing_happens_on_a_gpu_while_nobody_learns(batch_size, optimizer):
         for old, new in zip(before, [*job.model.parameters(), *engine.velocity], strict=True):
             assert torch.equal(old, new.detach().cpu())
         assert float(job.energy.l1) == spent > 0
+
+
+def test_a_graph_made_on_the_way_leaves_what_was_judged():
+    """When the share of learners changes within a chunk, the rehearsals of another window must not be noted."""
+    with pretend() as gpu:
+        ends = []
+        for made in (False, True):  # whether the graph for one by one is there beforehand
+            job, _ = work(gpu, {"name": "lazy"}, 1, 512)
+            job.images.targets[256:] += 1  # wrong from the middle on
+            job.images.targets %= 10
+            engine, index = make_engine("auto", job), torch.arange(512).to("cuda")
+            engine.train(index[:8], [0.0] * 8)
+            if not made:
+                engine.graphs.clear()
+            engine.share = 0.01
+            outcome = engine.train(index, [1e-9] * 512)
+            assert {window for window, _ in engine.graphs} > {1}
+            ends.append((outcome.logits.cpu(), outcome.chosen.cpu(), int(outcome.updates)))
+    assert torch.equal(ends[0][1], ends[1][1]) and ends[0][2] == ends[1][2] == int(ends[0][1].sum()) > 256
+    torch.testing.assert_close(ends[0][0], ends[1][0])
+    assert ends[0][1][0]  # the first sample learned, and is remembered

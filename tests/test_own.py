@@ -326,7 +326,7 @@ CROPS = '''
 import numpy as np
 from sklearn.datasets import load_sample_images
 
-def crops(train=64, test=32, size=32):
+def crops(train=64, test=16, size=32):
     """Crops of two photographs in colour; the class is the photograph and its half."""
     rng = np.random.default_rng(0)
     images, labels = [], []
@@ -348,8 +348,10 @@ PHOTOS = load_sample_images().images
 def resnet(folder: Path, rule: str, runs: str, epochs: int = 2) -> list[str]:
     (folder / "photo_crops.py").write_text(CROPS)
     return [
-        sys.executable, "-m", "lazyexp", "dataset=own", "dataset._target_=photo_crops.crops", "model=torchvision",
-        "model.options.small=true", f"rule={rule}", f"epochs={epochs}", "batch_size=16", "eval_every=32",
+        sys.executable, "-m", "lazyexp",
+        "dataset=own", "dataset._target_=photo_crops.crops", "dataset.options.train=32", "dataset.options.test=8",
+        "model=torchvision",
+        "model.options.small=true", f"rule={rule}", f"epochs={epochs}", "batch_size=16", "eval_every=16",
         "checkpoint_every=0", "optimizer.lr=0.02", f"runs_dir={runs}",
     ]  # fmt: skip
 
@@ -366,20 +368,20 @@ def test_resnet_on_photographs_and_its_counters(tmp_path, rule):
     folder = only_run(tmp_path / "runs")
     last, learned = rows(folder / "metrics.csv")[-1], np.load(folder / "learned.npz")
     seen = int(last["samples_seen"])
-    assert seen == int(learned["presented"].sum()) and (seen == 128 or rule == "spaced")
+    assert seen == int(learned["presented"].sum()) and (seen == 64 or rule == "spaced")
     # One pass through BatchNorm: a forward for every sample presented, and none besides.
     assert int(last["forward_samples"]) == seen
     assert int(last["backward_samples"]) == int(learned["learned"].sum()) > 0
     state = torch.load(folder / "model.pt", weights_only=True)
     batches = int(state["bn1.num_batches_tracked"])
-    assert batches == 8 or rule == "spaced"
+    assert batches == 4 or rule == "spaced"
 
 
 @pytest.mark.slow
 def test_resnet_goes_on_after_kill_9_as_if_nothing_had_happened(tmp_path):
-    whole = resnet(tmp_path, "lazy", "whole", epochs=6)
+    whole = resnet(tmp_path, "lazy", "whole", epochs=3)
     assert subprocess.run(whole, cwd=tmp_path, env=environment(), capture_output=True).returncode == 0
-    command = resnet(tmp_path, "lazy", "killed", epochs=6)
+    command = resnet(tmp_path, "lazy", "killed", epochs=3)
     process = subprocess.Popen(command, cwd=tmp_path, env=environment(), stderr=subprocess.DEVNULL)
     until = time.monotonic() + 120
     while not list((tmp_path / "killed").rglob("checkpoint.pt")) and time.monotonic() < until:

@@ -22,7 +22,8 @@ def test_the_readme_has_commands():
 
 
 @pytest.mark.parametrize("arguments", [words for words in OURS if "--help" not in words], ids=" ".join)
-def test_commands_are_settings_that_exist(arguments):
+def test_commands_are_settings_that_exist(arguments, monkeypatch):
+    monkeypatch.chdir(Path(__file__).resolve().parent.parent)
     cli.register()
     overrides = [word for word in arguments if word != "-m"]
     with cli.hydra_session():
@@ -35,6 +36,14 @@ def test_the_first_command_runs(call):
     assert OURS[0] == []
     answer = call()
     assert answer.code == 0 and "digits lazy seed 0: finished" in answer.out
+
+
+@pytest.mark.parametrize(
+    "arguments", [words for words in OURS if any("_target_" in word for word in words)], ids=" ".join
+)
+def test_your_own_runs(call, arguments, monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).resolve().parent.parent)
+    assert call(*arguments, "epochs=1", "energy=false").code == 0
 
 
 def test_the_python_examples_run():

@@ -288,7 +288,7 @@ def test_files_are_complete_and_the_same_again(tmp_path):
     for seed in (0, 1, 2):
         for width in (50, 100):
             make_run(tmp_path, "backprop", seed, cost=2.0, model__width=width)
-            make_run(tmp_path, "lazy", seed, accuracies=(0.5, 0.9, 0.96 - 0.02 * seed), model__width=width)
+            make_run(tmp_path, "lazy", seed, accuracies=(0.5, 0.9, 0.96 - 0.02 * (seed > 1)), model__width=width)
     own = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     page = cli.write_report([tmp_path], max_groups=1)
     names = ("report.html", "report.md", "speedup.csv", "summary.csv")

@@ -99,3 +99,12 @@ def test_the_report_has_fronts_arena_and_data(tmp_path):
     assert len(points) == 5 and points["on_front"].sum() == 4
     assert "\\toprule" in (tmp_path / "out" / "summary.tex").read_text()
     assert not list(tmp_path.rglob(".*.tmp"))
+
+
+def test_bars_of_misses_are_one_line(tmp_path):
+    for seed in range(2):
+        make_run(tmp_path, "backprop", seed, accuracies=(0.5, 0.99))
+        make_run(tmp_path, "lazy", seed, accuracies=(0.5, 0.6))
+    page = cli.write_report([tmp_path], max_groups=0)
+    assert not list((page.parent / "figures").glob("speedup_*"))
+    assert page.read_text().count("no bars of speedups, the median pair missed at every accuracy") == 1

@@ -121,7 +121,7 @@ def test_whole_runs_of_both_engines_have_the_same_rows_and_counts(rule, batch_si
         images = work.images
         data = Data(images, images, None, torch.arange(1200), 10, images.shape, "", None, {})
         watcher = Rows()
-        plan = Plan(0, 2, batch_size, 352, 0.05, "linear", 0.0, None, math.inf)
+        plan = Plan(0, 2, batch_size, 352, 0.05, "linear", 0.0, "highest", None, math.inf)
         trainer = Trainer(plan, data, work.model, work.rule, make_engine(name, work), work.energy, watcher)
         assert trainer.run() == "finished"
         return watcher.rows, trainer.counters

@@ -104,6 +104,20 @@ def test_workers_do_not_outlive_their_parent(sweep, tmp_path):
 
 @pytest.mark.slow
 @needs_proc
+def test_workers_that_have_not_begun_do_not_outlive_their_parent_either(tmp_path):
+    process = start(tmp_path)
+    try:
+        wait_for(lambda: any("popen_loky" in words for words in workers(process.pid).values()))
+        process.kill()
+        process.wait()
+        wait_for(lambda: not any("popen_loky" in words for words in workers(process.pid).values()), 60)
+    finally:
+        for number in workers(process.pid):
+            os.kill(number, signal.SIGKILL)
+
+
+@pytest.mark.slow
+@needs_proc
 def test_a_killed_worker_does_not_hide_what_is_finished(sweep, tmp_path):
     finished = wait_for(lambda: len(done(tmp_path)) >= 2 and done(tmp_path))
     victims = [number for number, words in workers(sweep.pid).items() if "popen_loky" in words]

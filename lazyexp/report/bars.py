@@ -115,10 +115,12 @@ def _bar(axes: Axes, x: float, width: float, row: pd.Series, color: Any, hatch: 
         top = max(top, ends[1])
     words = "0" if median == 0 else "inf" if math.isinf(median) else ""
     missed = f"({row['n_rule_missed']}/{row['n_pairs']})" if row["n_rule_missed"] else ""
+    if not words and not missed:
+        return
     axes.annotate(
         "\n".join(part for part in (words, missed) if part), (x, min(top, high / 1.5)), (0, 2),
         textcoords="offset points", fontsize=6, ha="center", va="bottom", linespacing=0.9,
-    )  # fmt: skip
+    ).set_in_layout(False)  # fmt: skip
 
 
 def _limits(rows: pd.DataFrame) -> tuple[float, float]:

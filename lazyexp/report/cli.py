@@ -24,7 +24,8 @@ from lazyexp.report.style import Sheet
 from lazyexp.report.tables import run_table, speedup_table
 
 TITLE = "lazyexp report"
-BARS = ("train_seconds", "energy_l1")  # the measures of which there are bars; the tables have all
+BARS = ("train_seconds",)  # the measures of which there are bars; the tables have all
+COSTS = {"matched": ("train_seconds", "forward_samples", "updates", "energy_l1"), "tuned": ("train_seconds",)}
 EPILOG = """examples:
   lazyexp-report runs                              report on all runs below runs/, written into runs/
   lazyexp-report runs/headline --out paper         the same, written into paper/
@@ -37,7 +38,7 @@ exit codes: 0 done, 2 something to mend (one line says what)
 """
 
 
-def write_report(folders: list[Path], out: Path | None = None, max_groups: int = 4) -> Path:
+def write_report(folders: list[Path], out: Path | None = None, max_groups: int = 3) -> Path:
     """Reads the runs below `folders` and writes the report. Returns the path of report.html. Raises UserError.
 
     Without `out` it goes into the first of the folders that exists, or, where that is a run's own, beside it.
@@ -110,12 +111,13 @@ def _draw(groups: list[Group], speedups: pd.DataFrame, sheet: Sheet, max_groups:
     for measure in BARS:
         speedup_bars(speedups, groups, sheet, measure)
     for group in worth[:max_groups]:
-        for x in ("train_seconds", "forward_samples", "updates", "energy_l1"):
+        for x in COSTS[group.protocol]:
             curves(group, sheet, x)
         time_to_target(group, sheet)
-        share_learning(group, sheet)
-        share_awake(group, sheet)
-    for group in worth[:1]:
+        if group.protocol == "matched":
+            share_learning(group, sheet)
+            share_awake(group, sheet)
+    for group in [group for group in worth if group.protocol == "matched"][:1]:
         forgetting(group, sheet)
         histograms(group, sheet)
     return len(worth[:max_groups])
@@ -132,7 +134,7 @@ def main() -> None:
     parser.add_argument("folders", nargs="+", type=Path, metavar="DIR", help="folder with runs, at any depth")
     parser.add_argument("--out", type=Path, metavar="DIR", help="where to write (default: the first DIR)")
     parser.add_argument(
-        "--max-groups", type=int, default=4, metavar="N", help="draw curves for at most N groups (default: 4)"
+        "--max-groups", type=int, default=3, metavar="N", help="draw curves for at most N groups (default: 3)"
     )
     arguments = parser.parse_args()
     try:

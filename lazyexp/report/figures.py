@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
@@ -17,7 +18,10 @@ from lazyexp.report.style import LOG_FROM, Sheet, line, maybe_log, plain
 
 def by_evaluation(runs: list[Run], values: Callable[[pd.DataFrame], pd.Series]) -> pd.DataFrame:
     """Evaluations x runs, as long as at least half of the runs have the evaluation."""
-    table = pd.concat([values(run.rows).reset_index(drop=True) for run in runs], axis=1)
+    table = np.full((max(len(run.rows) for run in runs), len(runs)), math.nan)
+    for place, run in enumerate(runs):
+        table[: len(run.rows), place] = values(run.rows)
+    table = pd.DataFrame(table)
     return table[table.notna().sum(axis=1) * 2 >= len(runs)]
 
 

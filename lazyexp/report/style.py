@@ -98,8 +98,6 @@ class Sheet:
         """The figure as PNG and PDF, with what it shows as CSV."""
         name = re.sub(r"[^\w.=-]+", "_", name)
         self.folder.mkdir(parents=True, exist_ok=True)
-        figure.draw_without_rendering()  # the layout once, not once per file
-        figure.set_layout_engine("none")
         # Without a date the same runs give the same file.
         for kind, metadata in (("png", {"Software": None}), ("pdf", {"CreationDate": None})):
             path = self.folder / f"{name}.{kind}"

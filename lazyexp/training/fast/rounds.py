@@ -103,10 +103,13 @@ class Rounds:
         self.graphs[window, known].replay()
 
     def _capture(self, window: int, known: bool) -> torch.cuda.CUDAGraph:
-        """A round as a graph. Capturing needs rehearsals: behind the end of the chunk, where nobody learns."""
+        """A round as a graph. Capturing needs rehearsals: behind the room for chunks, where nobody learns and
+        nothing is overwritten."""
         tape = self.tape
-        size, progress = tape.size.clone(), tape.progress.clone()
+        kept = [(tensor, tensor.clone()) for tensor in (tape.size, tape.end, tape.progress)]
         tape.size.zero_()
+        tape.end.fill_(tape.room // self.batch_size)
+        tape.progress[:1].copy_(tape.end)
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
@@ -116,8 +119,8 @@ class Rounds:
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
             self._round(window, known)
-        tape.size.copy_(size)
-        tape.progress.copy_(progress)
+        for tensor, value in kept:
+            tensor.copy_(value)
         return graph
 
     def _round(self, window: int, known: bool) -> None:
@@ -154,7 +157,7 @@ class Rounds:
             for place, value in zip([*tape.deltas, *tape.hs], [*deltas, *hs], strict=True):
                 place.index_copy_(0, rows, value)
         tape.progress[1:2].add_(updates)
-        tape.progress[:1].add_(finished).clamp_max_((tape.size + (b - 1)) // b)
+        tape.progress[:1].add_(finished).clamp_max_(tape.end)
 
     def _one_by_one(self, index: Tensor, targets: Tensor) -> None:
         """The same for a rule that decides in Python: batch after batch, call by call."""
@@ -223,7 +226,8 @@ class Tape:
     """A chunk on the device and what became of it, with room for a window behind its end. The memory stays, graphs
     have been made for it.
 
-    `progress` counts finished batches, updates and judged samples. At batch 1 `deltas` and `hs` keep every sample's
+    `progress` counts finished batches, updates and judged samples; `size` and `end` are the chunk's samples and
+    batches. At batch 1 `deltas` and `hs` keep every sample's
     step for the energy: the sums of an outer product factorise, and are taken for the whole chunk at once.
     """
 
@@ -241,7 +245,7 @@ class Tape:
         kept = size if batch_size == 1 else 0
         self.hs = [zeros(kept, layers.width) for _ in range(layers.depth)]
         self.deltas = [zeros(kept, layers.width) for _ in range(layers.depth)] + [zeros(kept, layers.classes)]
-        self.progress, self.size = zeros(3, dtype=torch.int64), zeros(1, dtype=torch.int64)
+        self.progress, self.size, self.end = (zeros(number, dtype=torch.int64) for number in (3, 1, 1))
         self.steps = torch.arange(max(WINDOW, batch_size), device=like.device)
 
     def load(self, index: Tensor, inputs: Tensor, targets: Tensor, rates: Tensor) -> None:
@@ -249,5 +253,6 @@ class Tape:
         self.index[: len(index)], self.targets[: len(index)] = index, targets
         self.inputs[: len(index)], self.rates[: len(rates)] = inputs, rates
         self.size.fill_(len(index))
+        self.end.fill_(len(rates))
         for tensor in (self.progress, self.learned, *self.deltas):
             tensor.zero_()
