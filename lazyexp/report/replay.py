@@ -47,11 +47,11 @@ class Seen:
 
     def pixels(self, places: np.ndarray) -> np.ndarray:
         """(n, height, width, 1 or 3) from 0 to 1."""
-        raw = self.data.train.pixels[torch.from_numpy(places)].float().view(-1, *self.data.shape)
-        raw = raw.permute(0, 2, 3, 1).numpy()
-        raw = raw if raw.shape[-1] in (1, 3) else raw[..., :1]
-        low, high = raw.min(), raw.max()
-        return (raw - low) / max(high - low, 1e-12)
+        chosen = self.data.train.pixels[torch.from_numpy(places)].float().view(-1, *self.data.shape)
+        images = chosen.permute(0, 2, 3, 1).numpy()
+        images = images if images.shape[-1] in (1, 3) else images[..., :1]
+        low, high = float(images.min()), float(images.max())
+        return (images - low) / max(high - low, 1e-12)
 
     @property
     @torch.inference_mode()

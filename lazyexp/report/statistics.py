@@ -151,7 +151,8 @@ def speedups(group: Group) -> list[Speedup]:
             rows.append(Speedup(runs[0].rule, **same, note="no control"))
             continue
         same["control_choice"] = group.choice.get(CONTROL, "")
-        for target in [*group.targets, *(f"{CONTROL}-{margin:g}" for margin in MARGINS)]:
+        targets: list[float | str] = [*group.targets, *(f"{CONTROL}-{margin:g}" for margin in MARGINS)]
+        for target in targets:
             for measure in MEASURES:
                 row = _speedup(runs, group.controls, target, measure)
                 if row:
