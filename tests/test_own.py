@@ -367,8 +367,8 @@ PHOTOS = load_sample_images().images
 def resnet(folder: Path, rule: str, runs: str, epochs: int = 2) -> list[str]:
     (folder / "photo_crops.py").write_text(CROPS)
     return [
-        sys.executable, "-m", "lazyexp",
-        "dataset=own", "dataset._target_=photo_crops.crops", "dataset.options.train=32", "dataset.options.test=8",
+        sys.executable, "-m", "lazyexp", "dataset=own", "dataset._target_=photo_crops.crops",
+        "dataset.options.train=32", "dataset.options.test=8",
         "model=torchvision",
         "model.options.small=true", f"rule={rule}", f"epochs={epochs}", "batch_size=16", "eval_every=16",
         "checkpoint_every=0", "optimizer.lr=0.02", f"runs_dir={runs}",
