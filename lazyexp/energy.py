@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -83,10 +85,13 @@ class Energy:
                 m1 += float(change.abs_().sum())
         return m0, m1
 
-    def state(self) -> dict[str, Tensor]:
-        return {"l0": self.l0, "l1": self.l1, "maintenance": self.maintenance}
+    def state(self) -> dict[str, Any]:
+        """With the initial weights: a later version, or another machine, may draw others from the same seed."""
+        return {"l0": self.l0, "l1": self.l1, "maintenance": self.maintenance, "initial": self.initial}
 
-    def restore(self, state: dict[str, Tensor]) -> None:
+    def restore(self, state: dict[str, Any]) -> None:
+        for kept, saved in zip(self.initial, state["initial"], strict=True):
+            kept.copy_(saved)
         self.l0.copy_(state["l0"])
         self.l1.copy_(state["l1"])
         self.maintenance.copy_(state["maintenance"])

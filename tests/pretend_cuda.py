@@ -534,6 +534,9 @@ def _patch_cuda(gpu: Gpu, patch: Callable[[Any, str, Any], None]) -> None:
         "set_device": _is_cuda,
         "device": on_device,
         "synchronize": lambda device=None: gpu.wait("synchronize"),
+        # Random numbers come from the CPU's generator, which is saved and put back by itself.
+        "get_rng_state": lambda device="cuda": torch.zeros(16, dtype=torch.uint8),
+        "set_rng_state": lambda state, device="cuda": None,
         "Stream": Stream,
         "Event": Event,
         "stream": lambda stream: contextlib.nullcontext(),

@@ -132,3 +132,17 @@ def test_scores_of_samples_by_hand():
     assert scores.forgotten.tolist() == [2, 0, 0]
     # Softmax of the target 0.2689, 0.9820 and 0.5: the error is that far off in both classes.
     assert scores.el2n.tolist() == pytest.approx([0.7311 * 2**0.5, 0.0180 * 2**0.5, 0.5 * 2**0.5], abs=1e-4)
+
+
+def test_the_direct_path_of_a_resumed_run_starts_where_the_run_did():
+    """Even if the same seed would give other initial weights by then."""
+    first, later = (nn.Sequential(nn.Linear(2, 1)) for _ in range(2))
+    for model, value in ((first, 1.0), (later, 7.0)):
+        for parameter in model.parameters():
+            nn.init.constant_(parameter, value)
+    energy, resumed = Energy(first, Clock(CPU)), Energy(later, Clock(CPU))
+    with torch.no_grad():
+        first[0].weight[0, 0] = 4.0
+    later.load_state_dict(first.state_dict())
+    resumed.restore(energy.state())
+    assert resumed.minimum() == energy.minimum() == (1, 3.0)

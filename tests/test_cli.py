@@ -192,6 +192,7 @@ def test_from_a_wheel_installed_elsewhere(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert (target / "lazyexp" / "conf" / "config.yaml").exists()
+    assert (target / "lazyexp" / "py.typed").exists()
     code = "import lazyexp, sys; print(lazyexp.__file__); sys.argv = ['lazyexp', *sys.argv[1:]]\n"
     code += "from lazyexp.cli import main; main()"
     done = python("-c", code, *QUICK, cwd=tmp_path, PYTHONPATH=str(target))

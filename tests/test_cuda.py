@@ -22,6 +22,7 @@ import lazyexp.experiment as experiment
 from lazyexp.config import Config, check
 from lazyexp.loss import LazyLoss
 from lazyexp.recorder import Recorder
+from lazyexp.training.fast.bf16_split import SplitJudge
 
 ROOT = Path(__file__).parent.parent
 RULES = {
@@ -168,6 +169,16 @@ def test_float32_is_computed_as_float32_and_run_json_says_so(tmp_path):
     found = facts["fp32_precision"]
     assert found == facts["sessions"][0]["fp32_precision"]
     assert found == {"float32_matmul": "highest", "cudnn": "float32"}
+
+
+def test_judging_in_bfloat16_on_a_gpu_splits_the_weights(tmp_path, monkeypatch):
+    made = []
+    start = SplitJudge.__init__
+    monkeypatch.setattr(SplitJudge, "__init__", lambda self, job: (made.append(self), start(self, job))[1])
+    monkeypatch.setitem(RULES, "rounded", {"name": "lazy", "block": 64, "judge": "bfloat16"})
+    with pretend():
+        report = experiment.run(settings(tmp_path, "cuda", rule="rounded", batch_size=16))
+    assert report.status == "finished" and len(made) == 1 and report.summary["updates"] > 0
 
 
 def program(tmp_path, *arguments: str, timeout: int = 300) -> subprocess.CompletedProcess:

@@ -8,6 +8,8 @@ import pickle
 import random
 import shutil
 import signal
+import struct
+import zipfile
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -160,6 +162,39 @@ def write_folder(folder: Path, zipped: bool = False) -> list[Path]:
     return paths
 
 
+def write_lies(folder: Path, draw: random.Random) -> Path:
+    """Data whose header, or whose archive, is well-formed and not true. Returns what to give as dataset.path."""
+    sizes = [0, 1, 5, 20, 60, 255, 65_536, 2**31 - 1, 2**32 - 1]
+    if draw.random() < 0.5:
+        path = draw.choice(write_folder(folder))
+        dimensions = draw.choice([0, 1, 2, 3, 4, 8, 255])
+        kind = draw.choice([0x08, 0x09, 0x0B, 0x0C, 0x0D, 0x0E, 0x00, 0xFF])
+        header = bytes([0, draw.choice([0, 0, 0, 1]), kind, dimensions])
+        content = b"".join(struct.pack(">I", draw.choice(sizes)) for _ in range(dimensions)) + path.read_bytes()[16:]
+        path.write_bytes(header + content)
+        return folder
+    path = folder / "made.npz"
+    write_npz(path)
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    name = draw.choice(sorted(members))
+    shape = tuple(draw.choice(sizes) for _ in range(draw.randint(0, 5)))
+    letter = draw.choice(["|u1", "<i8", "<f4", ">f8", "|O", "<U9", "|V7", "<M8[s]", "|b1", "x"])
+    text = repr({"descr": letter, "fortran_order": draw.random() < 0.5, "shape": shape}).encode() + b"\n"
+    members[name] = draw.choice(
+        [
+            b"",
+            b"no array",
+            draw.randbytes(200),
+            b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text + bytes(99),
+        ]
+    )
+    with zipfile.ZipFile(path, "w") as archive:
+        for member, content in members.items():
+            archive.writestr(member if draw.random() < 0.95 else member.removesuffix(".npy"), content)
+    return path
+
+
 def damage(path: Path, draw: random.Random) -> str:
     """Does something bad to a file. Returns what."""
     kind = draw.choice(
@@ -216,6 +251,10 @@ def test_damaged_data(call, tmp_path, record_property):
     for changes in odd_arrays(bomb):
         write_npz(tmp_path / "odd.npz", **changes)
         codes.append(assert_ends_well(call, own(tmp_path / "odd.npz"), runs))
+    for turn in range(INPUTS // 4):
+        folder = tmp_path / f"made{turn}"
+        folder.mkdir()
+        codes.append(assert_ends_well(call, own(write_lies(folder, draw)), runs))
     for turn in range(INPUTS // 2):
         folder = tmp_path / draw.choice(["plain", "with space", "ünïcödé 💥", "it's", "a=b,c", "[x]{y}"]) / str(turn)
         folder.mkdir(parents=True)

@@ -23,6 +23,7 @@ from lazyexp.data import Images
 from lazyexp.energy import Energy
 from lazyexp.rules import RunInfo, make_rule
 from lazyexp.training import Job, accuracy
+from lazyexp.training.fast.layers import Layers
 from lazyexp.training.general import General
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -198,6 +199,24 @@ def test_tokens_reach_the_model_as_they_are(call, parts, tmp_path):
     assert float(rows(only_run(tmp_path / "runs") / "metrics.csv")[-1]["test_accuracy"]) > 0.9
     refused = call(*words)
     assert refused.code == 2 and "torch.int64" in refused.err
+
+
+def mlp_like(*hidden: int, bias: bool = True, activation: nn.Module | None = None) -> nn.Sequential:
+    sizes = [64, *hidden, 10]
+    layers: list[nn.Module] = [nn.Flatten()]
+    for fan_in, fan_out in itertools.pairwise(sizes):
+        layers += [nn.Linear(fan_in, fan_out, bias=bias), activation or nn.ReLU()]
+    return nn.Sequential(*layers[:-1])
+
+
+def test_the_hand_derived_loops_take_only_what_they_compute():
+    assert Layers.fit(mlp_like(8)) and Layers.fit(mlp_like(8, 8, activation=nn.GELU()))
+    frozen, hooked = mlp_like(8), mlp_like(8)
+    frozen[1].weight.requires_grad_(False)
+    hooked[1].register_forward_hook(lambda layer, inputs, output: 2 * output)
+    others = [mlp_like(8, 9), mlp_like(8, bias=False), mlp_like(8, activation=nn.LeakyReLU(0.3)), frozen, hooked]
+    others += [mlp_like(8, activation=nn.GELU(approximate="tanh")), nn.Sequential(*mlp_like(8), nn.Dropout())]
+    assert not any(Layers.fit(model) for model in others)
 
 
 def test_a_pair_of_data_sets(call, parts):

@@ -34,7 +34,7 @@ def test_forty_faults_are_survived(record_property):
     record_property("figure", f"stress: {answer.stdout.splitlines()[0] if answer.stdout else answer.stderr}")
     assert ": 0 lost, 0 false done, " in answer.stdout, answer.stdout + answer.stderr
     # A sweep that is struck while its workers are starting is untidy, see docs/reliability.md; no result suffers.
-    untidy = re.compile("  problem: joblib .*(workers outlive their parent|a traceback)")
+    untidy = re.compile("  problem: joblib .*a traceback")
     problems = [line for line in answer.stdout.splitlines() if line.startswith("  problem:")]
     assert all(untidy.match(line) for line in problems), answer.stdout
     assert "13 power cut" in answer.stdout and " at a file" in answer.stdout
@@ -77,10 +77,10 @@ def test_no_space_for_another_row(tmp_path):
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A file system of 200 kB."""
+    """A file system of 400 kB."""
     place = tmp_path / "disk"
     place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", str(place)]
+    mount = ["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", str(place)]
     if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode != 0:
         pytest.skip("needs the right to mount a small file system")
     yield place
@@ -92,7 +92,7 @@ def test_a_full_disk(tmp_path, small_disk):
     settings = [*QUICK, "model.width=100", "checkpoint_every=0"]
     assert lazyexp(tmp_path, *settings, "runs_dir=whole").returncode == 0
     (whole,) = tmp_path.glob("whole/*/metrics.csv")
-    (small_disk / "ballast").write_bytes(bytes(180_000))  # leaves no room for a checkpoint
+    (small_disk / "ballast").write_bytes(bytes(380_000))  # leaves no room for a checkpoint
     assert_one_line(lazyexp(tmp_path, *settings, f"runs_dir={small_disk}"), "No space left on device")
     (kept,) = small_disk.glob("*/metrics.csv")
     assert rows(kept) and timeless(kept) == timeless(whole)[: len(rows(kept))]

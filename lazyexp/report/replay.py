@@ -48,10 +48,10 @@ class Seen:
     def pixels(self, places: np.ndarray) -> np.ndarray:
         """(n, height, width, 1 or 3) from 0 to 1."""
         raw = self.data.train.pixels[torch.from_numpy(places)].float().view(-1, *self.data.shape)
-        raw = raw.permute(0, 2, 3, 1).numpy()
-        raw = raw if raw.shape[-1] in (1, 3) else raw[..., :1]
-        low, high = raw.min(), raw.max()
-        return (raw - low) / max(high - low, 1e-12)
+        shown = raw.permute(0, 2, 3, 1).numpy()
+        shown = shown if shown.shape[-1] in (1, 3) else shown[..., :1]
+        low, high = float(shown.min()), float(shown.max())
+        return (shown - low) / max(high - low, 1e-12)
 
     @property
     @torch.inference_mode()

@@ -31,6 +31,8 @@ class SplitJudge:
         self.layers, self.images, self.parts = Layers(job.model), job.images, parts
         self.threshold = float(getattr(job.rule, "threshold", 0.0))
 
+    def weights_changed(self) -> None: ...
+
     @torch.inference_mode()
     def __call__(self, index: Tensor) -> tuple[Tensor, Tensor]:
         """Logits (b, classes) of the samples `index` (b,) with the present weights, and their targets (b,).

@@ -49,11 +49,23 @@ class Layers:
 
     @staticmethod
     def fit(model: nn.Module) -> bool:
-        """Whether the model is an MLP of the kind that `make_model` builds."""
-        kinds = [type(layer) for layer in model] if isinstance(model, nn.Sequential) else []
+        """Whether the model is an MLP of the kind that the built-in `mlp` is, whoever made it."""
+        layers = list(model) if type(model) is nn.Sequential else []
+        kinds = [type(layer) for layer in layers]
         if len(kinds) < 4 or kinds[0] is not nn.Flatten or kinds[2] not in ACTIVATIONS:
             return False
-        return kinds[1:] == [nn.Linear, kinds[2]] * ((len(kinds) - 2) // 2) + [nn.Linear]
+        if kinds[1:] != [nn.Linear, kinds[2]] * ((len(kinds) - 2) // 2) + [nn.Linear]:
+            return False
+        linears, activations = layers[1::2], layers[2::2]
+        whole = all(layer.bias is not None for layer in linears) and all(p.requires_grad for p in model.parameters())
+        apart = len({id(layer) for layer in linears}) == len(linears)
+        as_usual = all(repr(layer) == repr(kinds[2]()) for layer in activations) and repr(layers[0]) == repr(
+            nn.Flatten()
+        )
+        hooked = any(layer._forward_hooks or layer._forward_pre_hooks for layer in model.modules())
+        return (
+            whole and apart and as_usual and not hooked and len({layer.out_features for layer in linears[:-1]}) == 1
+        )
 
     def first(self, inputs: Tensor) -> Tensor:
         """Pre-activations of the first hidden layer: (b, in) -> (b, width)."""

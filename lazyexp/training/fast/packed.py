@@ -16,6 +16,7 @@ from torch import Tensor
 from lazyexp.accounting import Outcome
 from lazyexp.rules import Judged
 from lazyexp.training.fast.bf16 import Bfloat16Judge
+from lazyexp.training.fast.bf16_split import SplitJudge
 from lazyexp.training.fast.int8 import Int8Judge
 from lazyexp.training.job import Engine, Job
 from lazyexp.training.modes import eval_mode
@@ -50,7 +51,12 @@ class ModelJudge:
             return self.model(images), targets
 
 
-JUDGES: dict[str, Callable[[Job], Judge]] = {"float32": ModelJudge, "bfloat16": Bfloat16Judge, "int8": Int8Judge}
+def bfloat16_judge(job: Job) -> Judge:
+    """On a GPU the pixels stay exact at no cost; on a CPU every further product would cost as much as the first."""
+    return SplitJudge(job) if job.images.pixels.is_cuda else Bfloat16Judge(job)
+
+
+JUDGES: dict[str, Callable[[Job], Judge]] = {"float32": ModelJudge, "bfloat16": bfloat16_judge, "int8": Int8Judge}
 
 
 class Packed:
