@@ -23,6 +23,9 @@ def write_safely(path: Path, write: Callable[[BinaryIO], object]) -> None:
             os.fsync(stream.fileno())
         os.replace(beside, path)
         to_disk(path.parent)
+    except OSError as error:
+        error.filename = error.filename or str(path)  # a write alone does not say which file is meant
+        raise
     finally:
         beside.unlink(missing_ok=True)
 

@@ -76,8 +76,13 @@ if [ ${#quick[@]} = 0 ]; then
   sweep width runs_dir="$folder/width" dataset=mnist epochs=5
   sweep augmentation runs_dir="$folder/augmentation" $small
   sweep learning_rate runs_dir="$folder/learning_rate" $small epochs=4
+  sweep failure runs_dir="$folder/failure" $small
+  sweep equal_seconds runs_dir="$folder/equal_seconds"
+  sweep equal_seconds runs_dir="$folder/equal_seconds" rule=lazy epochs=32,64
+  sweep shifts runs_dir="$folder/shifts" matmul_precision=medium
+  sweep arena runs_dir="$folder/arena" $small matmul_precision=medium
 else
-  for name in headline energy coreset datasets augmentation; do
+  for name in headline energy coreset datasets augmentation equal_seconds shifts failure arena; do
     sweep $name runs_dir="$folder/$name" "${quick[@]}"
   done
   sweep batch_size runs_dir="$folder/batch_size" "${quick[@]}" batch_size=1,16,64

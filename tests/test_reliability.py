@@ -65,7 +65,7 @@ def assert_one_line(answer, *words: str) -> None:
 def test_no_space_for_another_row(tmp_path):
     assert lazyexp(tmp_path, *QUICK, "runs_dir=whole").returncode == 0
     # The limit falls into the middle of a row.
-    broken = lazyexp(tmp_path, *QUICK, "runs_dir=broken", "checkpoint_every=1000", file_size=3500)
+    broken = lazyexp(tmp_path, *QUICK, "runs_dir=broken", "checkpoint_every=1000", file_size=5000)
     assert_one_line(broken, "metrics.csv", "space" if "space" in broken.stderr else "large")
     (kept,), (whole,) = (list(tmp_path.glob(f"{name}/*/metrics.csv")) for name in ("broken", "whole"))
     assert kept.read_text().endswith("\n")

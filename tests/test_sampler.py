@@ -330,6 +330,8 @@ def test_the_plain_example(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:The `srun` command is available")  # where SLURM is installed
+@pytest.mark.filterwarnings("ignore:Checkpoint directory")  # it goes on from there on purpose
 def test_the_lightning_example(tmp_path):
     lightning = pytest.importorskip("lightning")
     digits = example("lightning_module")

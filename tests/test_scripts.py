@@ -26,7 +26,10 @@ def test_reproduce_asks_for_settings_that_exist(tmp_path):
         notes = tmp_path / f"notes{len(version)}"
         environment = {**os.environ, "PYTHON": str(tmp_path / "python"), "NOTES": str(notes)}
         subprocess.run([ROOT / "scripts" / "reproduce.sh", *version, tmp_path / "runs"], env=environment, check=True)
-        commands = [line.split()[2:] for line in notes.read_text().splitlines() if "lazyexp.report" not in line]
+        lines = [line for line in notes.read_text().splitlines() if "lazyexp.report" not in line]
+        assert sum("--finals" in line for line in lines) == (1 if version else 2)
+        # Of a search, the settings that hold for all its trials.
+        commands = [line.partition(" --")[0].split()[2:] for line in lines if "--finals" not in line]
         named = {word for command in commands for word in command if word.startswith("sweep=")}
         assert named == {f"sweep={path.stem}" for path in (ROOT / "conf" / "sweep").glob("*.yaml")}
         for command in commands:
