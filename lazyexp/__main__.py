@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
+from collections.abc import Callable
 from typing import NoReturn
 
 
@@ -11,8 +13,14 @@ def _start() -> None:
     signal.signal(signal.SIGINT, lambda *_: os._exit(130))
 
 
-def _imported() -> None:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+def _run(command: Callable[[], object]) -> NoReturn:
+    """What a command does not catch by itself, because it had hardly begun or is about to end, ends here."""
+    try:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        command()
+        sys.exit(0)
+    except KeyboardInterrupt:
+        sys.exit(130)
 
 
 def main() -> NoReturn:
@@ -20,17 +28,15 @@ def main() -> NoReturn:
     _start()
     from lazyexp.cli import main as command
 
-    _imported()
-    command()
+    _run(command)
 
 
-def report() -> None:
+def report() -> NoReturn:
     """The command `lazyexp-report`."""
     _start()
     from lazyexp.report.cli import main as command
 
-    _imported()
-    command()
+    _run(command)
 
 
 def tune() -> NoReturn:
@@ -38,8 +44,7 @@ def tune() -> NoReturn:
     _start()
     from lazyexp.tune.cli import main as command
 
-    _imported()
-    command()
+    _run(command)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,8 @@ def write_safely(path: Path, write: Callable[[BinaryIO], object]) -> None:
         os.replace(beside, path)
         to_disk(path.parent)
     except OSError as error:
-        error.filename = error.filename or str(path)  # a write alone does not say which file is meant
+        if error.errno is not None:
+            error.filename = error.filename or str(path)  # a write alone does not say which file is meant
         raise
     finally:
         beside.unlink(missing_ok=True)

@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 @pytest.mark.slow
 def test_the_bar_shows_accuracy_and_who_learns(tmp_path):
     """On a terminal (here a pseudo-terminal) there is a bar; elsewhere there is none."""
-    command = [sys.executable, "-m", "lazyexp", "epochs=3", "model.width=20"]
+    command = [sys.executable, "-m", "lazyexp", "epochs=200", "model.width=20"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     screen, terminal = os.openpty()
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 120, 0, 0))
