@@ -55,7 +55,7 @@ def run(config: Settings, concurrent: bool = False) -> Report:
     constants = constant_columns(config, data, rule, device)
     with RunFolder(Path(config.runs_dir).expanduser() / constants["run_id"], constants) as folder:
         done = former_result(folder, config.overwrite)
-        if done and not config.overwrite:
+        if done and (folder.redone or not config.overwrite):
             return Report(folder.path, done["status"], done, repeated=True)
         place = folder.replacement() if done else folder
 

@@ -52,6 +52,7 @@ class RunFolder:
         self.metrics, self.summary = path / "metrics.csv", path / "summary.csv"
         self._lock = FileLock(path / ".lock")
         self.notes: list[str] = []
+        self.redone = False  # whether a result stands here that `overwrite` asked for and had no time to put in place
 
     def __enter__(self) -> RunFolder:
         try:
@@ -82,7 +83,7 @@ class RunFolder:
 
         Raises UserError if one of them is not as it was written.
         """
-        self._complete_replacement()
+        redone = self._complete_replacement()
         summary = self.read_summary()
         if summary.get("status") not in COMPLETE:
             return {}
@@ -93,6 +94,7 @@ class RunFolder:
                     f"{path} is not as {self.summary.name} has seen it; overwrite=true does the run again"
                 )
         self.drop_checkpoints()  # left by a run that was killed right after its summary
+        self.redone = redone
         return summary
 
     def replacement(self) -> RunFolder:
@@ -105,10 +107,11 @@ class RunFolder:
         """Puts the finished replacement in the place of the former result; a kill in between loses neither."""
         self._complete_replacement()
 
-    def _complete_replacement(self) -> None:
+    def _complete_replacement(self) -> bool:
+        """Puts a complete replacement in its place. Returns whether there was one."""
         beside = RunFolder(self.path / REPLACEMENT, self.constants)
         if not beside.summary.exists() or beside.read_summary().get("status") not in COMPLETE:
-            return
+            return False
         self.summary.unlink(missing_ok=True)
         self.drop_checkpoints()
         for names in ((*CHECKED, "run.json"), ("summary.csv",)):  # the summary last: it stands for all the others
@@ -117,6 +120,7 @@ class RunFolder:
                     os.replace(beside.path / name, self.path / name)
             to_disk(self.path)
         shutil.rmtree(beside.path)
+        return True
 
     def clear(self) -> None:
         """Forgets everything that was here, so that the run starts anew."""

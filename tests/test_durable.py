@@ -132,6 +132,18 @@ def test_a_finished_run_is_checked_before_it_is_believed(tmp_path, name, damage)
     assert run(settings(tmp_path)).repeated
 
 
+def test_a_replacement_that_was_complete_when_the_process_was_killed_is_not_made_again(tmp_path, monkeypatch):
+    first = run(settings(tmp_path))
+    with monkeypatch.context() as patch:
+        patch.setattr("lazyexp.results.RunFolder.replace", lambda self: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            run(settings(tmp_path, overwrite=True))
+    made = (first.folder / ".replacement" / "summary.csv").read_bytes()
+    again = run(settings(tmp_path, overwrite=True))
+    assert again.repeated and (first.folder / "summary.csv").read_bytes() == made
+    assert not run(settings(tmp_path, overwrite=True)).repeated  # asked for once more
+
+
 def test_overwrite_keeps_the_former_result_until_there_is_a_new_one(tmp_path, stop_after, monkeypatch):
     folder = run(settings(tmp_path)).folder
     former = {name: (folder / name).read_bytes() for name in (*CHECKED, "summary.csv")}
