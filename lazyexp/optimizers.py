@@ -6,22 +6,23 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor
 
 from lazyexp.config import OptimizerConfig
+from lazyexp.energy import Energy
 from lazyexp.errors import UserError
 from lazyexp.registry import OPTIMIZERS
 from lazyexp.target import blaming, resolve
 
 
-def make_optimizer(config: OptimizerConfig, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-    """Called as target(parameters, lr=, **options), with weight_decay and momentum where they are set.
+def make_optimizer(config: OptimizerConfig, parameters: Iterable[Tensor], **more: Any) -> torch.optim.Optimizer:
+    """Called as target(parameters, lr=, **options, **more), with weight_decay and momentum where they are set.
 
     Raises UserError.
     """
     own = config._target_
     target = resolve(own, "optimizer._target_") if own else OPTIMIZERS[config.name]
-    options: dict[str, Any] = {"lr": config.lr, **config.options}
+    options: dict[str, Any] = {"lr": config.lr, **config.options, **more}
     for key in ("weight_decay", "momentum"):
         if getattr(config, key):
             options[key] = getattr(config, key)
@@ -31,3 +32,12 @@ def make_optimizer(config: OptimizerConfig, parameters: Iterable[nn.Parameter]) 
     if not isinstance(optimizer, torch.optim.Optimizer):
         raise UserError(f"{what}: made a {type(optimizer).__name__}, not a torch.optim.Optimizer")
     return optimizer
+
+
+def step(optimizer: torch.optim.Optimizer, rate: float, energy: Energy) -> None:
+    """One step at a learning rate, its changes booked."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    energy.before_step()
+    optimizer.step()
+    energy.after_step()

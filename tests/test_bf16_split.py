@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from pretend_cuda import pretend
@@ -13,7 +15,7 @@ from lazyexp.energy import Energy
 from lazyexp.errors import UserError
 from lazyexp.models import make_model
 from lazyexp.rules import make_rule
-from lazyexp.training import Job
+from lazyexp.training import Job, make_engine
 from lazyexp.training.fast.bf16_split import AGAIN, SplitJudge, split
 
 
@@ -77,3 +79,13 @@ def test_the_closest_calls_are_judged_again(rule):
 def test_where_it_does_not_fit(options):
     with pytest.raises(UserError, match="judge=bfloat16"):
         SplitJudge(job(**options))
+
+
+def test_what_is_judged_again_is_forwarded_again():
+    """Ten blocks of 64: four of each a second time, and those who learn once more."""
+    work = replace(job(), rule=make_rule({"name": "lazy", "block": 64}))
+    engine = make_engine("auto", work)
+    engine.judge = SplitJudge(work)
+    outcome = engine.train(torch.arange(640), [0.0] * 40)
+    assert outcome.forwards == 640 + 10 * 4 + len(outcome.learned)
+    assert 0 < len(outcome.learned) < 640

@@ -20,6 +20,16 @@ def require(condition: bool, name: str, value: float, wanted: str) -> None:
         raise UserError(f"rule.{name}={value}: must be {wanted}")
 
 
+def drawn(uniform: Tensor, odds: Tensor, number: int) -> Tensor:
+    """(b,) bool: `number` members drawn without replacement with `odds` (b,), given `uniform` draws (b,) from 0 to 1.
+
+    They have the largest u^(1 / odds) (Efraimidis & Spirakis 2006).
+    """
+    keys = uniform.log() / odds.clamp_min(torch.finfo(odds.dtype).tiny)
+    chosen = keys.topk(number).indices
+    return torch.zeros_like(uniform, dtype=torch.bool).index_fill_(0, chosen, True)
+
+
 @dataclass(frozen=True)
 class RunInfo:
     """What a rule may know of the run it serves."""

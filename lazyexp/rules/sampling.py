@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from lazyexp.rules.base import Judged, Rule, RunInfo, require
+from lazyexp.rules.base import Judged, Rule, RunInfo, drawn, require
 from lazyexp.seeding import generator
 
 
@@ -22,8 +22,8 @@ class EvolvedSampling(Rule):
     so that w follows the losses and their differences. In the first and the last share `anneal` of the epochs, if it
     is less than one at least in part, batches are whole while w and s are kept. `keep` 1 is backprop.
 
-    We know no code of the authors: keep, beta1, beta2 and anneal are defaults after their paper's experiments on
-    images, in which they differ between tasks.
+    We know no code of the authors, and could not hold the defaults of keep, beta1, beta2 and anneal against their
+    paper: they are ours.
     """
 
     reduction: ClassVar[str] = "selected"
@@ -58,10 +58,7 @@ class EvolvedSampling(Rule):
         self.batch += 1
         if self.keep == 1 or not self.anneal <= elapsed < 1 - self.anneal:
             return torch.ones_like(judged.wrong)
-        # The largest u^(1 / odds) of uniform draws u are a sample without replacement (Efraimidis & Spirakis 2006).
-        keys = self.draw[judged.index].log() / odds.clamp_min(torch.finfo(odds.dtype).tiny)
-        drawn = keys.topk(max(int(self.keep * len(odds)), 1)).indices
-        return torch.zeros_like(judged.wrong).index_fill_(0, drawn, True)
+        return drawn(self.draw[judged.index], odds, max(int(self.keep * len(odds)), 1))
 
     def state(self) -> dict[str, Tensor]:
         return {"score": self.score, "batch": self.batch}

@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from lazyexp.rules.base import Judged, Rule, RunInfo, require
+from lazyexp.rules.base import Judged, Rule, RunInfo, drawn, require
 from lazyexp.seeding import generator
 
 
@@ -99,10 +99,7 @@ class ComposerSelectiveBackprop(Rule):
         if self.keep == 1 or whole or not self.begin <= elapsed < self.end:
             return torch.ones_like(judged.wrong)
         odds = ((judged.loss.argsort().argsort() + 0.5) / size) ** (1 / self.keep - 1)
-        # The largest u^(1 / odds) of uniform draws u are a sample without replacement (Efraimidis & Spirakis 2006).
-        keys = self.draw[judged.index].log() / odds
-        drawn = keys.topk(max(int(self.keep * size), 1)).indices
-        return torch.zeros_like(judged.wrong).index_fill_(0, drawn, True)
+        return drawn(self.draw[judged.index], odds, max(int(self.keep * size), 1))
 
     def state(self) -> dict[str, Tensor]:
         return {"batch": self.batch}

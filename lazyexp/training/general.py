@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lazyexp.accounting import Outcome
-from lazyexp.optimizers import make_optimizer
+from lazyexp.optimizers import make_optimizer, step
 from lazyexp.rules import Judged
 from lazyexp.seeding import generator
 from lazyexp.training.fast.layers import Layers, divisor
@@ -91,11 +91,7 @@ class General:
     def _step(self, loss: Tensor, rate: float) -> None:
         self.optimizer.zero_grad()
         loss.backward()
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        self.energy.before_step()
-        self.optimizer.step()
-        self.energy.after_step()
+        step(self.optimizer, rate, self.energy)
 
     def state(self) -> dict[str, Any]:
         return {**self.optimizer.state_dict(), "calls": self.calls}

@@ -7,10 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lazyexp.optimizers import make_optimizer, step
 from lazyexp.training.fast.direct import Direct
 from lazyexp.training.job import Job
 
-OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+# Those of the registry that have a fused kernel and are not SGD, for which there are loops of its own.
+OPTIMIZERS = ("adam", "adamw")
 
 
 class DirectAdam(Direct):
@@ -18,25 +20,18 @@ class DirectAdam(Direct):
 
     def __init__(self, job: Job) -> None:
         super().__init__(job)
-        config = job.optimizer
         self.parameters = self._parameters()
         self.gradients = [torch.empty_like(parameter) for parameter in self.parameters]
         for parameter, gradient in zip(self.parameters, self.gradients, strict=True):
             parameter.grad = gradient
-        self.optimizer = OPTIMIZERS[config.name](
-            self.parameters, lr=config.lr, weight_decay=config.weight_decay, fused=True
-        )
+        self.optimizer = make_optimizer(job.optimizer, self.parameters, fused=True)
 
     def _step(self, deltas: list[Tensor], inputs: list[Tensor], rate: float) -> None:
         layers = len(deltas)
         for layer, (delta, h) in enumerate(zip(deltas, inputs, strict=True)):
             torch.mm(delta.t(), h, out=self.gradients[layer])
             torch.sum(delta, 0, out=self.gradients[layers + layer])
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        self.energy.before_step()
-        self.optimizer.step()
-        self.energy.after_step()
+        step(self.optimizer, rate, self.energy)
 
     def state(self) -> dict[str, Any]:
         return self.optimizer.state_dict()

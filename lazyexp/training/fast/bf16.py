@@ -30,6 +30,9 @@ class Bfloat16Judge:
     def weights_changed(self) -> None:
         self.current = False
 
+    def again(self, samples: int) -> int:
+        return 0
+
     @torch.inference_mode()
     def __call__(self, index: Tensor) -> tuple[Tensor, Tensor]:
         """Logits (b, classes) of the samples `index` (b,) with the present weights, and their targets (b,)."""

@@ -33,6 +33,9 @@ class SplitJudge:
 
     def weights_changed(self) -> None: ...
 
+    def again(self, samples: int) -> int:
+        return -(-samples // AGAIN)
+
     @torch.inference_mode()
     def __call__(self, index: Tensor) -> tuple[Tensor, Tensor]:
         """Logits (b, classes) of the samples `index` (b,) with the present weights, and their targets (b,).
@@ -44,7 +47,7 @@ class SplitJudge:
         sums = product(pixels, split(weight, self.parts)).to(weight.dtype)
         z = sums.mul_(images.scale).add_(weight.sum(1).mul_(images.offset).add_(self.layers.biases[0]))
         logits = self.layers.rest(z)[2]
-        doubtful = self._distance(logits, targets).topk(-(-len(index) // AGAIN), largest=False).indices
+        doubtful = self._distance(logits, targets).topk(self.again(len(index)), largest=False).indices
         inputs = images.batch(index.index_select(0, doubtful))[0].flatten(1)
         logits.index_copy_(0, doubtful, self.layers.rest(self.layers.first(inputs))[2])
         return logits, targets

@@ -34,6 +34,9 @@ class Int8Judge:
     def weights_changed(self) -> None:
         self.current = False
 
+    def again(self, samples: int) -> int:
+        return 0
+
     @torch.inference_mode()
     def __call__(self, index: Tensor) -> tuple[Tensor, Tensor]:
         """Logits (b, classes) of the samples `index` (b,) with the present weights, and their targets (b,)."""

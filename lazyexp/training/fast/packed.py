@@ -35,6 +35,10 @@ class Judge(Protocol):
     def weights_changed(self) -> None:
         """Called after every update: what was derived from the weights holds no more."""
 
+    def again(self, samples: int) -> int:
+        """How many of so many samples are forwarded a second time to be sure; they count as forwarded."""
+        ...
+
 
 class ModelJudge:
     """The model itself, in its own precision."""
@@ -43,6 +47,9 @@ class ModelJudge:
         self.model, self.images = job.model, job.images
 
     def weights_changed(self) -> None: ...
+
+    def again(self, samples: int) -> int:
+        return 0
 
     @torch.inference_mode()
     def __call__(self, index: Tensor) -> tuple[Tensor, Tensor]:
@@ -76,6 +83,7 @@ class Packed:
             block = index[place : place + self._size()]
             place += len(block)
             logits, targets = self.judge(block)
+            forwards = forwards + self.judge.again(len(block))
             with torch.inference_mode():
                 weight = self.rule.weigh(Judged(block, logits, targets)) if self.rule.selects else None
             learns = torch.ones_like(block, dtype=torch.bool) if weight is None else weight != 0
