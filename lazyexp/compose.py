@@ -25,7 +25,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from tqdm import tqdm
 
-from lazyexp.config import NUMBERS, Config, Settings, check, check_value, own_targets
+from lazyexp.checks import NUMBERS, check, check_value, own_targets
+from lazyexp.config import Config, Settings
 from lazyexp.errors import UserError
 from lazyexp.registry import DATASETS
 from lazyexp.target import resolve

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from lazyexp.config import PLACES, DatasetConfig, PlasticityConfig, Settings
+from lazyexp.config import DatasetConfig, PlasticityConfig, Settings
 from lazyexp.errors import UserError
+from lazyexp.identity import PLACES
 from lazyexp.reader import read_json, read_rows
 from lazyexp.rules import make_rule
 

@@ -10,12 +10,14 @@ from typing import Any
 import torch
 
 from lazyexp import __version__, coreset
+from lazyexp.checks import own_targets
 from lazyexp.clock import Clock
-from lazyexp.config import Settings, own_targets, run_id
+from lazyexp.config import Settings
 from lazyexp.console import say
 from lazyexp.data import Data, load_data
 from lazyexp.energy import Energy
 from lazyexp.errors import UserError
+from lazyexp.identity import run_id
 from lazyexp.models import check_output, make_model
 from lazyexp.precision import exact_on_a_gpu
 from lazyexp.recorder import Recorder

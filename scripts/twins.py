@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from lazyexp.checks import check
 from lazyexp.columns import COMPLETE
-from lazyexp.config import Config, Settings, check
+from lazyexp.config import Config, Settings
 from lazyexp.results import CHECKED, CHECKPOINTS
 
 # (rule, its options, engine, batch size, optimizer, momentum): every rule, every engine, every optimizer.

@@ -13,7 +13,8 @@ import pytest
 from conftest import only_run, rows, write_idx
 
 from lazyexp import cli
-from lazyexp.config import DATASETS, Config, DatasetConfig, ModelConfig, OptimizerConfig, PlasticityConfig
+from lazyexp.config import Config, DatasetConfig, ModelConfig, OptimizerConfig, PlasticityConfig
+from lazyexp.registry import DATASETS
 
 QUICK = ("epochs=1", "model.width=20", "dataset.train_size=100")
 ROOT = Path(__file__).resolve().parent.parent

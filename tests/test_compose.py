@@ -13,7 +13,8 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 
 from lazyexp import compose
-from lazyexp.config import ENTRIES, NUMBERS, ModelConfig, OptimizerConfig
+from lazyexp.checks import ENTRIES, NUMBERS
+from lazyexp.config import ModelConfig, OptimizerConfig
 from lazyexp.errors import UserError
 from lazyexp.rules import RULES
 

@@ -10,9 +10,10 @@ from conftest import rows
 from torch import nn
 
 from lazyexp.accounting import Outcome
+from lazyexp.checks import check
 from lazyexp.clock import Clock
 from lazyexp.columns import MEASURED
-from lazyexp.config import Config, OptimizerConfig, check
+from lazyexp.config import Config, OptimizerConfig
 from lazyexp.data import Images
 from lazyexp.energy import Energy
 from lazyexp.errors import UserError

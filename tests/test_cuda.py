@@ -19,7 +19,8 @@ from pretend_cuda import pretend
 from torch import nn
 
 import lazyexp.experiment as experiment
-from lazyexp.config import Config, check
+from lazyexp.checks import check
+from lazyexp.config import Config
 from lazyexp.loss import LazyLoss
 from lazyexp.recorder import Recorder
 from lazyexp.training.fast.bf16_split import SplitJudge

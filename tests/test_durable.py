@@ -17,8 +17,9 @@ import torch
 from conftest import rows, timeless
 
 from lazyexp import console, provenance
+from lazyexp.checks import check
 from lazyexp.clock import Clock
-from lazyexp.config import Config, check
+from lazyexp.config import Config
 from lazyexp.console import Interruption
 from lazyexp.data.raw import Raw
 from lazyexp.errors import UserError

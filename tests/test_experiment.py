@@ -15,8 +15,9 @@ import pytest
 import torch
 from conftest import REAL, needs_data, only_run, rows, timeless
 
+from lazyexp.checks import check
 from lazyexp.columns import markdown
-from lazyexp.config import Config, check
+from lazyexp.config import Config
 from lazyexp.errors import UserError
 from lazyexp.experiment import run
 from lazyexp.results import COLUMNS, read_rows

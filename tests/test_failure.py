@@ -8,7 +8,8 @@ import torch
 from conftest import rows, toy
 from torch import nn
 
-from lazyexp.config import Config, DatasetConfig, check
+from lazyexp.checks import check
+from lazyexp.config import Config, DatasetConfig
 from lazyexp.data import Images, load_data
 from lazyexp.data.corrupt import mislabel, thin
 from lazyexp.errors import UserError

@@ -8,8 +8,9 @@ from dataclasses import replace
 import pytest
 import torch
 
+from lazyexp.checks import check
 from lazyexp.clock import Clock
-from lazyexp.config import Config, ModelConfig, OptimizerConfig, check
+from lazyexp.config import Config, ModelConfig, OptimizerConfig
 from lazyexp.data import Images
 from lazyexp.energy import Energy
 from lazyexp.experiment import run

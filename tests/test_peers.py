@@ -7,7 +7,8 @@ import torch
 from conftest import only_run, rows
 from test_rules import judged, run_through, started, verdict
 
-from lazyexp.config import Config, OptimizerConfig, check
+from lazyexp.checks import check
+from lazyexp.config import Config, OptimizerConfig
 from lazyexp.experiment import run
 from lazyexp.models import make_model
 from lazyexp.rules import RULES, Judged, make_rule

@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lazyexp.config import Config, DatasetConfig, ModelConfig, check
+from lazyexp.checks import check
+from lazyexp.config import Config, DatasetConfig, ModelConfig
 from lazyexp.experiment import run
 from lazyexp.report.pictures import image_run, images, shares
 from lazyexp.report.read import read_runs

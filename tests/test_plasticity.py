@@ -9,8 +9,9 @@ import test_resume
 import torch
 from test_resume import assert_goes_on, settings
 
+from lazyexp.checks import check
 from lazyexp.clock import Clock
-from lazyexp.config import Config, ModelConfig, OptimizerConfig, PlasticityConfig, check
+from lazyexp.config import Config, ModelConfig, OptimizerConfig, PlasticityConfig
 from lazyexp.data import Images
 from lazyexp.energy import Energy
 from lazyexp.errors import UserError

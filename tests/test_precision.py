@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import torch
 
-from lazyexp.config import Config, check, run_id
+from lazyexp.checks import check
+from lazyexp.config import Config
 from lazyexp.experiment import run
+from lazyexp.identity import run_id
 from lazyexp.precision import matmul_precision
 from lazyexp.training import trainer
 from lazyexp.training.fast.direct import Direct

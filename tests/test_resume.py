@@ -7,7 +7,8 @@ import pytest
 import torch
 from conftest import timeless
 
-from lazyexp.config import Config, check
+from lazyexp.checks import check
+from lazyexp.config import Config
 from lazyexp.experiment import run
 from lazyexp.recorder import Recorder
 

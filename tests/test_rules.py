@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from lazyexp.config import Config, check
+from lazyexp.checks import check
+from lazyexp.config import Config
 from lazyexp.errors import UserError
 from lazyexp.experiment import run
 from lazyexp.rules import RULES, Judged, RunInfo, make_rule

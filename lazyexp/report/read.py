@@ -20,8 +20,8 @@ import numpy as np
 import pandas as pd
 
 from lazyexp.columns import COMPLETE, MEASURED
-from lazyexp.config import PLACES
 from lazyexp.errors import UserError
+from lazyexp.identity import PLACES
 from lazyexp.reader import read_columns, read_json, read_rows
 from lazyexp.report.settings import flat_settings, plain_value, summary_settings
 

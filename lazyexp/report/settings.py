@@ -7,7 +7,8 @@ import math
 from dataclasses import fields
 from typing import Any
 
-from lazyexp.config import ENTRIES, Config
+from lazyexp.checks import ENTRIES
+from lazyexp.config import Config
 
 
 def flat_settings(settings: dict[str, Any]) -> dict[str, Any]:
