@@ -49,11 +49,16 @@ class Answer:
 
 @pytest.fixture
 def call(monkeypatch, capsys, tmp_path):
-    """`call("epochs=1", ...)` runs the command in this process, with results under tmp_path/runs."""
+    """`call("epochs=1", ...)` runs the command in this process, with results under tmp_path/runs.
+
+    A sweep draws its report with `report=True` alone: it takes longer than small runs.
+    """
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("LAZYEXP_DATA", raising=False)
+    show_report = cli.show_report
 
-    def run(*arguments: str) -> Answer:
+    def run(*arguments: str, report: bool = False) -> Answer:
+        monkeypatch.setattr(cli, "show_report", show_report if report else lambda folder: None)
         monkeypatch.setattr(sys, "argv", ["lazyexp", *arguments])
         capsys.readouterr()
         with pytest.raises(SystemExit) as end:

@@ -111,7 +111,7 @@ def test_damaged_data_is_an_error_line(call, tmp_path):
 def test_a_sweep_runs_all_combinations(call):
     answer = call("-m", *QUICK, "rule=lazy,backprop", "seed=0,1", "rule.name=${hydra:runtime.choices.rule}")
     assert answer.code == 2  # Hydra's resolvers are not part of our settings
-    answer = call("-m", *QUICK, "rule=lazy,backprop", "seed=0,1")
+    answer = call("-m", *QUICK, "rule=lazy,backprop", "seed=0,1", report=True)
     assert answer.code == 0 and "4 of 4 runs done" in answer.out
     found = {(row["rule"], row["seed"]) for path in Path("runs").glob("*/summary.csv") for row in rows(path)}
     assert found == {("lazy", "0"), ("lazy", "1"), ("backprop", "0"), ("backprop", "1")}
@@ -204,20 +204,27 @@ def test_from_a_wheel_installed_elsewhere(tmp_path):
 SWEEPS = sorted(path.stem for path in (ROOT / "conf" / "sweep").glob("*.yaml"))
 
 
+def composed_in_bulk(*overrides: str) -> tuple[list[list[str]], list[Config]]:
+    """The overrides of a sweep's runs, and the settings of those that differ in more than plain numbers."""
+    cli.register()
+    with cli.hydra_session():
+        jobs = cli.expand(list(overrides))
+        return jobs, cli.sweep_settings(jobs, [])
+
+
 def expanded(*overrides: str) -> list[Config]:
     cli.register()
     with cli.hydra_session():
         return [cli.checked(cli.compose_readably(job)) for job in cli.expand(list(overrides))]
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow) if name == "failure" else name for name in SWEEPS]
-)
+@pytest.mark.parametrize("name", SWEEPS)
 def test_named_sweeps_are_runs_with_a_matched_control(name):
-    jobs = expanded(f"sweep={name}")
-    assert {job.runs_dir for job in jobs} == {f"runs/{name}"}
-    assert {"backprop", "lazy"} <= {job.rule["name"] for job in jobs}
-    assert len({job.seed for job in jobs}) == (5 if name in ("arena", "energy", "headline") else 3)
+    jobs, settings = composed_in_bulk(f"sweep={name}")
+    assert {job.runs_dir for job in settings} == {f"runs/{name}"}
+    assert {"backprop", "lazy"} <= {job.rule["name"] for job in settings}
+    seeds = {word for job in jobs for word in job if word.startswith("seed=")}
+    assert len(seeds) == (5 if name in ("arena", "energy", "headline") else 3)
     text = (ROOT / "conf" / "sweep" / f"{name}.yaml").read_text()
     assert all(word in text for word in ("# Claim", "Cost:", "Read:"))
 

@@ -80,7 +80,9 @@ NETWORKS = {
 @pytest.mark.parametrize("batch_size", [1, 3, 16, 64])
 @pytest.mark.parametrize("rule", RULES)
 def test_hand_derived_engines_equal_autograd(rule, batch_size, network):
-    options = dict(n=1000 if network != "relu" else 3000, batch_size=batch_size, **NETWORKS[network])
+    options = dict(
+        n=3000 if network == "relu" and batch_size > 1 else 1000, batch_size=batch_size, **NETWORKS[network]
+    )
     plain = learn(General, RULES[rule], **options)
     kinds = [Direct]
     if batch_size <= 32:
@@ -97,7 +99,7 @@ def test_hand_derived_engines_equal_autograd(rule, batch_size, network):
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("batch_size", [1, 16])
 def test_direct_with_momentum_and_decay_equals_autograd(rule, batch_size):
-    options = dict(batch_size=batch_size, momentum=0.9, weight_decay=0.01, lr=0.005)
+    options = dict(n=1500, batch_size=batch_size, momentum=0.9, weight_decay=0.01, lr=0.005)
     plain = learn(General, RULES[rule], **options)
     assert_same(learn(Direct, RULES[rule], **options), plain)
     few = {**options, "n": 1000}

@@ -27,9 +27,7 @@ def test_commands_are_settings_that_exist(arguments, monkeypatch):
     cli.register()
     overrides = [word for word in arguments if word != "-m"]
     with cli.hydra_session():
-        jobs = cli.expand(overrides) if "-m" in arguments else [overrides]
-        for job in jobs:
-            cli.checked(cli.compose_readably(job))
+        cli.sweep_settings(cli.expand(overrides) if "-m" in arguments else [overrides], [])
 
 
 def test_the_first_command_runs(call):

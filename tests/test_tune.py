@@ -89,7 +89,7 @@ def test_the_preset_is_made_of_keys_that_exist():
         assert len(found.points()) == 3
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         study = optuna.create_study(directions=["maximize", "minimize"])
-        for _ in range(8):
+        for _ in range(4):
             overrides = words(found.suggest(study.ask()))
             _, error = attempt([f"rule={rule}", *overrides, "dataset.train_size=1", "runs_dir=/nowhere"], "")
             assert "batch_size" in error  # composed and checked; refused only for its single sample
