@@ -28,7 +28,7 @@ from tqdm import tqdm
 from lazyexp.checks import NUMBERS, check, check_value, own_targets
 from lazyexp.config import Config, Settings
 from lazyexp.errors import UserError
-from lazyexp.registry import DATASETS
+from lazyexp.registry import DATASETS, MODELS, OPTIMIZERS, RULES
 from lazyexp.target import resolve
 
 PACKAGE = Path(__file__).resolve().parent
@@ -102,6 +102,10 @@ def register() -> None:
     for part in ("rule", "model.options", "dataset.options", "optimizer.options"):  # new words are welcome here
         OmegaConf.set_struct(OmegaConf.select(schema, part), False)
     store.store(name="schema", node=schema)
+    for group, names in (("dataset", DATASETS), ("model", MODELS), ("optimizer", OPTIMIZERS), ("rule", RULES)):
+        for name in names:
+            if not (CONF / group / f"{name}.yaml").is_file():  # a file is needed only where it has more to say
+                store.store(group=group, name=name, node={"name": name})
     text = HELP.format(keys="\n".join(key_lines()).replace("$", "$$"), datasets="\n".join(datasets))
     # The launchers' packages register settings under the names of our presets, and Hydra would merge the two.
     Plugins.instance()

@@ -27,11 +27,17 @@ def test_a_rule_in_ten_minutes(tmp_path):
     unneeded = shutil.ignore_patterns("__pycache__")
     for folder in ("lazyexp", "conf"):
         shutil.copytree(ROOT / folder, copy / folder, ignore=unneeded)
+    registry = copy / "lazyexp" / "registry.py"
 
     def python(*words: str) -> subprocess.CompletedProcess:
         environment = {**os.environ, "PYTHONPATH": str(copy)}
         command = [sys.executable, *words]
         return subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True, timeout=120)
+
+    def enter(place: str, line: str) -> None:
+        text = registry.read_text()
+        start = text.index("{", text.index(place)) + 1
+        registry.write_text(f"{text[:start]}\n{line}{text[start:].lstrip()}")
 
     files = dict(blocks("file"))
     (first, second) = files  # the class, and later the settings
@@ -41,13 +47,21 @@ def test_a_rule_in_ten_minutes(tmp_path):
     assert answer.returncode == 0, answer.stderr
 
     ((place, line),) = blocks("line after")
-    registry = copy / "lazyexp" / "registry.py"
-    text = registry.read_text()
-    start = text.index("{\n", text.index(place)) + 2
-    registry.write_text(text[:start] + line + text[start:])
+    enter(place, line)
     (copy / second).write_text(files[second])
     answer = python("-m", "lazyexp", "rule=margin", "epochs=2", "model.width=50")
     assert answer.returncode == 0 and "digits margin seed 0: finished" in answer.stdout, answer.stderr
+
+    # A line of the registry is all that an optimizer, a model or a data set needs besides itself.
+    enter("OPTIMIZERS = Registry(", '"rprop": "torch.optim.Rprop",')
+    enter("MODELS = Registry(", '"line": "line.line",')
+    enter("DATASETS = {", '"numbers": Dataset(2, 500, (0.5,), "lazyexp.data.local.load_digits"),')
+    (copy / "line.py").write_text(
+        "import torch\n\n\ndef line(shape, classes):\n    (height, width) = shape[1:]\n"
+        "    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(height * width, classes))\n"
+    )
+    answer = python("-m", "lazyexp", "optimizer=rprop", "model=line", "dataset=numbers", "batch_size=100")
+    assert answer.returncode == 0 and "numbers lazy seed 0: finished" in answer.stdout, answer.stderr
 
     ((_, test),) = blocks("test")
     (copy / "test_margin.py").write_text(f"import torch\nfrom lazyexp.rules import Judged, make_rule\n\n\n{test}")
