@@ -15,9 +15,12 @@ from pathlib import Path
 
 import pandas as pd
 
+from lazyexp.report.arena import arena_blocks
 from lazyexp.report.groups import Group, matched_groups, tuned_groups
-from lazyexp.report.read import read_runs
-from lazyexp.report.statistics import Interval
+from lazyexp.report.races import races
+from lazyexp.report.read import Run, read_runs
+from lazyexp.report.render import to_markdown
+from lazyexp.report.statistics import Interval, crossing, interval
 from lazyexp.report.tables import final_table, run_table, speedup_table
 from lazyexp.report.words import ratio, shown
 
@@ -25,26 +28,44 @@ from lazyexp.report.words import ratio, shown
 FIGURES = {
     "headline": "error_train_seconds_matched_all_runs",
     "energy": "error_energy_l1_matched_all_runs",
+    "shifts": "error_train_seconds_matched_all_runs",
+    "equal_seconds": "pareto_emnist",
     "rules_emnist": "pareto_emnist",
     "rules_mnist": "pareto_mnist",
+    "arena_emnist": "pareto_emnist",
+    "arena_mnist": "pareto_mnist",
+    "arena_fashion_mnist": "pareto_fashion_mnist",
 }
 TARGETS = ("backprop-0.2", "backprop-0.5")
+# Sweeps whose table tells the seconds to given accuracies instead of speedups.
+TIMED = ("shifts",)
+# A section over several folders: those whose names begin so.
+ARENA = "arena"
 
 
 def main(runs: Path, docs: Path) -> None:
     page = docs / "results.md"
     text = page.read_text(encoding="utf-8")
     for name in re.findall(r"<!-- (\w+) -->", text):
-        if name == "end" or not (runs / name).is_dir():
+        folders = sorted(runs.glob(f"{ARENA}_*")) if name == ARENA else [runs / name]
+        if name == "end" or not all(folder.is_dir() for folder in folders):
             continue
-        found = read_runs([runs / name])
+        found = read_runs(folders)
+        if name == ARENA:
+            text = between(
+                text, name, to_markdown("", arena_blocks(races(found.runs))[1:]).partition("\n\n")[2].strip()
+            )
+            continue
         matched, tuned = matched_groups(found.runs), tuned_groups(found.runs)
         speedups = speedup_table(matched + tuned)
         place = docs / "results" / name
         place.mkdir(parents=True, exist_ok=True)
         run_table(matched + tuned).to_csv(place / "summary.csv", index=False)
         speedups.drop(columns="rule_label").to_csv(place / "speedup.csv", index=False)
-        table = "\n\n".join(as_markdown(some, speedups) for some in (matched, tuned) if some)
+        if name in TIMED:
+            table = times(found.runs)
+        else:
+            table = "\n\n".join(as_markdown(some, speedups) for some in (matched, tuned) if some)
         wanted = FIGURES.get(name) or next(
             (path.stem for path in sorted((runs / name / "figures").glob("speedup_train_seconds_matched_*.png"))), ""
         )
@@ -53,9 +74,42 @@ def main(runs: Path, docs: Path) -> None:
             shutil.copyfile(picture, place / picture.name)
             table += f"\n\n![{name}](results/{name}/{picture.name})"
         print(f"{name}: {len(found.runs)} runs, {len(found.broken)} left out")
-        before, _, rest = text.partition(f"<!-- {name} -->")
-        text = f"{before}<!-- {name} -->\n{table}\n<!-- end -->{rest.partition('<!-- end -->')[2]}"
+        text = between(text, name, table)
     page.write_text(text, encoding="utf-8")
+
+
+def between(text: str, name: str, table: str) -> str:
+    """The page with `table` between the markers of `name`."""
+    before, _, rest = text.partition(f"<!-- {name} -->")
+    return f"{before}<!-- {name} -->\n{table}\n<!-- end -->{rest.partition('<!-- end -->')[2]}"
+
+
+def times(runs: list[Run]) -> str:
+    """Seconds to every target, the median over those runs of a rule that reach it, and how many do; fastest first."""
+    targets = sorted({target for run in runs for target in run.targets})
+    columns = ["rule", "runs", "test accuracy %", "seconds", "forward", "learned from"]
+    columns += [f"seconds to {100 * target:.3g} %" for target in targets]
+    rows = []
+    for rule in dict.fromkeys(run.rule for run in runs):
+        own = [run for run in runs if run.rule == rule]
+        values = {
+            name: interval([run.final(name) for run in own])
+            for name in ("test_accuracy", "train_seconds", "forward_samples", "backward_samples")
+        }
+        cells = [
+            f"`{rule}`",
+            str(len(own)),
+            shown(values.pop("test_accuracy"), 100, 4),
+            *map(_short, values.values()),
+        ]
+        for target in targets:
+            reached = [(run, crossing(run, target)) for run in own]
+            found = [run.columns["train_seconds"][row] for run, row in reached if row is not None]
+            few = f"{len(found)} of {len(own)}"
+            cells.append(_short(interval(found)) + f" ({few})" * (len(found) < len(own)) if found else few)
+        rows.append((values["train_seconds"].median, cells))
+    lines = ["| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
+    return "\n".join([*lines, *("| " + " | ".join(cells) + " |" for _, cells in sorted(rows))])
 
 
 def as_markdown(groups: list[Group], speedups: pd.DataFrame) -> str:

@@ -71,16 +71,19 @@ if [ ${#quick[@]} = 0 ]; then
   sweep dataset_size runs_dir="$folder/dataset_size" $small
   sweep datasets runs_dir="$folder/datasets" $small
   sweep batch_size runs_dir="$folder/batch_size" $small
-  sweep rules runs_dir="$folder/rules_emnist" $small epochs=5 eval_every=54500
-  sweep rules runs_dir="$folder/rules_mnist" $small epochs=5 eval_every=30000 dataset=mnist
+  sweep rules runs_dir="$folder/rules_emnist" $small eval_every=109000
+  sweep rules runs_dir="$folder/rules_emnist" $small eval_every=109000 rule=random optimizer.reduction=selected
+  sweep rules runs_dir="$folder/rules_mnist" $small eval_every=60000 dataset=mnist
   sweep width runs_dir="$folder/width" dataset=mnist epochs=5
   sweep augmentation runs_dir="$folder/augmentation" $small
   sweep learning_rate runs_dir="$folder/learning_rate" $small epochs=4
   sweep failure runs_dir="$folder/failure" $small
   sweep equal_seconds runs_dir="$folder/equal_seconds"
   sweep equal_seconds runs_dir="$folder/equal_seconds" rule=lazy epochs=32,64
-  sweep shifts runs_dir="$folder/shifts" matmul_precision=medium
-  sweep arena runs_dir="$folder/arena" $small matmul_precision=medium
+  sweep shifts runs_dir="$folder/shifts" matmul_precision=medium eval_every=54500
+  for data in emnist mnist fashion_mnist; do
+    sweep arena runs_dir="$folder/arena_$data" $small seed=0,1,2 dataset=$data matmul_precision=medium
+  done
 else
   for name in headline energy coreset datasets augmentation equal_seconds shifts failure arena; do
     sweep $name runs_dir="$folder/$name" "${quick[@]}"

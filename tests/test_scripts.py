@@ -42,15 +42,16 @@ def test_reproduce_asks_for_settings_that_exist(tmp_path):
 
 @pytest.mark.slow
 def test_collect_fills_the_tables_between_their_markers(call, tmp_path):
-    assert (
-        call("-m", "rule=lazy,backprop", "seed=0,1", "epochs=1", "runs_dir=runs/headline", "model.width=8").code == 0
-    )
+    words = ["-m", "rule=lazy,backprop", "seed=0,1", "epochs=1", "model.width=8", "targets=[0.3,0.999]"]
+    for name in ("headline", "shifts", "arena_one", "arena_other"):
+        more = ["rule=lazy,backprop,random", f"model.width={len(name)}"] * name.startswith("arena")
+        assert call(*words, *more, f"runs_dir=runs/{name}", report=name == "headline").code == 0
     docs = tmp_path / "docs"
     docs.mkdir()
     page = docs / "results.md"
-    page.write_text(
-        "before\n<!-- headline -->\nold\n<!-- end -->\nkept\n<!-- width -->\nold too\n<!-- end -->\nafter\n"
-    )
+    empty = "".join(f"<!-- {name} -->\n<!-- end -->\n" for name in ("shifts", "arena"))
+    old = "<!-- headline -->\nold\n<!-- end -->\nkept\n<!-- width -->\nold too\n<!-- end -->\n"
+    page.write_text(f"before\n{old}{empty}after\n")
     subprocess.run(
         [sys.executable, ROOT / "scripts" / "collect.py", tmp_path / "runs", docs],
         env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True,
@@ -61,6 +62,8 @@ def test_collect_fills_the_tables_between_their_markers(call, tmp_path):
     figure = docs / "results" / "headline" / "error_train_seconds_matched_all_runs.png"
     assert figure.is_file() and f"results/headline/{figure.name}" in text
     assert len((docs / "results" / "headline" / "summary.csv").read_text().splitlines()) == 5
+    assert "seconds to 30 %" in text and text.count("| 0 of 2 |") == 2  # nobody reaches 99.9 %
+    assert "Mean rank by that time over 2 races" in text
 
 
 def test_slurm_local_explains_itself():
