@@ -85,9 +85,11 @@ if [ ${#quick[@]} = 0 ]; then
     sweep arena runs_dir="$folder/arena_$data" $small seed=0,1,2 dataset=$data matmul_precision=medium
   done
 else
-  for name in headline energy coreset datasets augmentation equal_seconds shifts failure arena; do
+  for name in headline energy coreset datasets augmentation equal_seconds shifts; do
     sweep $name runs_dir="$folder/$name" "${quick[@]}"
   done
+  sweep arena runs_dir="$folder/arena_emnist" "${quick[@]}"
+  sweep failure runs_dir="$folder/failure" "${quick[@]}" dataset.label_noise=0,0.4 dataset.imbalance=1,0.1
   sweep batch_size runs_dir="$folder/batch_size" "${quick[@]}" batch_size=1,16,64
   sweep rules runs_dir="$folder/rules_emnist" "${quick[@]}"
   sweep rules runs_dir="$folder/rules_mnist" "${quick[@]}" dataset=mnist
