@@ -1,6 +1,7 @@
 """Races, the story that is told of them, and the arena, on made-up runs with known answers."""
 
 import math
+import re
 
 import numpy as np
 import pandas as pd
@@ -47,6 +48,11 @@ def test_times_and_speedups_along_the_fronts(tmp_path):
     best = table.loc["backprop's best less 0.05"]
     assert best.loc["backprop", "seconds"] == 20.0 and best.loc["confidence", "speedup"] == 4.0
     assert math.isinf(best.loc["lazy", "seconds"]) and best.loc["lazy", "speedup"] == 0.0
+    assert best.loc["lazy", "missed"] == 1 and best.loc["backprop", "missed"] == 0
+    assert best.loc["confidence", "missed"] == pytest.approx(7 / 27, abs=0.03)
+    assert best.loc["lazy", "behind"] == pytest.approx(2) and best.loc["confidence", "behind_high"] == pytest.approx(
+        0.2
+    )
     assert best.loc["confidence", "backward_samples"] == 500 and math.isnan(best.loc["lazy", "updates"])
 
 
@@ -57,7 +63,11 @@ def test_the_story_pairs_by_seed_and_says_who_never_arrives(tmp_path):
     assert (
         told[1].startswith("`lazy` never comes within 1 point") and "2.0 [2.0, 2.0] points lower (3 pairs" in told[1]
     )
-    assert told[2].startswith("`confidence` is 4.00 [") and "less 0.05 points (5.00 s against 20.0 s)" in told[2]
+    # Of three draws at least two are the worse seed in 7 of 27 cases (26 %): its median is then 0.2 points lower.
+    share = re.search(
+        r"less 0.2 points \(less 0.1 it misses in (\d+)% of the resamples; 5.00 s against 20.0 s\)", told[2]
+    )
+    assert told[2].startswith("`confidence` is 4.00 [") and share and abs(int(share[1]) - 26) <= 3
 
 
 def test_a_diverged_run_stays_in_the_median(tmp_path):

@@ -71,6 +71,11 @@ class Front:
         wanted = np.broadcast_to(target, len(self.seconds))[:, None] - TOLERANCE
         return np.where(self.accuracy >= wanted, self.seconds, math.inf).min(axis=1)
 
+    def missed(self, target: float | np.ndarray) -> float:
+        """The share of resamples in which a target is never reached; of single runs, 0 or 1."""
+        times = self.time_to(target)
+        return float(np.isinf(times[1:] if self.resampled else times[:1]).mean())
+
     def fastest(self, target: float) -> int | None:
         """The point that gives `time_to`, None if none reaches the target."""
         times = np.where(self.accuracy[0] >= target - TOLERANCE, self.seconds[0], math.inf)
