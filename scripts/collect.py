@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 import pandas as pd
+from collect_fair import fair
 
 from lazyexp.report.arena import arena_blocks
 from lazyexp.report.groups import Group, matched_groups, tuned_groups
@@ -39,6 +40,8 @@ FIGURES = {
 TARGETS = ("backprop-0.2", "backprop-0.5")
 # Sweeps whose table tells the seconds to given accuracies instead of speedups.
 TIMED = ("shifts",)
+# Comparisons under equal trials, see collect_fair.py.
+FAIR = ("fair", "shift_fight")
 # A section over several folders: those whose names begin so.
 ARENA = "arena"
 
@@ -50,6 +53,11 @@ def main(runs: Path, docs: Path) -> None:
         folders = sorted(runs.glob(f"{ARENA}_*")) if name == ARENA else [runs / name]
         if name == "end" or not all(folder.is_dir() for folder in folders):
             continue
+        place = docs / "results" / name
+        if name in FAIR:
+            place.mkdir(parents=True, exist_ok=True)
+            text = between(text, name, fair(folders[0], place))
+            continue
         found = read_runs(folders)
         if name == ARENA:
             text = between(
@@ -58,7 +66,6 @@ def main(runs: Path, docs: Path) -> None:
             continue
         matched, tuned = matched_groups(found.runs), tuned_groups(found.runs)
         speedups = speedup_table(matched + tuned)
-        place = docs / "results" / name
         place.mkdir(parents=True, exist_ok=True)
         run_table(matched + tuned).to_csv(place / "summary.csv", index=False)
         speedups.drop(columns="rule_label").to_csv(place / "speedup.csv", index=False)

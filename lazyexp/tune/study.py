@@ -37,6 +37,7 @@ class Search:
             study_name="search", storage=storage, directions=["maximize", "minimize"], load_if_exists=True
         )
         about = {"fixed": fixed, "space": space.entries, "start": space.start, "seed": seed}
+        told = {**about, "sampler": "TPESampler", "optuna": optuna.__version__}
         former = self.study.user_attrs.get("about")
         if former is not None and former != json.loads(json.dumps(about)):
             raise UserError(f"{folder}: holds a search with other overrides, ranges or seed; set --folder")
@@ -44,6 +45,7 @@ class Search:
             self.study.set_user_attr("about", about)
             for point in space.points():
                 self.study.enqueue_trial(point)
+        write_text(folder / "about.json", json.dumps(told, indent=1) + "\n")
         self._again_what_was_cut_off()
         # Optuna does not store its sampler's state: a search that goes on draws from a seed of its own.
         # Without a constraint half of the trials would go to the fast end of the front, where nobody looks.
