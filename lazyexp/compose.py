@@ -109,8 +109,8 @@ def register() -> None:
     text = HELP.format(keys="\n".join(key_lines()).replace("$", "$$"), datasets="\n".join(datasets))
     # The launchers' packages register settings under the names of our presets, and Hydra would merge the two.
     Plugins.instance()
-    for name in (CONF / "hydra" / "launcher").glob("*.yaml"):
-        store.repo["hydra"]["launcher"].pop(name.name, None)
+    for preset in (CONF / "hydra" / "launcher").glob("*.yaml"):
+        store.repo["hydra"]["launcher"].pop(preset.name, None)
     store.store(group="hydra/help", name="lazyexp", node={"app_name": "lazyexp", "template": text})
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from lazyexp.energy import Energy
 from lazyexp.errors import UserError
 from lazyexp.identity import run_id
 from lazyexp.models import check_output, make_model
-from lazyexp.precision import exact_on_a_gpu
+from lazyexp.precision import exact_on_a_gpu, quickest_judge
 from lazyexp.recorder import Recorder
 from lazyexp.results import RunFolder
 from lazyexp.rules import Rule, RunInfo, make_rule
@@ -54,6 +54,10 @@ def run(config: Settings, concurrent: bool = False) -> Report:
         raise UserError(f"batch_size={config.batch_size}: larger than the training set ({len(data.train)})")
     for note in data.notes:
         say(f"note: {note}")
+    if rule.judge == "auto":
+        judge = quickest_judge(config.model.name == "mlp", data.train.pixels)
+        config = replace(config, rule={**config.rule, "judge": judge})
+        rule = make_rule(config.rule)
     constants = constant_columns(config, data, rule, device)
     with RunFolder(Path(config.runs_dir).expanduser() / constants["run_id"], constants) as folder:
         done = former_result(folder, config.overwrite)

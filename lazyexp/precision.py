@@ -35,3 +35,21 @@ def in_use() -> dict[str, str]:
         "float32_matmul": torch.get_float32_matmul_precision(),
         "cudnn": "tf32" if torch.backends.cudnn.allow_tf32 else "float32",
     }
+
+
+def quickest_judge(mlp: bool, pixels: torch.Tensor) -> str:
+    """What `rule.judge=auto` means for a network, its data and this machine: bfloat16, int8 or float32.
+
+    bfloat16 where a CPU multiplies it (AVX512-BF16, AMX), int8 where it has only VNNI and the pixels are bytes: both
+    several times as fast as float32 there (docs/performance.md). On a GPU float32, since nothing was measured on one.
+    """
+    if not mlp or pixels.is_cuda:
+        return "float32"
+    if _has("avx512_bf16"):
+        return "bfloat16"
+    return "int8" if _has("vnni") and pixels.dtype == torch.uint8 else "float32"
+
+
+def _has(feature: str) -> bool:
+    """Whether the processor has it, as far as this version of torch can tell."""
+    return bool(getattr(torch.cpu, f"_is_{feature}_supported", bool)())

@@ -1,6 +1,7 @@
-"""The tables of a comparison under equal trials, for collect.py: searches and finals as `reproduce.sh fair` leaves them.
+"""The tables of a comparison under equal trials, for collect.py.
 
-FOLDER/<data>-<rule> are searches, FOLDER/finals-<data> the chosen points with fresh seeds.
+Of searches and finals as `reproduce.sh fair` leaves them: FOLDER/<data>-<rule> are searches,
+FOLDER/finals-<data> the chosen points with fresh seeds.
 """
 
 from __future__ import annotations
@@ -19,7 +20,17 @@ from lazyexp.report.words import number, shown
 from lazyexp.rules import make_rule
 
 # What summary.csv of a final tells that is not the same for all.
-COLUMNS = ["run_id", "rule", "rule_options", "seed", "epochs", "batch_size", "optimizer.name", "lr", "optimizer.momentum"]
+COLUMNS = [
+    "run_id",
+    "rule",
+    "rule_options",
+    "seed",
+    "epochs",
+    "batch_size",
+    "optimizer.name",
+    "lr",
+    "optimizer.momentum",
+]
 COLUMNS += ["optimizer.schedule", "optimizer.reduction", "train_seconds", "test_accuracy"]
 COLUMNS += ["forward_samples", "backward_samples", "updates"]
 # Of run.json: with what the finals were made.
@@ -78,7 +89,9 @@ def settings(one: Configuration) -> str:
     known = run.settings
     name = known["optimizer.name"]
     momentum = known.get("optimizer.momentum")
-    optimizer = f"momentum {momentum:g}" if name == "sgd" and momentum else {"sgd": "SGD", "adam": "Adam"}.get(name, name)
+    optimizer = (
+        f"momentum {momentum:g}" if name == "sgd" and momentum else {"sgd": "SGD", "adam": "Adam"}.get(name, name)
+    )
     words = [f"{known['epochs']} epochs", f"batch {known['batch_size']}", optimizer]
     words.append(f"rate {known['optimizer.lr']:g} {known['optimizer.schedule']}")
     words += ["per learner"] * (known.get("optimizer.reduction") == "selected")
@@ -105,7 +118,14 @@ def along_the_front(race: Race) -> str:
             missed.append(f"{margin:g}: {share:.0%}")
         paired = f"{-behind.median:+.2f} ({-behind.high:+.2f} to {-behind.low:+.2f})"
         rows.append([f"`{rule}`", *cells, ", ".join(missed), paired])
-    columns = ["rule", "at backprop's best less", "speedup", "seconds", "nearer, missed in", "at its best, paired points"]
+    columns = [
+        "rule",
+        "at backprop's best less",
+        "speedup",
+        "seconds",
+        "nearer, missed in",
+        "at its best, paired points",
+    ]
     head = "Along the fronts: backprop's fastest configuration that reaches the accuracy over the rule's"
     return f"{head}\n\n{_table(columns, rows)}"
 

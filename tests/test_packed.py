@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import copy
+import json
 from dataclasses import replace
 
 import pytest
 import torch
+from conftest import only_run, rows
 
+from lazyexp import precision
 from lazyexp.checks import check
 from lazyexp.clock import Clock
 from lazyexp.config import Config, ModelConfig, OptimizerConfig
@@ -196,3 +199,24 @@ def test_judges_where_they_do_not_fit(call, words):
         assert answer.code == 0, answer.err
     else:
         assert answer.code == 2 and "rule.judge=" in answer.err
+
+
+@pytest.mark.parametrize(
+    ("features", "words", "expected"),
+    [
+        (("avx512_bf16", "vnni"), [], "bfloat16"),
+        (("vnni",), [], "int8"),
+        ((), [], "float32"),
+        (("avx512_bf16", "vnni"), ["model=cnn", "model.width=2"], "float32"),
+    ],
+    ids=str,
+)
+def test_the_judge_is_what_the_machine_has(call, tmp_path, monkeypatch, features, words, expected):
+    """And everything that is written says which; a machine that has another one does another run."""
+    monkeypatch.setattr(precision, "_has", lambda feature: feature in features)
+    small = ["rule=fast_lazy", "epochs=1", "dataset.train_size=100", "device=cpu", "model.width=8", *words]
+    assert call(*small).code == 0
+    folder = only_run(tmp_path / "runs")
+    assert json.loads((folder / "run.json").read_text())["settings"]["rule"]["judge"] == expected
+    assert json.loads(rows(folder / "summary.csv")[0]["rule_options"])["judge"] == expected
+    assert call(*small, f"rule.judge={expected}").out.count("finished before") == 1  # the same run by its own name

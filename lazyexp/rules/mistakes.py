@@ -22,7 +22,8 @@ class Selective(Rule):
     `block` (packing, ours): up to this many samples are judged at once with the present weights, those that must
     learn are queued, and whenever `batch_size` of them are waiting they are forwarded again and learned together.
     Selection is stale by at most a block. With `judge` bfloat16 or int8 (on a CPU only) judging is done in 16-bit
-    floats or 8-bit integers, several times as fast where the hardware has them; learning is not.
+    floats or 8-bit integers, several times as fast where the hardware has them; learning is not. `auto` is what the
+    machine has, and the run's files say which: results can then differ from machine to machine.
     """
 
     pointwise: ClassVar[bool] = True
@@ -35,8 +36,8 @@ class Selective(Rule):
     def check(self) -> None:
         if not 0 <= self.sure <= 1:
             raise UserError(f"rule.sure={self.sure}: must be from 0 to 1 (1: off)")
-        if self.judge not in ("float32", "bfloat16", "int8"):
-            raise UserError(f"rule.judge={self.judge}: must be float32, bfloat16 or int8")
+        if self.judge not in ("float32", "bfloat16", "int8", "auto"):
+            raise UserError(f"rule.judge={self.judge}: must be float32, bfloat16, int8 or auto")
         if self.judge != "float32" and not self.block:
             raise UserError(f"rule.judge={self.judge}: blocks are judged in it; set rule.block, for example to 512")
         for name in ("max_interval", "block"):
