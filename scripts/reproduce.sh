@@ -38,16 +38,17 @@ sweep() {
 # fair: the same number of trials for every rule, then ten fresh seeds of the chosen points, the rules taking turns.
 fair() {
   local rules="spaced backprop confidence lazy infobatch random" trials=30 seeds=10 data="emnist fashion_mnist"
-  local common=(energy=false eval_every=1000000 matmul_precision=medium) dataset rule searches
+  local common=(energy=false eval_every=1000000 matmul_precision=medium) dataset rule label searches
   if [ ${#quick[@]} != 0 ]; then
-    trials=3 seeds=2 data=emnist
+    trials=5 seeds=2 data=emnist  # the first three are given, two are drawn
     common+=(dataset.train_size=1000 model.width=32)
   fi
   for dataset in $data; do
     searches=()
     for rule in $rules; do
       echo "== fair: $dataset $rule"
-      "$python" -m lazyexp.tune.cli rule="$rule" dataset="$dataset" dataset.val_size=$([ $dataset = emnist ] && echo 9000 ||
+      label=$([ $rule = spaced ] && echo fast_lazy || echo $rule)  # its ranges are those of a packed one
+      "$python" -m lazyexp.tune.cli rule="$rule" rule_label="$label" dataset="$dataset" dataset.val_size=$([ $dataset = emnist ] && echo 9000 ||
         echo 6000) "${common[@]}" --trials $trials --folder "$folder/fair/$dataset-$rule" || failed=1
       searches+=("$folder/fair/$dataset-$rule")
     done

@@ -22,16 +22,18 @@ def test_reproduce_asks_for_settings_that_exist(tmp_path):
     (tmp_path / "python").write_text('#!/bin/sh\necho "$@" >>"$NOTES"\n')
     (tmp_path / "python").chmod(0o755)
     cli.register()
-    for version in ([], ["--quick"]):
-        notes = tmp_path / f"notes{len(version)}"
+    for version in ([], ["--quick"], ["fair"], ["fair", "--quick"]):
+        notes = tmp_path / f"notes{'-'.join(version)}"
         environment = {**os.environ, "PYTHON": str(tmp_path / "python"), "NOTES": str(notes)}
         subprocess.run([ROOT / "scripts" / "reproduce.sh", *version, tmp_path / "runs"], env=environment, check=True)
         lines = [line for line in notes.read_text().splitlines() if "lazyexp.report" not in line]
-        assert sum("--finals" in line for line in lines) == (1 if version else 2)
+        assert sum("--finals" in line for line in lines) == (1 if "--quick" in version else 2)
+        assert sum("rule_label=fast_lazy" in line for line in lines) == (1 if "--quick" in version else 2)
         # Of a search, the settings that hold for all its trials.
         commands = [line.partition(" --")[0].split()[2:] for line in lines if "--finals" not in line]
         named = {word for command in commands for word in command if word.startswith("sweep=")}
-        assert named == {f"sweep={path.stem}" for path in (ROOT / "conf" / "sweep").glob("*.yaml")}
+        sweeps = set() if "fair" in version else {path.stem for path in (ROOT / "conf" / "sweep").glob("*.yaml")}
+        assert named == {f"sweep={name}" for name in sweeps}
         for command in commands:
             words = [word for word in command if word != "-m"]
             with cli.hydra_session():

@@ -16,6 +16,7 @@ optuna = pytest.importorskip("optuna")
 
 from lazyexp.compose import register  # noqa: E402
 from lazyexp.errors import UserError  # noqa: E402
+from lazyexp.tune import cli as tune_cli  # noqa: E402
 from lazyexp.tune.cli import attempt  # noqa: E402
 from lazyexp.tune.space import Space, words  # noqa: E402
 from lazyexp.tune.study import Search, choose, front, objectives  # noqa: E402
@@ -140,14 +141,21 @@ def test_a_trial_that_was_cut_off_is_done_first_with_its_values(tmp_path, space)
 def test_a_killed_search_goes_on_and_has_as_many_trials(tmp_path, space):
     command = [sys.executable, "-m", "lazyexp.tune.cli", "rule=lazy", *SMALL, "--space", space, "--trials", "8"]
     command += ["--folder", str(tmp_path / "search")]
-    for pause in (4.0, 5.0):
+    trials = tmp_path / "search" / "trials.csv"
+    for n in (2, 5):
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        time.sleep(pause)
+        end = time.monotonic() + 60
+        while not (trials.exists() and len(pd.read_csv(trials)) >= n):
+            assert time.monotonic() < end and process.poll() is None, "the trials do not come"
+            time.sleep(0.05)
         process.send_signal(signal.SIGKILL)
         process.wait()
+    before = pd.read_csv(trials)
+    assert 5 <= len(before) < 8
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
-    table = pd.read_csv(tmp_path / "search" / "trials.csv")
+    table = pd.read_csv(trials)
+    pd.testing.assert_frame_equal(table.head(len(before)), before)
     assert len(table) == 8 and set(table["state"]) == {"complete"}
     assert all((tmp_path / "search" / "runs" / run / "summary.csv").exists() for run in table["run_id"])
     finals = [sys.executable, "-m", "lazyexp.tune.cli", "--finals", str(tmp_path / "search"), "--seeds", "2"]
@@ -157,3 +165,60 @@ def test_a_killed_search_goes_on_and_has_as_many_trials(tmp_path, space):
     assert done.returncode == 0, done.stderr
     chosen = pd.read_csv(tmp_path / "finals" / "chosen.csv")
     assert len(list((tmp_path / "finals" / "runs").glob("digits-*/summary.csv"))) == 2 * len(chosen)
+
+
+def tune(monkeypatch, capsys, *words):
+    """Exit code and what was said of the command, in this process."""
+    monkeypatch.setattr(sys, "argv", ["lazyexp-tune", *map(str, words)])
+    with pytest.raises(SystemExit) as end:
+        tune_cli.main()
+    return end.value.code, capsys.readouterr().err
+
+
+@pytest.fixture
+def searches(tmp_path):
+    """Two searches of three trials: the first one has a front of two points, the second one of a single point."""
+    for name, accuracies in (("one", (0.9, 0.95, 0.94)), ("two", (0.9, 0.8, 0.7))):
+        trials = pd.DataFrame({"trial": range(3), "val_accuracy": accuracies, "train_seconds": (1.0, 2.0, 3.0)})
+        trials = trials.assign(state="complete", status="finished", run_id=[f"{name}{i}" for i in range(3)])
+        trials["overrides"] = [f"rule={name} epochs={i + 1} dataset.val_size=100" for i in range(3)]
+        (tmp_path / name).mkdir()
+        trials.to_csv(tmp_path / name / "trials.csv", index=False)
+    return [tmp_path / "one", tmp_path / "two"]
+
+
+def test_finals_take_turns_and_have_fresh_seeds(tmp_path, monkeypatch, capsys, searches):
+    done = []
+    monkeypatch.setattr(tune_cli, "attempt", lambda words, place: (done.append(words), (None, ""))[1])
+    words = ["--finals", *searches, "--seeds", 3, "--slack", 0, 0.1, "--folder", tmp_path / "finals"]
+    assert tune(monkeypatch, capsys, *words)[0] == 0
+    assert pd.read_csv(tmp_path / "finals" / "chosen.csv")["run_id"].tolist() == ["one1", "one0", "two0"]
+    told = [dict(word.split("=") for word in words) for words in done]  # of words that come twice the last one counts
+    assert [one["seed"] for one in told] == ["100"] * 3 + ["101"] * 3 + ["102"] * 3
+    order = ["".join(one["rule"] + one["epochs"] for one in told[at : at + 3]) for at in (0, 3, 6)]
+    assert order == ["one1two1one2", "two1one2one1", "one2one1two1"]  # all three, begun by another one every time
+    assert all(one["dataset.val_size"] == "0" for one in told)
+
+
+def test_a_failed_final_is_told_by_the_exit_code(tmp_path, monkeypatch, capsys, searches):
+    monkeypatch.setattr(tune_cli, "attempt", lambda words, place: (None, "no memory" * ("epochs=2" in words)))
+    code, said = tune(monkeypatch, capsys, "--finals", *searches, "--seeds", 1, "--folder", tmp_path / "finals")
+    assert code == 1 and said == "lazyexp-tune: [one, seed 100]: no memory\n"
+
+
+def test_a_diverging_trial_is_a_result(tmp_path, space):
+    search = Search(tmp_path / "search", [*SMALL, "rule=backprop"], Space(space, "backprop"), 0)
+    register()
+    row = search.next_trial(lambda words: attempt([*words, "optimizer.lr=1e30", f"runs_dir={tmp_path}"], ""))
+    assert row["state"] == "complete" and row["status"] == "diverged" and row["val_accuracy"] == 0
+
+
+def test_errors_in_one_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    code, said = tune(monkeypatch, capsys, "rule=lazy")
+    assert code == 2 and "dataset.val_size=0: trials are chosen by validation samples" in said
+    code, said = tune(monkeypatch, capsys, "--finals", "nowhere")
+    assert code == 2 and "nowhere: has no readable trials.csv" in said and said.count("\n") == 1
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    code, said = tune(monkeypatch, capsys, "rule=lazy")
+    assert code == 2 and 'pip install "lazyexp[tune]"' in said and said.count("\n") == 1

@@ -25,7 +25,7 @@ Why not hydra/sweeper=optuna: that plugin needs Optuna below 3 and cannot go on 
 
 
 def main() -> NoReturn:
-    """Entry point; exits with 0, 2 (user error) or 128 + signal."""
+    """Entry point; exits with 0, 1 (a final failed), 2 (user error) or 128 + signal."""
     parser = argparse.ArgumentParser(
         "lazyexp-tune", description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -46,16 +46,15 @@ def main() -> NoReturn:
             import optuna  # noqa: F401
         except ModuleNotFoundError:
             raise UserError('lazyexp-tune: Optuna is not installed; pip install "lazyexp[tune]"') from None
-        finals(arguments) if arguments.finals else search(arguments)
-        sys.exit(0)
+        sys.exit(finals(arguments) if arguments.finals else search(arguments))
     except UserError as error:
         fail(str(error))
     except KeyboardInterrupt:
         sys.exit(130)
 
 
-def search(arguments: argparse.Namespace) -> None:
-    """All trials of one rule."""
+def search(arguments: argparse.Namespace) -> int:
+    """All trials of one rule. Returns the exit code: trials that fail are results, too."""
     from lazyexp.tune.space import Space
     from lazyexp.tune.study import Search
 
@@ -72,10 +71,14 @@ def search(arguments: argparse.Namespace) -> None:
     columns = ["val_accuracy", "train_seconds", *found.space.names()]
     print(pd.read_csv(folder / "front.csv")[columns].to_string(index=False))
     print(f"{len(found.counted())} trials in {folder / 'trials.csv'}; those that no other one beats in front.csv")
+    return 0
 
 
-def finals(arguments: argparse.Namespace) -> None:
-    """The chosen points of every search with fresh seeds; seeds outside, so that all see the same machine."""
+def finals(arguments: argparse.Namespace) -> int:
+    """The chosen points of every search with fresh seeds; seeds outside, so that all see the same machine.
+
+    Returns the exit code, 1 if one of them failed.
+    """
     from lazyexp.tune.study import choose
 
     folder = arguments.folder or Path("runs/finals")
@@ -90,6 +93,7 @@ def finals(arguments: argparse.Namespace) -> None:
         chosen.append(points.assign(search=Path(source).name, trials=len(trials)))
     table = pd.concat(chosen, ignore_index=True)
     table.to_csv(folder / "chosen.csv", index=False)
+    failed = 0
     for seed in range(100, 100 + arguments.seeds):
         for number, row in table.iterrows():
             # The order changes from seed to seed: nobody is always first on a cool machine.
@@ -98,7 +102,9 @@ def finals(arguments: argparse.Namespace) -> None:
             place = f"[{row['search']}, seed {seed}]"
             _, reason = attempt([*row["overrides"].split(), *own], place)
             if reason:
+                failed = 1
                 print(f"lazyexp-tune: {place}: {reason}", file=sys.stderr)
+    return failed
 
 
 def compose(overrides: list[str]) -> Any:
