@@ -7,6 +7,7 @@ run.metrics.plot("samples_seen", "test_accuracy")
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -69,11 +70,13 @@ class Run:
         """The trained network, on the CPU, in evaluation mode. Loads the data set to know its shape."""
         import torch
 
+        from lazyexp import coreset
         from lazyexp.data import load_data
         from lazyexp.models import make_model
 
         config = self.settings()
-        data = load_data(config.dataset, config.data_dir, torch.device("cpu"))
+        dataset, random_subset = coreset.resolve(config)
+        data = load_data(dataset, config.data_dir, torch.device("cpu"), random_subset=random_subset)
         model = make_model(config.model, data.shape, data.classes, config.seed)
         model.load_state_dict(torch.load(self.folder / "model.pt", map_location="cpu", weights_only=True))
         return model.eval()
@@ -102,6 +105,9 @@ def sweep(*overrides: str, **settings: Any) -> list[Run]:
     that fails later does not stop the others: what failed is raised at the end, as one UserError.
     """
     words = [*overrides, *_words({key: _commas(value) for key, value in settings.items()})]
+    lost = [word for word in words if word.lstrip("+").startswith("hydra/")]
+    if lost:
+        raise UserError(f"{lost[0]}: from Python runs are done one after the other; use lazyexp -m for launchers")
     with _session():
         jobs = [[*job, *search_path(words)] for job in expand(words)]
         sweep_settings(jobs, [])
@@ -157,4 +163,16 @@ def _words(settings: dict[str, Any]) -> list[str]:
 
 
 def _word(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
+    """A value in Hydra's grammar, which is JSON but for the names in a dictionary. Raises UserError."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{key}:{_word(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, (list, tuple)):
+        return "[" + ",".join(map(_word, value)) + "]"
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    try:
+        return json.dumps(value.item() if hasattr(value, "item") else value)  # NumPy's numbers, and tensors of one
+    except (TypeError, ValueError, RuntimeError):
+        raise UserError(f"{value!r}: neither a number, a word, a path nor a list or dictionary of such") from None

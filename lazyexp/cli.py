@@ -38,8 +38,10 @@ from lazyexp.sweep_folder import SweepFolder, asked_to_stop, note, parent_is_gon
 TOTAL = "LAZYEXP_SWEEP_RUNS"
 # In place of an exit code: a run that was left because the sweep was told to stop.
 NOT_BEGUN = -1
-# Hydra's flags that would replace our own settings.
-STRAYING = {"--config-path", "-cp", "--config-name", "-cn"}
+RUN, SWEEP = {"--run", "-r"}, {"--multirun", "-m"}
+# Hydra's flags that only tell something; any other one would lead around our checks.
+TELLING = {"--help", "-h", "--hydra-help", "--version", "--shell-completion", "-sc", "--cfg", "-c", "--info", "-i"}
+OF_CFG = {"--package", "-p", "--resolve"}
 
 
 def main() -> NoReturn:
@@ -50,14 +52,19 @@ def main() -> NoReturn:
     register()
     try:
         flags, overrides = split_arguments(sys.argv[1:])
-        if not flags - {"-m", "--multirun"}:
-            code = sweep(overrides) if flags else single(overrides)
+        if not flags - RUN - SWEEP:
+            code = sweep(overrides) if flags & SWEEP else single(overrides)
             sys.stdout.flush()
             sys.exit(code)
-        if flags & STRAYING:
+        known = TELLING | (OF_CFG if flags & {"--cfg", "-c"} else set())
+        if flags - known:
             raise UserError(
-                f"{min(flags & STRAYING)}: is not for lazyexp; --config-dir DIR adds a folder of settings"
+                f"{min(flags - known)}: is not for lazyexp; --config-dir DIR adds a folder of settings, -m is a "
+                "sweep, and the rest stands in lazyexp --help"
             )
+        if flags & {"--cfg", "-c"}:
+            with hydra_session():
+                compose_readably([word for word in overrides if "=" in word])
         hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(task)()
         sys.exit(0)
     except UserError as error:

@@ -23,10 +23,10 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from tqdm import tqdm
 
 from lazyexp.checks import NUMBERS, check, check_value, own_targets
 from lazyexp.config import Config, Settings
+from lazyexp.console import NO_BAR, tqdm
 from lazyexp.errors import UserError
 from lazyexp.registry import DATASETS, MODELS, OPTIMIZERS, RULES
 from lazyexp.target import resolve
@@ -140,7 +140,7 @@ def sweep_settings(jobs: list[list[str]], common: list[str]) -> list[Settings]:
     """
     different = dict.fromkeys(tuple(word for word in job if not _plain_number(word)) for job in jobs)
     representatives = {tuple(word for word in job if not _plain_number(word)): job for job in reversed(jobs)}
-    bar = tqdm(different, desc="checking", unit=" settings", leave=False, delay=1, disable=None)
+    bar = tqdm(different, desc="checking", unit=" settings", leave=False, delay=1, disable=NO_BAR)
     return [checked(compose_readably([*representatives[key], *common])) for key in bar]
 
 

@@ -58,7 +58,8 @@ def run(config: Settings, concurrent: bool = False) -> Report:
         judge = quickest_judge(config.model.name == "mlp", data.train.pixels)
         config = replace(config, rule={**config.rule, "judge": judge})
         rule = make_rule(config.rule)
-    constants = constant_columns(config, data, rule, device)
+    with blaming_own(config):
+        constants = constant_columns(config, data, rule, device)
     with RunFolder(Path(config.runs_dir).expanduser() / constants["run_id"], constants) as folder:
         done = former_result(folder, config.overwrite)
         if done and (folder.redone or not config.overwrite):
@@ -67,7 +68,8 @@ def run(config: Settings, concurrent: bool = False) -> Report:
 
         model = make_model(config.model, data.shape, data.classes, config.seed).to(device)
         check_output(model, data.test.part(0, 2)[0], data.classes, f"model={config.model.name}")
-        rule.start(RunInfo(len(data.train), config.batch_size, config.epochs, config.seed, device))
+        with blaming_own(config):
+            rule.start(RunInfo(len(data.train), config.batch_size, config.epochs, config.seed, device))
         energy = Energy(model, Clock(device), config.energy)
         job = Job(
             model, data.train, rule, config.optimizer, config.batch_size, energy, config.plasticity, config.seed
@@ -88,7 +90,7 @@ def blaming_own(config: Settings) -> AbstractContextManager[None]:
     paths = own_targets(config)
     if not paths:
         return nullcontext()
-    return blaming(f"in training with {', '.join(f'{group} {path}' for group, path in paths.items())}")
+    return blaming(f"in a run with {', '.join(f'{group} {path}' for group, path in paths.items())}")
 
 
 def own_sources(config: Settings) -> dict[str, dict[str, str | None]]:

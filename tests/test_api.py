@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -14,6 +15,7 @@ import lazyexp
 from lazyexp.errors import UserError
 from lazyexp.results import RunFolder, RunIsBusy
 
+ROOT = Path(__file__).resolve().parent.parent
 SMALL = ("epochs=2", "eval_every=500", "model.width=16", "batch_size=16", "optimizer.lr=0.1")
 
 
@@ -127,3 +129,33 @@ def test_the_package_alone_imports_neither_torch_nor_pandas():
 def test_what_is_offered_is_there():
     for name in lazyexp.__all__:
         assert getattr(lazyexp, name) is not None
+
+
+def test_settings_may_be_of_pythons_own_kinds(tmp_path):
+    run = lazyexp.run(*SMALL, seed=np.int64(3), runs_dir=Path("elsewhere"), targets=(0.1, 0.2))
+    assert run.folder.parent.name == "elsewhere" and int(run.summary["seed"]) == 3
+    (tmp_path / "my_part.py").write_text(
+        "from torch.nn import Flatten, Linear, Sequential\n\n\n"
+        "def net(shape, classes, width):\n"
+        "    return Sequential(Flatten(), Linear(64, width), Linear(width, classes))\n"
+    )
+    own = lazyexp.run("epochs=1", model="own", model___target_="my_part.net", model__options={"width": 5})
+    assert own.model()[1].out_features == 5
+    with pytest.raises(UserError, match="neither a number"):
+        lazyexp.run(seed=object())
+
+
+def test_the_model_of_a_run_on_a_matched_subset():
+    words = ["dataset.train_size=200", "epochs=1", "model.width=4"]
+    lazyexp.run(*words)
+    assert lazyexp.run(*words, "rule=backprop", "dataset.subset=matched").model()[1].out_features == 4
+
+
+def test_launchers_are_for_the_shell():
+    with pytest.raises(UserError, match="hydra/launcher=joblib: from Python"):
+        lazyexp.sweep("hydra/launcher=joblib", seed=[0, 1])
+
+
+def test_bars_fit_a_notebook_everywhere():
+    users = [path for path in (ROOT / "lazyexp").rglob("*.py") if "import tqdm" in path.read_text()]
+    assert {path.name for path in users} == {"console.py"}

@@ -293,6 +293,13 @@ def test_settings_files_of_ones_own(call, own_conf, tmp_path, flag, multirun):
         ["-m", "--config-dir", "my_conf", "seed=0,-1"],
         ["--config-name", "other"],
         ["-m", "hydra.launcher._target_=x"],
+        ["--run", "epochs=0"],
+        ["-r", "epochs=0"],
+        ["--multi", "seed=0,-1"],
+        ["--resolve", "epochs=0"],
+        ["--bogus"],
+        ["-m", "--config-path", "x"],
+        ["--cfg", "job", "nonsense=1"],
     ],
     ids=" ".join,
 )

@@ -64,6 +64,15 @@ class Raises(Rule):
     def weigh(self, judged):
         if judged.index.min() >= 0: raise ValueError("no idea")
 @dataclass
+class BadStart(Rule):
+    def start(self, info): raise ValueError("no start")
+@dataclass
+class BadName(Rule):
+    def identity(self): raise ValueError("no name")
+@dataclass
+class BadMemory(Rule):
+    def remember(self, judged): raise ValueError("no memory")
+@dataclass
 class Broad(Rule):
     def weigh(self, judged): return judged.wrong[:, None]
 @dataclass
@@ -122,6 +131,9 @@ BAD = [
     (["rule=own", "rule._target_=M.NoRule"], "derived from lazyexp.Rule"),
     (["rule=own", "rule._target_=M.HalfLazy", "rule.nope=1"], "unknown option of rule HalfLazy (it has: threshold)"),
     (["rule=own", "rule._target_=M.HalfLazy", "rule.threshold=high"], "must be of type float"),
+    (["rule=own", "rule._target_=M.BadStart"], "ValueError: no start (M.py, line "),
+    (["rule=own", "rule._target_=M.BadName"], "ValueError: no name (M.py, line "),
+    (["rule=own", "rule._target_=M.BadMemory"], "ValueError: no memory (M.py, line "),
     (["rule=own", "rule._target_=M.Raises"], "ValueError: no idea (M.py, line "),
     (["rule=own", "rule._target_=M.Broad"], "weigh must return None or (20,), not (20, 1)"),
     (["rule=own", "rule._target_=M.Beyond"], "visit must return (m,) int64"),

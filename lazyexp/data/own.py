@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
+from lazyexp.console import NO_BAR, tqdm
 from lazyexp.data.raw import Raw
 from lazyexp.errors import UserError
 from lazyexp.memory import require
@@ -59,7 +59,7 @@ def from_pair(pair: Sequence[Any], names: list[str]) -> Raw:
     arrays, labels = [], []
     for dataset, name in zip(pair, names, strict=True):
         samples, targets = [], []
-        for place in tqdm(range(len(dataset)), desc=f"reading {name}", unit=" samples", leave=False, disable=None):
+        for place in tqdm(range(len(dataset)), desc=f"reading {name}", unit=" samples", leave=False, disable=NO_BAR):
             with blaming(f"{name}, item {place}"):
                 item, target = dataset[place]
                 samples.append(_array(item, name))

@@ -17,9 +17,8 @@ import numpy as np
 import torch
 from filelock import FileLock, Timeout
 from torch import Tensor
-from tqdm import tqdm
 
-from lazyexp.console import say
+from lazyexp.console import NO_BAR, say, tqdm
 from lazyexp.data.idx import read_idx
 from lazyexp.data.raw import Raw
 from lazyexp.errors import UserError
@@ -204,7 +203,7 @@ def _from_mirror(url: str, path: Path, md5: str) -> None:
     try:
         with urllib.request.urlopen(url, timeout=STALL) as answer, beside.open("wb") as stream:
             size = int(answer.headers.get("Content-Length") or 0) or None
-            with tqdm(total=size, unit="B", unit_scale=True, desc=path.name, disable=None) as bar:
+            with tqdm(total=size, unit="B", unit_scale=True, desc=path.name, disable=NO_BAR) as bar:
                 while part := answer.read(2**20):
                     stream.write(part)
                     bar.update(len(part))
