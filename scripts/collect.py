@@ -17,7 +17,7 @@ import pandas as pd
 from collect_fair import fair
 
 from lazyexp.report.arena import arena_blocks
-from lazyexp.report.groups import Group, matched_groups, tuned_groups
+from lazyexp.report.groups import CONTROL, Group, matched_groups, tuned_groups
 from lazyexp.report.races import races
 from lazyexp.report.read import Run, read_runs
 from lazyexp.report.render import to_markdown
@@ -51,19 +51,17 @@ def main(runs: Path, docs: Path) -> None:
     text = page.read_text(encoding="utf-8")
     for name in re.findall(r"<!-- (\w+) -->", text):
         folders = sorted(runs.glob(f"{ARENA}_*")) if name == ARENA else [runs / name]
-        if name == "end" or not all(folder.is_dir() for folder in folders):
+        if name == "end" or not folders or not all(folder.is_dir() for folder in folders):
             continue
         place = docs / "results" / name
         if name in FAIR:
             place.mkdir(parents=True, exist_ok=True)
             text = between(text, name, fair(folders[0], place))
             continue
-        found = read_runs(folders)
         if name == ARENA:
-            text = between(
-                text, name, to_markdown("", arena_blocks(races(found.runs))[1:]).partition("\n\n")[2].strip()
-            )
+            text = between(text, name, arena(folders, docs / "results"))
             continue
+        found = read_runs(folders)
         matched, tuned = matched_groups(found.runs), tuned_groups(found.runs)
         speedups = speedup_table(matched + tuned)
         place.mkdir(parents=True, exist_ok=True)
@@ -89,6 +87,21 @@ def between(text: str, name: str, table: str) -> str:
     """The page with `table` between the markers of `name`."""
     before, _, rest = text.partition(f"<!-- {name} -->")
     return f"{before}<!-- {name} -->\n{table}\n<!-- end -->{rest.partition('<!-- end -->')[2]}"
+
+
+def arena(folders: list[Path], place: Path) -> str:
+    """The report's section over several folders, a figure of each, and their runs as CSVs."""
+    found, figures = [], []
+    for folder in folders:
+        some = read_runs([folder]).runs
+        found += some
+        (place / folder.name).mkdir(parents=True, exist_ok=True)
+        run_table(matched_groups(some)).to_csv(place / folder.name / "summary.csv", index=False)
+        for picture in sorted((folder / "figures").glob("pareto_*.png")):
+            shutil.copyfile(picture, place / folder.name / picture.name)
+            figures.append(f"![{folder.name}](results/{folder.name}/{picture.name})")
+    page = to_markdown("", arena_blocks(races(found))[1:])
+    return "\n\n".join([page.partition("\n\n")[2].strip(), *figures])
 
 
 def times(runs: list[Run]) -> str:
@@ -122,12 +135,14 @@ def times(runs: list[Run]) -> str:
 def as_markdown(groups: list[Group], speedups: pd.DataFrame) -> str:
     """Final figures of every group and rule, with the speedup in seconds at two of backprop's own accuracies."""
     tuned = groups[0].protocol == "tuned"
-    columns = ["setting", "rule", "runs", "test accuracy %", "seconds", "forward", "learned from", "updates", "M1"]
+    columns = ["setting", "rule", "runs", "test accuracy %", "points below", "seconds", "forward", "learned from"]
+    columns += ["updates", "M1"]
     columns += [f"speedup to {target}" for target in TARGETS] + ["chosen"] * tuned
     lines = ["| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
     for row in final_table(groups):
         group = row["group"]
         cells = [group.label, f"`{row['rule']}`", str(row["n"]), shown(row["test_accuracy"], 100, 4)]
+        cells.append("" if row["rule"] == CONTROL else shown(row["behind"], 1, 2))  # paired by seed
         cells += [
             _short(row[key])
             for key in ("train_seconds", "forward_samples", "backward_samples", "updates", "energy_l1")
