@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 import pandas as pd
+from collect_failure import failure
 from collect_fair import fair
 
 from lazyexp.report.arena import arena_blocks
@@ -57,6 +58,10 @@ def main(runs: Path, docs: Path) -> None:
         if name in FAIR:
             place.mkdir(parents=True, exist_ok=True)
             text = between(text, name, fair(folders[0], place))
+            continue
+        if name == "failure":
+            place.mkdir(parents=True, exist_ok=True)
+            text = between(text, name, failure(folders[0], place))
             continue
         if name == ARENA:
             text = between(text, name, arena(folders, docs / "results"))

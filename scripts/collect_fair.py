@@ -59,7 +59,7 @@ def fair(folder: Path, place: Path) -> str:
             "finals": {key: facts[key] for key in MADE_WITH if key in facts},
             "searches": {search.name: json.loads((search / "about.json").read_text()) for search in searches},
         }
-        parts += [f"### {data}", chosen(race), f"![Test error against seconds](results/{place.name}/{figure.name})"]
+        parts += [f"**{data}**", chosen(race), f"![Test error against seconds](results/{place.name}/{figure.name})"]
         parts += [along_the_front(race), within(race)]
     (place / "about.json").write_text(json.dumps(about, indent=1) + "\n")
     return "\n\n".join(parts)

@@ -45,13 +45,13 @@ def test_reproduce_asks_for_settings_that_exist(tmp_path):
 @pytest.mark.slow
 def test_collect_fills_the_tables_between_their_markers(call, tmp_path):
     words = ["-m", "rule=lazy,backprop", "seed=0,1", "epochs=1", "model.width=8", "targets=[0.3,0.999]"]
-    for name in ("headline", "shifts", "arena_one", "arena_other"):
+    for name in ("headline", "shifts", "arena_one", "arena_other", "failure"):
         more = ["rule=lazy,backprop,random", f"model.width={len(name)}"] * name.startswith("arena")
         assert call(*words, *more, f"runs_dir=runs/{name}", report=name == "headline").code == 0
     docs = tmp_path / "docs"
     docs.mkdir()
     page = docs / "results.md"
-    empty = "".join(f"<!-- {name} -->\n<!-- end -->\n" for name in ("shifts", "arena"))
+    empty = "".join(f"<!-- {name} -->\n<!-- end -->\n" for name in ("shifts", "arena", "failure"))
     old = "<!-- headline -->\nold\n<!-- end -->\nkept\n<!-- width -->\nold too\n<!-- end -->\n"
     page.write_text(f"before\n{old}{empty}after\n")
     subprocess.run(
@@ -65,6 +65,7 @@ def test_collect_fills_the_tables_between_their_markers(call, tmp_path):
     assert figure.is_file() and f"results/headline/{figure.name}" in text
     assert len((docs / "results" / "headline" / "summary.csv").read_text().splitlines()) == 5
     assert "seconds to 30 %" in text and text.count("| 0 of 2 |") == 2  # nobody reaches 99.9 %
+    assert "| 0 | 1 | `lazy` | " in text and (docs / "results" / "failure" / "failure.png").is_file()
     assert "Mean rank by that time over 2 races" in text
 
 
