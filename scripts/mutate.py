@@ -29,9 +29,19 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 EQUIVALENT = Path(__file__).with_name("mutants_equivalent.txt")
-ENGINES = ("counted_by_hand", "properties", "packed", "accounting", "engines", "resume", "speed")
-RULES = ("counted_by_hand", "rules", "peers", "compose", "properties", "resume", "hostile_input")
-RUNS = ("counted_by_hand", "accounting", "experiment", "resume", "rules", "durable")
+ENGINES = (
+    "counted_by_hand",
+    "properties",
+    "packed",
+    "accounting",
+    "engines",
+    "resume",
+    "speed",
+    "cuda",
+    "gpu_budget",
+)
+RULES = ("counted_by_hand", "rules", "peers", "compose", "properties", "resume", "hostile_input", "own")
+RUNS = ("counted_by_hand", "accounting", "experiment", "resume", "rules", "durable", "cuda")
 # The modules, below lazyexp/, and the tests that belong to them, quickest first.
 MODULES = {
     "rules/base.py": RULES,

@@ -33,6 +33,12 @@ CASES = [
     ("selective_backprop", {}, "auto", 8, "sgd", 0.0),
     ("infobatch", {}, "fast", 16, "sgd", 0.0),
     ("kakurenbo", {}, "auto", 16, "sgd", 0.0),
+    ("composer_selective_backprop", {"begin": 0.0}, "auto", 8, "sgd", 0.0),
+    ("early_stopping", {"threshold": 0.1, "average": 1}, "auto", 16, "sgd", 0.0),
+    ("evolved_sampling", {"anneal": 0.0}, "auto", 16, "sgd", 0.0),
+    ("order_dp", {}, "auto", 8, "sgd", 0.0),
+    ("smrd", {}, "auto", 8, "sgd", 0.0),
+    ("srd", {"decay": 0.8}, "auto", 8, "sgd", 0.0),
 ]
 
 

@@ -103,6 +103,8 @@ def test_counters_by_hand():
     assert counters.learned.tolist() == [0, 1, 0, 0, 2]
     assert counters.take_interval() == (pytest.approx(math.log(2)), 0.4)
     assert counters.tally.count == 0
+    add([3], [yes], [no], 0)  # an interval of a single sample
+    assert counters.take_interval() == (pytest.approx(math.log(2)), 0.0)
 
 
 def test_counters_notice_divergence():

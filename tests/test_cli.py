@@ -14,7 +14,7 @@ from conftest import only_run, rows, write_idx
 
 from lazyexp import cli
 from lazyexp.config import Config, DatasetConfig, ModelConfig, OptimizerConfig, PlasticityConfig
-from lazyexp.registry import DATASETS
+from lazyexp.registry import DATASETS, RULES
 
 QUICK = ("epochs=1", "model.width=20", "dataset.train_size=100")
 ROOT = Path(__file__).resolve().parent.parent
@@ -222,7 +222,8 @@ def expanded(*overrides: str) -> list[Config]:
 def test_named_sweeps_are_runs_with_a_matched_control(name):
     jobs, settings = composed_in_bulk(f"sweep={name}")
     assert {job.runs_dir for job in settings} == {f"runs/{name}"}
-    assert {"backprop", "lazy"} <= {job.rule["name"] for job in settings}
+    rules = {job.rule["name"] for job in settings}
+    assert {"backprop", "lazy"} <= rules and (name != "arena" or rules == set(RULES))
     seeds = {word for job in jobs for word in job if word.startswith("seed=")}
     assert len(seeds) == (5 if name in ("arena", "energy", "headline") else 3)
     text = (ROOT / "conf" / "sweep" / f"{name}.yaml").read_text()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from lazyexp.accounting import Outcome
 from lazyexp.clock import Clock
 from lazyexp.config import ModelConfig, OptimizerConfig
 from lazyexp.data import Images
@@ -149,7 +150,23 @@ def test_engines_are_chosen_by_what_they_can_do():
     assert choose("backprop", batch_size=256) is Direct
     assert choose(momentum=0.9) is Direct
     assert choose(weight_decay=0.1) is Direct
+    assert choose("backprop", momentum=0.9) is choose("backprop", weight_decay=0.1) is Direct
     assert choose(name="general") is General
+
+
+def test_where_most_must_learn_nothing_is_judged_ahead(monkeypatch):
+    """Look-ahead would throw most of its judgements away: Adaptive does not ask it while most batches learn."""
+    asked = []
+    monkeypatch.setattr(LookAhead, "train", lambda self, index, rates: asked.append(self.share))
+    model = make_model(ModelConfig(width=4), (1, 8, 8), 10, 0)
+    rule = make_rule({"name": "lazy"})
+    job = Job(model, Images(*problem(40)), rule, OptimizerConfig(), 1, Energy(model, Clock(CPU), False))
+    for share, expected in ((0.6, []), (0.4, [0.4])):
+        engine = Adaptive(job)
+        engine.look_ahead.share = share
+        engine.one_by_one.train = lambda index, rates: Outcome(None, index, 0, 0, None)
+        engine.train(torch.arange(40), [0.1] * 40)
+        assert asked == expected
 
 
 @pytest.mark.parametrize("batch_size", [1, 16])

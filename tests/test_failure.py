@@ -65,6 +65,14 @@ def test_only_the_training_set_is_hit(folder):
     assert sizes == [round(90 * 0.1 ** (c / 9)) for c in range(10)]
 
 
+def test_lazy_learns_wrong_labels_first(tmp_path, folder):
+    config = Config(epochs=10, batch_size=10, device="cpu", runs_dir=str(tmp_path), dataset=folder)
+    config.model.width, config.dataset.label_noise, config.optimizer.lr = 30, 0.2, 0.1
+    with np.load(run(check(config)).folder / "learned.npz") as counts:
+        learned, noisy = counts["learned"], counts["noisy"]
+    assert learned[noisy].mean() > 2 * learned[~noisy].mean()
+
+
 def test_a_run_records_who_was_mislabelled(tmp_path, folder):
     config = Config(epochs=1, eval_every=450, batch_size=10, device="cpu", runs_dir=str(tmp_path), dataset=folder)
     config.model.width, config.dataset.label_noise = 8, 0.3

@@ -102,9 +102,11 @@ def byte_job(scale, offset):
     return Job(model, images, rule, OptimizerConfig(), 16, Energy(model, Clock(torch.device("cpu")), False))
 
 
+@pytest.mark.parametrize("lowest", [-0.1, -0.4])
 @pytest.mark.parametrize(("scale", "offset"), [(1 / 255, 0.0), (0.0127, -0.42)])
-def test_judging_in_int8_is_the_network_with_rounded_weights(scale, offset):
+def test_judging_in_int8_is_the_network_with_rounded_weights(scale, offset, lowest):
     job = byte_job(scale, offset)
+    job.model[1].weight.data[0, 0] = lowest  # the largest one by size may be negative
     index = torch.arange(300).flip(0)
     logits, targets = Int8Judge(job)(index)
     rounded = copy.deepcopy(job.model).double()

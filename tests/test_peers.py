@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from conftest import only_run, rows
@@ -9,6 +10,7 @@ from test_rules import judged, run_through, started, verdict
 
 from lazyexp.checks import check
 from lazyexp.config import Config, OptimizerConfig
+from lazyexp.errors import UserError
 from lazyexp.experiment import run
 from lazyexp.models import make_model
 from lazyexp.rules import RULES, Judged, make_rule
@@ -257,6 +259,57 @@ def test_order_dp_takes_the_largest_losses_of_a_random_part():
     everybody = started("order_dp", samples=100, epochs=2, subset=1.0, top=0.4)
     everybody.last_loss = torch.arange(100.0)
     assert sorted(everybody.visit(1).tolist()) == list(range(60, 100))
+
+
+def test_order_dp_draws_first_and_takes_the_largest_of_what_it_drew():
+    """With the same seed, top=1 shows who was drawn; of those, the losses decide."""
+    pool = sorted(started("order_dp", samples=100, epochs=2, subset=0.5, top=1.0).visit(1).tolist())
+    rule = started("order_dp", samples=100, epochs=2, subset=0.5, top=0.4)
+    rule.last_loss = torch.arange(100.0)
+    assert len(pool) == 50 and sorted(rule.visit(1).tolist()) == pool[-20:]
+
+
+def test_evolved_sampling_weighs_by_the_score_of_before():
+    """w = beta1 * s + (1 - beta1) * loss: with losses 0 and 1 and scores 3 and 1, 2.4 to 0.2 + 0.8."""
+    rule = started("evolved_sampling", samples=4000, batch_size=4, epochs=1, anneal=0.0, beta1=0.8, beta2=1.0)
+    rule.score[:] = torch.tensor([3.0, 1.0, 1e-6, 1e-6]).repeat(1000)
+    learned = torch.zeros(4)
+    for index in torch.arange(4000).split(4):
+        learned += rule.weigh(Judged(index, *losses(1e-6, 1.0, 1e-6, 1e-6)))
+    assert (learned[:2] / 1000).tolist() == pytest.approx([2.4 / 3.4, 1.0 / 3.4], abs=0.05)
+
+
+def test_options_at_their_ends_are_allowed():
+    make_rule({"name": "infobatch", "anneal": 0.0})
+    make_rule({"name": "infobatch", "anneal": 1.0})
+    for value in (0.0, 1.0):
+        make_rule({"name": "evolved_sampling", "beta1": value, "beta2": value})
+    for name in ("subset", "top"):
+        make_rule({"name": "order_dp", name: 1.0})
+        with pytest.raises(UserError, match="above 0, at most 1"):
+            make_rule({"name": "order_dp", name: 0.0})
+
+
+def test_srd_presents_one_sample_at_least():
+    rule = started("srd", samples=1000, epochs=4, decay=0.001)
+    assert [len(rule.visit(epoch)) for epoch in range(3)] == [1000, 1, 1]
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_counters_of_a_run_agree_with_what_became_of_every_sample(tmp_path, name):
+    """Presentations and learnings of the single samples add up to the counters; learners never outnumber them."""
+    config = Config(epochs=3, batch_size=16, device="cpu", runs_dir=str(tmp_path), rule={"name": name})
+    config.model.width, config.dataset.train_size, config.optimizer.lr = 12, 320, 0.1
+    report = run(check(config))
+    with np.load(report.folder / "learned.npz") as counts:
+        presented, learned = counts["presented"], counts["learned"]
+    row = report.summary
+    assert presented.sum() == row["samples_seen"] and learned.sum() == row["backward_samples"]
+    assert (learned > 0).sum() == row["distinct_learned"] and (learned <= presented).all()
+    by_hand = {"backprop": 3 * 320, "order_dp": 3 * int(0.85 * 0.75 * 320)}
+    if name in by_hand:
+        assert row["samples_seen"] == row["backward_samples"] == row["forward_samples"] == by_hand[name]
+    assert row["forward_samples"] >= row["samples_seen"]
 
 
 def test_smrd_takes_as_many_as_progressive_but_any():

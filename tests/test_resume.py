@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import importlib.util
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from conftest import timeless
 
+from lazyexp import registry
 from lazyexp.checks import check
 from lazyexp.config import Config
 from lazyexp.experiment import run
 from lazyexp.recorder import Recorder
 
+ROOT = Path(__file__).resolve().parent.parent
 RULES = {
     "backprop": {},
     "lazy": {},
@@ -27,6 +32,7 @@ RULES = {
     "infobatch": {"ratio": 0.3, "anneal": 0.7},
     "kakurenbo": {},
     "early_stopping": {"threshold": 0.1, "average": 1},
+    "for_good": {"name": "early_stopping", "threshold": 0.1, "average": 1, "skip_forwards": True},
     "evolved_sampling": {"anneal": 0.0},
     "order_dp": {},
     "smrd": {},
@@ -103,3 +109,12 @@ def test_the_place_in_a_replay(monkeypatch, tmp_path):
     source = run(settings(tmp_path, "source"))
     monkeypatch.setitem(RULES, "random", {"replay": str(source.folder)})
     assert_goes_on(monkeypatch, tmp_path, rule="random")
+
+
+def test_no_rule_is_left_out():
+    """Neither here nor by the script that kills."""
+    spec = importlib.util.spec_from_file_location("twins", ROOT / "scripts" / "twins.py")
+    twins = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(twins)
+    here = {options.get("name", rule) for rule, options in RULES.items()}
+    assert here == set(registry.RULES) == {case[0] for case in twins.CASES}

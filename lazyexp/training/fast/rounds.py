@@ -27,7 +27,7 @@ from lazyexp.training.job import Job
 # 1 to 2 us each, against 0.05 us for a sample of 784 x 1000 at 30 TFLOP/s.
 COST = 1000
 WINDOW = 1024  # samples at most; the memory of a graph grows with it
-# Share of batches that learn above which a window is one batch: nothing is judged in vain.
+# Share of batches that learn above which a window is one batch: nothing is judged that must be judged again.
 SWITCH = 0.5
 
 
@@ -130,7 +130,7 @@ class Rounds:
         rows = tape.steps[:window] + done * b
         x, targets = tape.inputs.index_select(0, rows), tape.targets.index_select(0, rows)
         zs, hs, logits = self.layers.rest(self.layers.first(x))
-        tape.logits.index_copy_(0, rows, logits)  # those judged in vain are written again
+        tape.logits.index_copy_(0, rows, logits)  # those that must be judged again are written again
         if known:
             weight = tape.weight.index_select(0, rows)
         else:
