@@ -5,7 +5,8 @@ Nothing here imports torch, so `lazyexp --help` and shell completion stay fast.
 
 from __future__ import annotations
 
-from dataclasses import FrozenInstanceError, dataclass, field
+from copy import copy
+from dataclasses import FrozenInstanceError, dataclass, field, fields
 from typing import Any
 
 from lazyexp.registry import DATASETS, MODELS, OPTIMIZERS
@@ -24,8 +25,20 @@ def _key(default: Any, help: str, **constraints: Any) -> Any:
     return field(default=default, metadata=metadata)
 
 
+class Freezable:
+    """Settings that cannot be assigned to any more once they are frozen; a `replace`d copy can."""
+
+    def freeze(self) -> None:
+        object.__setattr__(self, "_frozen", True)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if getattr(self, "_frozen", False):
+            raise FrozenInstanceError(f"cannot assign to {name}: these settings have been checked")
+        object.__setattr__(self, name, value)
+
+
 @dataclass
-class DatasetConfig:
+class DatasetConfig(Freezable):
     name: str = _key("digits", "the data set; `folder` and `own` are yours", choices=(*DATASETS, "own"))
     _target_: str | None = _key(None, "for `own`: import path of what makes the data, see docs/own.md")
     options: dict[str, Any] = _key({}, "what it is called with, one by one: dataset.options.NAME=VALUE")
@@ -54,7 +67,7 @@ class DatasetConfig:
 
 
 @dataclass
-class ModelConfig:
+class ModelConfig(Freezable):
     name: str = _key("mlp", "the network", choices=(*MODELS, "own"))
     _target_: str | None = _key(None, "for `own`: import path, called as target(shape=, classes=, **options)")
     options: dict[str, Any] = _key({}, "for `own` and `torchvision`, one by one: model.options.NAME=VALUE")
@@ -70,7 +83,7 @@ class ModelConfig:
 
 
 @dataclass
-class OptimizerConfig:
+class OptimizerConfig(Freezable):
     name: str = _key("sgd", "the optimizer", choices=(*OPTIMIZERS, "own"))
     _target_: str | None = _key(None, "for `own`: import path, such as torch.optim.RMSprop")
     options: dict[str, Any] = _key({}, "for `own`, one by one: optimizer.options.NAME=VALUE")
@@ -91,7 +104,7 @@ class OptimizerConfig:
 
 
 @dataclass
-class PlasticityConfig:
+class PlasticityConfig(Freezable):
     name: str = _key(
         "all",
         "which synapses change (mlp, plain sgd)",
@@ -104,7 +117,7 @@ class PlasticityConfig:
 
 
 @dataclass
-class Config:
+class Config(Freezable):
     """The settings as a user gives them; `check` makes `Settings` of them."""
 
     seed: int = _key(
@@ -165,9 +178,10 @@ class Settings(Config):
     targets: list[float] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_frozen", True)
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if getattr(self, "_frozen", False):
-            raise FrozenInstanceError(f"cannot assign to {name}: these settings have been checked")
-        object.__setattr__(self, name, value)
+        for entry in fields(self):
+            value = getattr(self, entry.name)
+            if isinstance(value, Freezable):
+                part = copy(value)  # whose it was may go on changing it
+                part.freeze()
+                setattr(self, entry.name, part)
+        self.freeze()

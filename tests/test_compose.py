@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
-from dataclasses import fields
+from dataclasses import FrozenInstanceError, fields, replace
 from pathlib import Path
 
 import hydra
@@ -13,8 +13,8 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 
 from lazyexp import compose
-from lazyexp.checks import ENTRIES, NUMBERS
-from lazyexp.config import ModelConfig, OptimizerConfig
+from lazyexp.checks import ENTRIES, NUMBERS, check
+from lazyexp.config import Config, ModelConfig, OptimizerConfig
 from lazyexp.errors import UserError
 from lazyexp.rules import RULES
 
@@ -107,3 +107,14 @@ def test_the_files_of_models_and_optimizers_repeat_no_default():
             options = {key: value for key, value in given.items() if key not in ("name", "_target_")}
             repeated = [key for key, value in options.items() if value == defaults.get(key)]
             assert not repeated, f"{path}: {repeated} are the defaults of config.py already"
+
+
+def test_checked_settings_do_not_change():
+    given = Config()
+    settings = check(given)
+    for part in (settings, settings.dataset, settings.model, settings.optimizer, settings.plasticity):
+        for entry in fields(part):
+            with pytest.raises(FrozenInstanceError, match=entry.name):
+                setattr(part, entry.name, getattr(part, entry.name))
+    given.dataset.val_size = 5  # the settings are a copy
+    assert settings.dataset.val_size == 0 and replace(settings.dataset, val_size=7).val_size == 7

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -364,7 +365,7 @@ def test_onecycle_is_that_of_torch():
 
 def test_the_rate_rises_over_the_warm_up(tmp_path):
     config = settings(tmp_path, epochs=2, eval_every=8)
-    config.optimizer.lr, config.optimizer.warmup = 0.1, 0.25
+    config = replace(config, optimizer=replace(config.optimizer, lr=0.1, warmup=0.25))
     rates = [float(row["learning_rate"]) for row in rows(run(check(config)).folder / "metrics.csv")]
     assert rates[:2] == pytest.approx([0.1 / 25, 0.2 / 25])  # 100 updates, the first 25 of them warm up
     assert rates[24] == pytest.approx(0.1) == max(rates) and rates[25] == pytest.approx(0.1)
@@ -376,7 +377,7 @@ def test_a_matched_subset_is_that_of_plain_lazy(tmp_path, options):
     sparing = run(settings(tmp_path, rule={"name": "lazy", **options}))
     assert sparing.status == "finished"
     matched = settings(tmp_path, rule={"name": "backprop"})
-    matched.dataset.subset = "matched"
+    matched = replace(matched, dataset=replace(matched.dataset, subset="matched"))
     with pytest.raises(UserError, match="no finished run of rule=lazy"):
         run(matched)
     for damaged in ("[]", "{}", '{"settings": {}}', '{"settings": 3}', "{"):
