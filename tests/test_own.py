@@ -73,6 +73,9 @@ class BadName(Rule):
 class BadMemory(Rule):
     def remember(self, judged): raise ValueError("no memory")
 @dataclass
+class Nobody(Rule):
+    def visit(self, epoch): return torch.empty(0, dtype=torch.int64)
+@dataclass
 class Broad(Rule):
     def weigh(self, judged): return judged.wrong[:, None]
 @dataclass
@@ -131,6 +134,7 @@ BAD = [
     (["rule=own", "rule._target_=M.NoRule"], "derived from lazyexp.Rule"),
     (["rule=own", "rule._target_=M.HalfLazy", "rule.nope=1"], "unknown option of rule HalfLazy (it has: threshold)"),
     (["rule=own", "rule._target_=M.HalfLazy", "rule.threshold=high"], "must be of type float"),
+    (["rule=own", "rule._target_=M.Nobody"], "visit must return (m,) int64, places of samples, at least one"),
     (["rule=own", "rule._target_=M.BadStart"], "ValueError: no start (M.py, line "),
     (["rule=own", "rule._target_=M.BadName"], "ValueError: no name (M.py, line "),
     (["rule=own", "rule._target_=M.BadMemory"], "ValueError: no memory (M.py, line "),
