@@ -2,10 +2,10 @@
 # Everything in docs/results.md, from nothing. Start it again after an interruption: finished runs are kept.
 #
 #   scripts/reproduce.sh [--quick] [FOLDER]      FOLDER: where the runs go (default: runs/reproduce)
-#   scripts/reproduce.sh fair [--quick] [FOLDER] only the comparison under equal trials (two hours, quick: minutes)
+#   scripts/reproduce.sh fair [--quick] [FOLDER] only the comparison under equal trials (three hours, quick: minutes)
 #
-# At the sizes of docs/results.md: one core, about two and a half hours. --quick: every sweep at a size that takes ten
-# minutes in all; shows that everything works, its figures mean little. LAZYEXP_DATA names the folder of data sets;
+# At the sizes of docs/results.md: one core, about eight hours. --quick: every sweep at a size that takes some six
+# minutes of one core in all; shows that everything works, its figures mean little. LAZYEXP_DATA names the folder of data sets;
 # what is missing there is downloaded (EMNIST: 536 MiB).
 #
 # One thread, so that the loops are compared and not the threads' waiting for each other; OMP_NUM_THREADS=2 (say)
@@ -35,27 +35,47 @@ sweep() {
   "$python" -m lazyexp -m "sweep=$name" "$@" || failed=1
 }
 
-# fair: the same number of trials for every rule, then ten fresh seeds of the chosen points, the rules taking turns.
+# search FOLDER TRIALS RULE OPTION...: one rule's trials.
+search() {
+  local where=$1 trials=$2 rule=$3 label
+  shift 3
+  echo "== $where"
+  label=$([ $rule = spaced ] && echo fast_lazy || echo $rule) # its ranges are those of a packed one
+  "$python" -m lazyexp.tune.cli rule="$rule" rule_label="$label" "$@" --trials $trials --folder "$where" || failed=1
+}
+
+# finals FOLDER SEEDS SEARCH... [OPTION...]: fresh seeds of the chosen points, the rules taking turns, and the report.
+finals() {
+  local where=$1 seeds=$2
+  shift 2
+  "$python" -m lazyexp.tune.cli --finals "$@" --seeds $seeds --folder "$where" || failed=1
+  "$python" -m lazyexp.report.cli "$where" || failed=1
+}
+
+# fair: the same number of trials for every rule, then fresh seeds; the same with shifts for three of them.
 fair() {
-  local rules="spaced backprop confidence lazy infobatch random" trials=30 seeds=10 data="emnist fashion_mnist"
-  local common=(energy=false eval_every=1000000 matmul_precision=medium) dataset rule label searches
+  local rules="spaced backprop confidence lazy infobatch random" trials=30 seeds=10 data="emnist fashion_mnist" few=24
+  local common=(energy=false eval_every=1000000 matmul_precision=medium) dataset rule searches shifts
   if [ ${#quick[@]} != 0 ]; then
-    trials=5 seeds=2 data=emnist  # the first three are given, two are drawn
+    trials=5 seeds=2 data=emnist few=5 # the first three are given, two are drawn
     common+=(dataset.train_size=1000 model.width=32)
   fi
   for dataset in $data; do
     searches=()
     for rule in $rules; do
-      echo "== fair: $dataset $rule"
-      label=$([ $rule = spaced ] && echo fast_lazy || echo $rule)  # its ranges are those of a packed one
-      "$python" -m lazyexp.tune.cli rule="$rule" rule_label="$label" dataset="$dataset" dataset.val_size=$([ $dataset = emnist ] && echo 9000 ||
-        echo 6000) "${common[@]}" --trials $trials --folder "$folder/fair/$dataset-$rule" || failed=1
       searches+=("$folder/fair/$dataset-$rule")
+      search "$folder/fair/$dataset-$rule" $trials $rule dataset=$dataset "${common[@]}" \
+        dataset.val_size=$([ $dataset = emnist ] && echo 9000 || echo 6000)
     done
-    "$python" -m lazyexp.tune.cli --finals "${searches[@]}" --seeds $seeds --folder "$folder/fair/finals-$dataset" ||
-      failed=1
-    "$python" -m lazyexp.report.cli "$folder/fair/finals-$dataset" || failed=1
+    finals "$folder/fair/finals-$dataset" $seeds "${searches[@]}"
   done
+  shifts=(dataset=emnist dataset.augment=shift dataset.val_size=9000 "${common[@]}" --space shifts)
+  searches=()
+  for rule in spaced backprop infobatch; do
+    searches+=("$folder/shift_fight/emnist-$rule")
+    search "$folder/shift_fight/emnist-$rule" $few $rule "${shifts[@]}"
+  done
+  finals "$folder/shift_fight/finals-emnist" $((seeds / 2)) "${searches[@]}" --slack 0 0.001
 }
 
 if [ "$only" = fair ]; then

@@ -27,8 +27,8 @@ def test_reproduce_asks_for_settings_that_exist(tmp_path):
         environment = {**os.environ, "PYTHON": str(tmp_path / "python"), "NOTES": str(notes)}
         subprocess.run([ROOT / "scripts" / "reproduce.sh", *version, tmp_path / "runs"], env=environment, check=True)
         lines = [line for line in notes.read_text().splitlines() if "lazyexp.report" not in line]
-        assert sum("--finals" in line for line in lines) == (1 if "--quick" in version else 2)
-        assert sum("rule_label=fast_lazy" in line for line in lines) == (1 if "--quick" in version else 2)
+        assert sum("--finals" in line for line in lines) == (2 if "--quick" in version else 3)
+        assert sum("rule_label=fast_lazy" in line for line in lines) == (2 if "--quick" in version else 3)
         # Of a search, the settings that hold for all its trials.
         commands = [line.partition(" --")[0].split()[2:] for line in lines if "--finals" not in line]
         named = {word for command in commands for word in command if word.startswith("sweep=")}

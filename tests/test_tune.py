@@ -83,14 +83,15 @@ def test_a_space_that_is_none(tmp_path, text):
         Space(str(tmp_path / "space.yaml"), "lazy")
 
 
-def test_the_preset_is_made_of_keys_that_exist():
+@pytest.mark.parametrize("preset", ["fair", "shifts"])
+def test_the_presets_are_made_of_keys_that_exist(preset):
     register()
     for rule in ("backprop", "lazy", "confidence", "spaced", "infobatch", "random"):
-        found = Space("fair", rule)
+        found = Space(preset, rule)
         assert len(found.points()) == 3
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         study = optuna.create_study(directions=["maximize", "minimize"])
-        for _ in range(4):
+        for _ in range(3):
             overrides = words(found.suggest(study.ask()))
             _, error = attempt([f"rule={rule}", *overrides, "dataset.train_size=1", "runs_dir=/nowhere"], "")
             assert "batch_size" in error  # composed and checked; refused only for its single sample
