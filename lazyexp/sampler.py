@@ -126,8 +126,11 @@ class SpacedSampler(Sampler[int]):
         else:
             order = self._agreed(torch.as_tensor(list(self.order), dtype=torch.int64))
         awake = order[self.due[order] <= epoch]
-        shared = len(awake) - len(awake) % _process()[1]
-        self._awake, self.epoch, self._waiting = awake[:shared], epoch, True
+        too_many = len(awake) % _process()[1]
+        if too_many:  # another one waits in every epoch, whatever the order
+            waits = (epoch * too_many + torch.arange(too_many)) % len(awake)
+            awake = awake[torch.ones(len(awake), dtype=torch.bool).index_fill_(0, waits, False)]
+        self._awake, self.epoch, self._waiting = awake, epoch, True
 
     def _agreed(self, order: Tensor) -> Tensor:
         """The order of the first process: in the others, chance may have drawn another one."""

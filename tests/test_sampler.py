@@ -13,7 +13,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset, RandomSampler, Subset, TensorDataset, WeightedRandomSampler
 from torch.utils.data.distributed import DistributedSampler
 
-from lazyexp import Indexed, LazyLoss, SpacedSampler
+from lazyexp import Indexed, LazyLoss, SpacedSampler, sampler
 from lazyexp.rules.base import Judged, RunInfo
 from lazyexp.rules.mistakes import Spaced
 
@@ -396,3 +396,18 @@ def test_no_host_synchronisation_on_a_gpu():
     finally:
         torch.cuda.set_sync_debug_mode("default")
     assert len(list(sampler)) < 5
+
+
+def test_nobody_waits_for_ever_where_samples_are_too_many_for_the_processes(monkeypatch):
+    """Five samples in a fixed order, two processes: one waits in every epoch, each time another one."""
+    monkeypatch.setattr(sampler, "_process", lambda: (0, 2))
+    monkeypatch.setattr(SpacedSampler, "merge", lambda self: None)
+    monkeypatch.setattr(SpacedSampler, "_agreed", lambda self, order: order)
+    spaced = SpacedSampler(5, order=range(5))
+    waiting = []
+    for epoch in range(10):
+        spaced.due[:] = 0
+        spaced._begin(epoch)
+        assert len(spaced._awake) == 4 and spaced._awake.tolist() == sorted(spaced._awake.tolist())
+        waiting += set(range(5)) - set(spaced._awake.tolist())
+    assert sorted(waiting) == sorted([*range(5)] * 2)
