@@ -18,7 +18,7 @@ class Clock:
     """
 
     def __init__(self, device: torch.device) -> None:
-        self._seconds = self.left_out = self._off = 0.0
+        self._seconds = self.left_out = self._off = self._off_busy = 0.0
         self._cuda = device if device.type == "cuda" else None
         self._runs = self._is_off = self._suspended = False
         self._spans: list[tuple[torch.cuda.Event, torch.cuda.Event]] = []
@@ -43,7 +43,8 @@ class Clock:
             self._suspended = True
 
     def __enter__(self) -> Clock:
-        self._start, self._busy, self._off = time.perf_counter(), time.thread_time(), 0.0
+        self._start, self._busy = time.perf_counter(), time.thread_time()
+        self._off = self._off_busy = 0.0
         self._runs = True
         if self._cuda is not None:
             self._spans.append((_passing(), _passing(now=False)))
@@ -58,7 +59,8 @@ class Clock:
             self._spans[-1][1].record()
         if self._suspended:
             # While stopped (Ctrl-Z, SLURM's suspend) a process uses no processor; training uses it all the time.
-            idle = min(max(counted - (time.thread_time() - self._busy), 0.0), counted)
+            busy = time.thread_time() - self._busy - self._off_busy
+            idle = min(max(counted - busy, 0.0), counted)
             self._seconds, self.left_out, self._suspended = self._seconds - idle, self.left_out + idle, False
 
     @contextmanager
@@ -66,10 +68,11 @@ class Clock:
         if self._cuda is not None:
             yield
             return
-        start, self._is_off = time.perf_counter(), True
+        start, busy, self._is_off = time.perf_counter(), time.thread_time(), True
         yield
         self._is_off = False
         self._off += time.perf_counter() - start
+        self._off_busy += time.thread_time() - busy
 
 
 def _passing(now: bool = True) -> torch.cuda.Event:

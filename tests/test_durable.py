@@ -267,11 +267,17 @@ def test_the_names_of_new_folders_are_forced_to_disk(tmp_path, monkeypatch):
 
 def test_time_in_which_the_process_was_stopped_is_not_training_time():
     """A stopped process uses no processor: seconds without any, after the signal to go on, do not count."""
+
+    def work(seconds):
+        end = time.thread_time() + seconds
+        while time.thread_time() < end:
+            pass
+
     clock = Clock(torch.device("cpu"))
     with clock:
-        busy_until = time.thread_time() + 0.2
-        while time.thread_time() < busy_until:
-            pass
+        work(0.2)
+        with clock.off():
+            work(0.3)  # not to be taken for work that the clock has seen
         time.sleep(0.5)  # stands for the stop
         clock.continued()
     assert 0.2 <= clock.seconds < 0.45 and clock.left_out >= 0.5
@@ -301,9 +307,12 @@ def test_time_that_is_left_out_anyhow_is_not_left_out_twice():
 def test_a_run_stopped_and_continued(tmp_path):
     command = [sys.executable, "-m", "lazyexp", "epochs=200", "model.width=300", "eval_every=100000", "device=cpu"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    process = subprocess.Popen([*command, "rule=backprop", "optimizer.lr=0.001"], cwd=tmp_path, env=environment)
-    while not list(tmp_path.glob("runs/*/metrics.csv")) and process.poll() is None:
+    command += ["rule=backprop", "optimizer.lr=0.001", "checkpoint_every=0"]
+    process = subprocess.Popen(command, cwd=tmp_path, env=environment)
+    # A stop while the row or the checkpoint after it is saved would take nothing from the clocks.
+    while not list(tmp_path.glob("runs/*/checkpoint.pt")) and process.poll() is None:
         time.sleep(0.05)
+    time.sleep(0.5)
     process.send_signal(signal.SIGSTOP)
     time.sleep(4)
     process.send_signal(signal.SIGCONT)
