@@ -88,6 +88,8 @@ def run(config: Settings, concurrent: bool = False) -> Report:
 def blaming_own(config: Settings) -> AbstractContextManager[None]:
     """While what was brought along is at work, what goes wrong is told in one line; else it is a fault of ours."""
     paths = own_targets(config)
+    if config.model.arch:  # torchvision's networks are tried in evaluation mode before, but not in training
+        paths = {"model": config.model.arch, **paths}
     if not paths:
         return nullcontext()
     return blaming(f"in a run with {', '.join(f'{group} {path}' for group, path in paths.items())}")

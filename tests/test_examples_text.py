@@ -48,3 +48,19 @@ def test_a_transformer_trains_on_tokens(call, characters, rule, tmp_path):
     # Judged without a graph, and those who learn forwarded again.
     assert int(last["forward_samples"]) == int(last["samples_seen"]) + int(last["backward_samples"])
     assert 0 < int(last["backward_samples"]) <= 1200 and last["width"] == ""
+
+
+@pytest.mark.slow
+def test_the_comparison_at_equal_seconds(characters, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    comparison = importlib.import_module("run")
+    try:
+        small = ["dataset.options={length: 8, train: 600, test: 100}", "model.options={width: 16, layers: 1}"]
+        table = comparison.main(0.3, 1, small).set_index("rule")
+    finally:
+        sys.modules.pop("run")
+    assert list(table.index) == [*comparison.ARMS, "as_many"]
+    for name in ("epochs", "backward_samples"):
+        assert table.loc["as_many", name] == table.loc["lazy", name]
+    assert (table["epochs"] >= 1).all()
+    assert table.loc["backprop", "backward_samples"] == 600 * table.loc["backprop", "epochs"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import importlib
 import itertools
 import json
 import os
@@ -18,11 +20,12 @@ from conftest import only_run, rows, timeless, toy
 from torch import nn
 
 from lazyexp.clock import Clock
-from lazyexp.config import OptimizerConfig
+from lazyexp.config import ModelConfig, OptimizerConfig
 from lazyexp.data import Images
 from lazyexp.energy import Energy
+from lazyexp.models import check_output, make_model
 from lazyexp.rules import RunInfo, make_rule
-from lazyexp.training import Job, accuracy
+from lazyexp.training import Job, accuracy, make_engine
 from lazyexp.training.fast.layers import Layers
 from lazyexp.training.general import General
 
@@ -97,6 +100,9 @@ def negative():
     x, y, a, b = windows()
     return x, y - 1, a, b
 def three(): return 1, 2, 3
+def photos():
+    x, y = torch.rand(24, 3, 64, 64), torch.arange(24) % 3
+    return x[:16], y[:16], x[16:], y[16:]
 def pair():
     x = torch.rand(60, 1, 4, 4)
     y = torch.arange(60) % 3
@@ -160,6 +166,74 @@ def test_what_cannot_work_is_told_in_one_line(call, parts, arguments, message):
     answer = call(*base, *words)
     assert answer.code == 2 and answer.err.count("\n") == 1, answer.err
     assert message.replace("M.py", f"{parts}.py") in answer.err
+
+
+def test_parts_are_found_in_the_current_directory(call, tmp_path, monkeypatch):
+    """As for the command in a shell: nothing but the current directory leads there."""
+    name = f"only_here_{os.getpid()}"
+    (tmp_path / f"{name}.py").write_text(PARTS)
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry not in ("", ".", str(tmp_path))])
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    assert call(*SMALL, "rule=own", f"rule._target_={name}.HalfLazy", "epochs=1").code == 0
+
+
+@pytest.mark.parametrize("group", ["model", "rule", "dataset", "optimizer"])
+def test_source_and_options_of_every_part_name_the_run(call, parts, tmp_path, group):
+    more = "class Fall(torch.optim.SGD): pass\n"
+    (tmp_path / f"{parts}.py").write_text(PARTS + more)
+    tokens = ["model=own", f"model._target_={parts}.Tokens"]
+    words, option = {
+        "model": ([*OWN_MODEL, f"model._target_={parts}.Net"], "model.options.width=5"),
+        "rule": ([*SMALL, "rule=own", f"rule._target_={parts}.HalfLazy"], "rule.threshold=0.3"),
+        "dataset": (["dataset=own", f"dataset._target_={parts}.windows", *tokens], "dataset.options.length=4"),
+        "optimizer": ([*SMALL, "optimizer=own", f"optimizer._target_={parts}.Fall"], "optimizer.options.momentum=.5"),
+    }[group]
+    words = [*words, "epochs=1"]
+    assert call(*words).code == 0 and "finished" in call(*words).out
+    assert call(*words, option).code == 0
+    (tmp_path / f"{parts}.py").write_text(PARTS + more + "# edited\n")
+    del sys.modules[parts]
+    importlib.invalidate_caches()
+    assert call(*words).code == 0
+    assert len(list((tmp_path / "runs").iterdir())) == 3
+
+
+def test_the_start_of_a_network_depends_on_the_seed_alone(parts):
+    config = ModelConfig(name="own", _target_=f"{parts}.Net")
+
+    def start(seed):
+        return torch.cat([value.flatten() for value in make_model(config, (1, 8, 8), 10, seed).parameters()])
+
+    torch.manual_seed(1)
+    first = start(0)
+    drawn = torch.rand(3)
+    torch.manual_seed(2)
+    assert torch.equal(start(0), first) and not torch.equal(start(1), first)
+    torch.manual_seed(1)
+    assert torch.equal(torch.rand(3), drawn)  # nor does it take anything from what others draw
+
+
+ARCHITECTURES = ["resnet18", "mobilenet_v3_small", "squeezenet1_1", "convnext_tiny", "vgg11", "googlenet", "vit_b_16"]
+
+
+@pytest.mark.parametrize("channels", [1, 4])
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+def test_networks_of_torchvision_take_any_number_of_channels(arch, channels):
+    config = ModelConfig(name="torchvision", arch=arch, options={"image_size": 32} if arch == "vit_b_16" else {})
+    model, three = make_model(config, (channels, 32, 32), 7, 0), make_model(config, (3, 32, 32), 7, 0)
+    check_output(model, torch.rand(2, channels, 32, 32), 7, arch)
+    own, theirs = (next(layer for layer in net.modules() if isinstance(layer, nn.Conv2d)) for net in (model, three))
+    assert own.weight.shape == (len(theirs.weight), channels, *theirs.weight.shape[2:])
+    assert own.stride == theirs.stride and own.padding == theirs.padding
+    assert (own.bias is None) == (theirs.bias is None)
+    assert float(own.weight.detach().std()) == pytest.approx(float(theirs.weight.detach().std()), rel=0.2)
+
+
+def test_a_network_of_torchvision_that_fails_in_training_is_told_in_one_line(call, parts):
+    """With its side outputs GoogLeNet gives logits while it is tried, and three tensors while it is trained."""
+    words = ["model=torchvision", "model.arch=googlenet", "model.options.aux_logits=true", "batch_size=8", "epochs=1"]
+    answer = call(*words, "dataset=own", f"dataset._target_={parts}.photos", "rule=backprop")
+    assert answer.code == 2 and answer.err.count("\n") == 1 and "googlenet" in answer.err, answer.err
 
 
 def test_a_model_is_part_of_the_identity_and_recorded(call, parts, tmp_path):
@@ -299,13 +373,13 @@ class Watched(nn.Module):
         return self.layers(x)
 
 
-def make_general(model, batch_size=10, rule="lazy"):
+def make_general(model, batch_size=10, rule="lazy", block=0, engine=None):
     x, y = torch.rand(40, 1, 4, 4, generator=torch.Generator().manual_seed(0)), torch.arange(40) % 3
-    chosen = make_rule({"name": rule})
+    chosen = make_rule({"name": rule, **({"block": block} if block else {})})
     chosen.start(RunInfo(40, batch_size, 1, 0, torch.device("cpu")))
     images = Images(x, y)
     job = Job(model, images, chosen, OptimizerConfig(lr=0.1), batch_size, Energy(model, Clock(torch.device("cpu"))))
-    return General(job), images
+    return engine("auto", job) if engine else General(job), images
 
 
 def test_judging_is_in_evaluation_mode_and_learning_in_training_mode():
@@ -327,6 +401,27 @@ def test_with_batch_norm_there_is_one_pass_and_its_statistics_are_backprops():
         assert model.calls == [(True, 10)] and outcome.forwards == 10
         statistics[rule] = model.layers[2].running_mean.clone()
     assert torch.equal(statistics["lazy"], statistics["backprop"]) and statistics["lazy"].any()
+
+
+def test_with_packing_statistics_are_those_of_the_batches_that_learn():
+    torch.manual_seed(0)
+    model = Watched(nn.BatchNorm1d(6))
+    engine, images = make_general(model, rule="lazy", block=32, engine=make_engine)
+    start = copy.deepcopy(model.layers)
+    outcome = engine.train(torch.arange(40), [0.1] * 4)
+    judged = [size for training, size in model.calls if not training]
+    learned = [size for training, size in model.calls if training]
+    assert sum(judged) == 40 and sum(learned) == outcome.learned.numel() > 0 and set(learned) == {10}
+    layer = model.layers[2]
+    assert int(layer.num_batches_tracked) == len(learned) == outcome.updates
+    # By hand, of the first batch that learned: the running mean has moved a tenth of the way.
+    with torch.no_grad():
+        values = start[1](images.batch(outcome.learned[:10])[0].flatten(1))
+    expected = 0.1 * values.mean(0)
+    if len(learned) == 1:
+        assert torch.allclose(layer.running_mean, expected, atol=1e-6)
+    else:
+        assert layer.running_mean.any()
 
 
 def test_a_batch_of_one_uses_running_statistics():

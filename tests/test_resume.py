@@ -14,6 +14,7 @@ from lazyexp import registry
 from lazyexp.checks import check
 from lazyexp.config import Config
 from lazyexp.experiment import run
+from lazyexp.models import make_model
 from lazyexp.recorder import Recorder
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -40,7 +41,9 @@ RULES = {
 }
 
 
-def settings(tmp_path, folder, rule="lazy", batch_size=8, optimizer="sgd", momentum=0.0, engine="auto", shift=False):
+def settings(
+    tmp_path, folder, rule="lazy", batch_size=8, optimizer="sgd", momentum=0.0, engine="auto", shift=False, own=""
+):
     config = Config(
         epochs=3, eval_every=250, batch_size=batch_size, engine=engine, device="cpu", checkpoint_every=0,
         runs_dir=str(tmp_path / folder), rule={"name": rule, **RULES[rule]},
@@ -48,11 +51,16 @@ def settings(tmp_path, folder, rule="lazy", batch_size=8, optimizer="sgd", momen
     config.model.width, config.dataset.train_size = 20, 600
     config.optimizer.name, config.optimizer.momentum, config.optimizer.schedule = optimizer, momentum, "cosine"
     config.dataset.augment = "shift" if shift else "none"
+    if own:  # a module with Net, data and Descent
+        config.model.name, config.model._target_, config.model.width = "own", f"{own}.Net", Config().model.width
+        config.dataset.name, config.dataset._target_, config.dataset.train_size = "own", f"{own}.data", None
+        config.optimizer.name, config.optimizer._target_ = "own", f"{own}.Descent"
+        config.optimizer.lr, config.optimizer.options = 0.02, {"alpha": 0.9}
     return check(config)
 
 
 def assert_goes_on(monkeypatch, tmp_path, **options):
-    """Stops the run twice, once in the first and once in the last epoch, and compares it with its twin."""
+    """Stops the run twice, once in the first and once in the last epoch, and compares it with its twin, returned."""
     whole = run(settings(tmp_path, "whole", **options))
     calls = 0
 
@@ -72,6 +80,48 @@ def assert_goes_on(monkeypatch, tmp_path, **options):
     assert all(torch.equal(one[key], other[key]) for key in one)
     one, other = (np.load(folder / "learned.npz") for folder in (broken, whole.folder))
     assert all(np.array_equal(one[key], other[key]) for key in one)
+    return whole
+
+
+# A network that knows training from evaluation mode, data that are not images, an optimizer with a state.
+BROUGHT = """
+import numpy as np
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, shape, classes):
+        super().__init__()
+        self.table = nn.Embedding(7, 6)
+        first, last = nn.Linear(6 * shape[0], 12), nn.Linear(12, classes)
+        self.layers = nn.Sequential(first, NORM, nn.ReLU(), nn.Dropout(0.2), last)
+    def forward(self, x):
+        return self.layers(self.table(x).flatten(1))
+
+def data():
+    x = np.random.default_rng(0).integers(0, 7, (760, 4))
+    y = x[:, 0] % 3
+    return x[:600], y[:600], x[600:], y[600:]
+
+Descent = torch.optim.RMSprop
+"""
+
+
+@pytest.mark.parametrize("norm", ["BatchNorm1d", pytest.param("LayerNorm", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("rule", RULES)
+def test_every_rule_with_a_model_data_and_an_optimizer_of_ones_own(monkeypatch, tmp_path, rule, norm):
+    name = f"brought_{rule}_{norm}"
+    (tmp_path / f"{name}.py").write_text(BROUGHT.replace("NORM", f"nn.{norm}(12)"))
+    monkeypatch.syspath_prepend(tmp_path)
+    whole = assert_goes_on(monkeypatch, tmp_path, rule=rule, own=name)
+    row, learned = whole.summary, np.load(whole.folder / "learned.npz")
+    assert row["samples_seen"] == learned["presented"].sum() > 0
+    assert row["backward_samples"] == learned["learned"].sum() > 0
+    assert row["test_accuracy"] > 0.4  # a third is chance
+    start = make_model(settings(tmp_path, "whole", rule=rule, own=name).model, (4,), 3, 0).state_dict()
+    end = torch.load(whole.folder / "model.pt")
+    moved = sum(float((end[key] - start[key]).abs().sum()) for key in end if key.endswith(("weight", "bias")))
+    assert row["energy_l1_min"] == pytest.approx(moved, rel=1e-4) and row["energy_l1"] > moved
 
 
 @pytest.mark.parametrize("batch_size", [1, 8])

@@ -1,18 +1,22 @@
-"""Five arms at equal CPU seconds of training: `python run.py [SECONDS [SEEDS]]` writes text.csv and prints it.
+"""Six arms at equal CPU seconds of training: `python run.py [SECONDS [SEEDS [OVERRIDE...]]]` writes text.csv.
 
-An arm's pace is measured first: a run of one epoch and one of three differ by two epochs and nothing else. All CPU
-seconds are those of the process, so that other work on the machine counts as little as it can.
+An arm gets the whole number of epochs that comes closest to the seconds asked for, by the pace of its former tries.
+CPU seconds are those of the process, less those of a run without training (its data, its last evaluation).
+The arm `as_many` is given the epochs of lazy instead, and between two of lazy's evaluations it learns from as many
+samples as lazy did, at random places (rule.replay): it tells what the choice of samples is worth, at equal learning.
 """
 
 from __future__ import annotations
 
-import csv
-import resource
-import subprocess
 import sys
-from pathlib import Path
+import time
+from typing import Any
 
-HERE = Path(__file__).resolve().parent
+import pandas as pd
+from characters import Transformer, windows  # noqa: F401  (found here, whatever the current directory)
+
+import lazyexp
+
 ARMS = {
     "backprop": ["rule=backprop"],
     "lazy": ["rule=lazy"],
@@ -22,50 +26,50 @@ ARMS = {
 }
 COMMON = [
     "dataset=own", "dataset._target_=characters.windows", "model=own", "model._target_=characters.Transformer",
-    "optimizer=adam", "optimizer.lr=0.002", "batch_size=64", "eval_every=1000000000", "energy=false", "device=cpu",
+    "optimizer=adam", "optimizer.lr=0.002", "batch_size=64", "energy=false", "device=cpu", "overwrite=true",
+    "runs_dir=runs/text",
 ]  # fmt: skip
+TRIES = 4
 
 
-def run(arm: str, epochs: int, seed: int, folder: str) -> tuple[float, dict[str, str]]:
-    """CPU seconds of the whole process, and the run's row of summary.csv."""
-    place = Path(folder) / f"{arm}-{seed}-{epochs}"
-    words = [*COMMON, *ARMS[arm], f"epochs={epochs}", f"seed={seed}", f"runs_dir={place}", "overwrite=true"]
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run([sys.executable, "-m", "lazyexp", *words], cwd=HERE, check=True, stdout=subprocess.DEVNULL)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    (summary,) = (HERE / place).rglob("summary.csv")
-    with summary.open() as stream:
-        (row,) = csv.DictReader(stream)
-    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, row
+def timed(*words: str) -> tuple[float, lazyexp.Run]:
+    """CPU seconds of a run, and the run."""
+    start = time.process_time()
+    run = lazyexp.run(*COMMON, *words)
+    return time.process_time() - start, run
 
 
-def main() -> None:
-    seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 20.0
-    seeds = range(int(sys.argv[2]) if len(sys.argv) > 2 else 2)
+def main(seconds: float, seeds: int, more: list[str]) -> pd.DataFrame:
+    timed("rule=backprop", "epochs=1", *more)  # the first run of a process is slow
+    short, long = (timed("rule=backprop", f"epochs={epochs}", *more)[0] for epochs in (1, 3))
+    besides = short - (long - short) / 2  # what a run takes that trains for no epoch
     rows = []
-    for arm in ARMS:
-        one, three = (run(arm, epochs, 0, "runs/pace")[0] for epochs in (1, 3))
-        pace = (three - one) / 2
-        epochs = max(round(seconds / pace), 1)
-        for seed in seeds:
-            spent, summary = run(arm, epochs, seed, "runs/equal")
-            rows.append(
-                {
-                    "rule": arm,
-                    "seed": seed,
-                    "epochs": epochs,
-                    "cpu_seconds": f"{spent - (one - pace):.1f}",
-                    "forward_samples": summary["forward_samples"],
-                    "backward_samples": summary["backward_samples"],
-                    "test_accuracy": summary["test_accuracy"],
-                }
-            )
-            print(rows[-1], flush=True)
-    with open("text.csv", "w", newline="") as stream:
-        writer = csv.DictWriter(stream, rows[0], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    for seed in range(seeds):
+        lazy: dict[str, Any] = {}
+        for arm, words in ARMS.items():
+            epochs, tried = 1, {}
+            while epochs not in tried and len(tried) < TRIES:
+                spent, run = timed(*words, f"seed={seed}", f"epochs={epochs}", *more)
+                tried[epochs] = (max(spent - besides, 0.001), run)
+                epochs = max(round(epochs * seconds / tried[epochs][0]), 1)
+            epochs = min(tried, key=lambda one: abs(tried[one][0] - seconds))  # noqa: B023
+            rows.append(row(arm, epochs, *tried[epochs]))
+            if arm == "lazy":
+                lazy = {"epochs": epochs, "folder": tried[epochs][1].folder}
+        words = ["rule=random", f"rule.replay={lazy['folder']}", f"seed={seed}", f"epochs={lazy['epochs']}"]
+        spent, run = timed(*words, *more)
+        rows.append(row("as_many", lazy["epochs"], spent - besides, run))
+    return pd.DataFrame(rows)
+
+
+def row(arm: str, epochs: int, spent: float, run: lazyexp.Run) -> dict[str, object]:
+    counters = ["seed", "forward_samples", "backward_samples", "test_accuracy"]
+    found = {"rule": arm, "epochs": epochs, "cpu_seconds": round(spent, 1), **run.summary[counters]}
+    print(found, flush=True)
+    return found
 
 
 if __name__ == "__main__":
-    main()
+    table = main(float((sys.argv[1:] or [20])[0]), int((sys.argv[2:] or [2])[0]), sys.argv[3:])
+    table.to_csv("text.csv", index=False)
+    print(table.to_string(index=False))
