@@ -42,13 +42,17 @@ class Moment:
 
 @dataclass(frozen=True)
 class Column:
-    """`kind` is int, float or str; `label` names an axis, with its unit; `measure` takes the value at a Moment."""
+    """`kind` is int, float or str; `label` names an axis, with its unit; `measure` takes the value at a Moment.
+
+    `later`: finished runs of an earlier version lack it.
+    """
 
     name: str
     kind: type
     label: str
     meaning: str
     measure: Callable[[Moment], Any] = lambda moment: None
+    later: bool = False
 
 
 CONSTANT = tuple(
@@ -180,6 +184,7 @@ MEASURED = (
         "accuracy of the worst class",
         "test accuracy of the class that has the lowest one",
         lambda m: m.worst_class_accuracy,
+        later=True,
     ),
     Column(
         "calibration_error",
@@ -188,6 +193,7 @@ MEASURED = (
         "on the test samples: distance between accuracy and mean largest softmax, in 15 bins of equal width of the "
         "latter, averaged over samples (Guo et al. 2017)",
         lambda m: m.calibration_error,
+        later=True,
     ),
     Column(
         "energy_maintenance",
@@ -195,11 +201,18 @@ MEASURED = (
         "energy of the transient store",
         "with `plasticity=cached`: `plasticity.cost` times the sum over samples presented of \\|store\\|; not in M1",
         lambda m: m.energy and float(m.energy.maintenance),
+        later=True,
+    ),
+    Column(
+        "forgetting_events",
+        int,
+        "forgetting events",
+        "how often a training sample was misclassified that had been right when it was presented before "
+        "(Toneva et al. 2019)",
+        lambda m: int(m.trainer.scores.forgotten.sum()),
+        later=True,
     ),
 )
-
-# Columns that finished runs of an earlier version lack.
-LATER = ("worst_class_accuracy", "calibration_error", "energy_maintenance")
 
 # What is noted of the first row that reaches a target, and under which name.
 CROSSING = {
@@ -210,6 +223,8 @@ CROSSING = {
     "updates": "updates",
     "energy_l1": "energy_l1",
 }
+# What is noted, with `scoring_` before it, of the runs that chose a run's training samples.
+SCORING = ("train_seconds", "forward_samples", "backward_samples")
 # The statuses of a run that is done.
 COMPLETE = ("finished", "stopped", "diverged")
 
@@ -225,6 +240,8 @@ def typed(name: str, text: str) -> Any:
     noted, to, _ = name.partition("_to_")
     if to and noted in CROSSING:
         kind = KINDS[CROSSING[noted]]
+    elif name.startswith("scoring_"):
+        kind = KINDS.get(name.removeprefix("scoring_"))
     elif name == "best_test_accuracy":
         kind = float
     if kind is None:  # a setting or a checksum

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from lazyexp.columns import SCORING
 from lazyexp.config import DatasetConfig, PlasticityConfig, Settings
 from lazyexp.errors import UserError
 from lazyexp.identity import PLACES
@@ -36,11 +37,22 @@ def resolve(config: Settings) -> tuple[DatasetConfig, bool]:
     return replace(data, subset=str(_matched(config, "backprop")), subset_size=size), False
 
 
-def cost(data: DatasetConfig) -> dict[str, Any]:
-    """What the run has cost that chose the subset of the resolved settings `data`; empty where nothing tells."""
-    rows = read_rows(Path(data.subset).expanduser().parent / "summary.csv") if data.subset else []
-    names = ("run_id", "rule", "train_seconds", "forward_samples", "backward_samples")
-    return {name: rows[0].get(name) for name in names} if rows else {}
+def cost(config: Settings, data: DatasetConfig) -> dict[str, Any]:
+    """What the runs have cost that chose the subset of `data`, the resolved settings of `config`'s data set.
+
+    Their names, joined by `+`, and sums of training seconds and of samples. Besides the run that scored the samples
+    that is the lazy one whose size was taken, if it is another. Empty where nothing tells.
+    """
+    if not data.subset:
+        return {}
+    folders = [Path(data.subset).expanduser().parent]
+    if config.dataset.subset in ("matched", "random") and config.dataset.subset_size is None:
+        folders.append(_matched(config, "lazy").parent)
+    rows = [row for folder in dict.fromkeys(folders) for row in read_rows(folder / "summary.csv")]
+    if not rows:
+        return {}
+    names = {name: "+".join(str(row.get(name)) for row in rows) for name in ("run_id", "rule")}
+    return names | {name: sum(row.get(name) or 0 for row in rows) for name in SCORING}
 
 
 def _matched(config: Settings, rule: str) -> Path:

@@ -49,7 +49,7 @@ def run(config: Settings, concurrent: bool = False) -> Report:
         exact_on_a_gpu()
     dataset, random_subset = coreset.resolve(config)
     data = load_data(dataset, config.data_dir, device, random_subset=random_subset)
-    data.scoring = coreset.cost(dataset)
+    data.scoring = coreset.cost(config, dataset)
     if config.batch_size > len(data.train):
         raise UserError(f"batch_size={config.batch_size}: larger than the training set ({len(data.train)})")
     for note in data.notes:

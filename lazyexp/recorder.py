@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from lazyexp.columns import SCORING
 from lazyexp.config import Settings
 from lazyexp.console import Bar, Interruption, say
 from lazyexp.data import Data
@@ -121,8 +122,9 @@ class Recorder:
         self._facts["sessions"][-1]["suspended_seconds"] = round(sum(clock.left_out for clock in self._clocks), 3)
         self._facts["status"] = status
         self.folder.write_json(self._facts)
+        scoring = {f"scoring_{name}": self.data.scoring.get(name) for name in SCORING}
         # The summary comes last: a run that has one has everything else.
-        summary = self.folder.write_summary(self.config, status)
+        summary = self.folder.write_summary(self.config, status, scoring)
         if status != "interrupted":
             self.folder.drop_checkpoints()
         self.tracking.finish(status)

@@ -18,13 +18,15 @@ import numpy as np
 import torch
 from filelock import FileLock, Timeout
 
-from lazyexp.columns import COMPLETE, CONSTANT, CROSSING, LATER, MEASURED
+from lazyexp.columns import COMPLETE, CONSTANT, CROSSING, MEASURED
 from lazyexp.config import Settings
 from lazyexp.errors import UserError
 from lazyexp.files import make_folder, to_disk, write_safely
 from lazyexp.reader import read_json, read_rows
 
 COLUMNS = tuple(column.name for column in (*CONSTANT, *MEASURED))
+# What the row of every finished run has, whichever version made it.
+EVER = {"status", *(column.name for column in (*CONSTANT, *MEASURED) if not column.later)}
 # The newest one first; the other is what a run goes on from if power fails while the newest is written.
 CHECKPOINTS = ("checkpoint.pt", "checkpoint.previous.pt")
 # Files whose checksums stand in summary.csv, and in which column.
@@ -74,7 +76,7 @@ class RunFolder:
     def read_summary(self) -> dict[str, Any]:
         """The row of summary.csv, empty if there is none. Raises UserError if it is damaged."""
         rows = read_rows(self.summary)
-        if rows and not {*COLUMNS, "status"} - set(LATER) <= set(rows[0]):
+        if rows and not set(rows[0]) >= EVER:
             raise UserError(f"{self.summary} is damaged (columns are missing); delete its folder to do the run again")
         return rows[0] if rows else {}
 
@@ -192,8 +194,11 @@ class RunFolder:
                 stream.truncate(size)  # a full disk may have taken a part of the row
                 raise
 
-    def write_summary(self, config: Settings, status: str) -> dict[str, Any]:
-        """summary.csv from the rows of metrics.csv, with checksums of the other files. Returns its one row."""
+    def write_summary(self, config: Settings, status: str, more: dict[str, Any] | None = None) -> dict[str, Any]:
+        """summary.csv from the rows of metrics.csv, with checksums of the other files, and `more` columns.
+
+        Returns its one row.
+        """
         rows = read_rows(self.metrics)
         if self.metrics.exists():
             to_disk(self.metrics)
@@ -202,6 +207,7 @@ class RunFolder:
         accuracies = [row["test_accuracy"] for row in rows]
         summary["best_test_accuracy"] = max(accuracies, default=None)
         summary["status"] = status
+        summary.update(more or {})
         for target in config.targets or []:
             reached = (row for row, value in zip(rows, accuracies, strict=True) if value >= target)
             crossing = next(reached, {})

@@ -68,24 +68,30 @@ def curves(group: Group, sheet: Sheet, x: str) -> None:
     sheet.draw(f"error_{x}_{group.protocol}_{group.label}", caption, paint, _data(found, x, "test_error"))
 
 
-def share_learning(group: Group, sheet: Sheet) -> None:
-    """Which share of the presented samples learned, between consecutive evaluations."""
+def of_presented(column: str) -> Callable[[pd.DataFrame], pd.Series]:
+    """How much a counter grew between consecutive evaluations, in percent of the samples presented."""
 
     def share(rows: pd.DataFrame) -> pd.Series:
         seen = rows["samples_seen"].diff().fillna(rows["samples_seen"])
-        learned = rows["backward_samples"].diff().fillna(rows["backward_samples"])
-        return 100 * (learned / seen).where(seen > 0)
+        return (100 * rows[column].diff().fillna(rows[column]) / seen).where(seen > 0)
+
+    return share
+
+
+def share_learning(group: Group, sheet: Sheet) -> None:
+    """Which share of the presented samples learned, between consecutive evaluations."""
 
     caption = f"Share of the presented samples that learned, between evaluations, {group.label}: median over seeds."
-    _shares(group, sheet, share, "share_learning", "samples that learn (%)", caption)
+    _shares(group, sheet, of_presented("backward_samples"), "share_learning", "samples that learn (%)", caption)
 
 
 def forgetting(group: Group, sheet: Sheet) -> None:
-    """Which share of the presented samples was misclassified when it was judged, between evaluations."""
+    """Which share of the presented samples had been forgotten, between evaluations; nothing where none was noted."""
     caption = (
-        f"Forgetting: presented samples that were misclassified, per evaluation, {group.label}: median over seeds."
+        "Forgetting: presented samples that were misclassified and had been right when they were presented before, "
+        f"between evaluations, {group.label}: median over seeds."
     )
-    _shares(group, sheet, lambda rows: 100 * (1 - rows["train_accuracy"]), "forgetting", "misclassified (%)", caption)
+    _shares(group, sheet, of_presented("forgetting_events"), "forgetting", "samples forgotten (%)", caption)
 
 
 def share_awake(group: Group, sheet: Sheet) -> None:
@@ -115,7 +121,7 @@ def _shares(
     for rule, runs in group.rules.items():
         up = by_evaluation(runs, share)
         across = by_evaluation(runs, lambda rows: rows["epoch"]).median(axis=1).reindex(up.index)
-        if across.notna().any():
+        if across.notna().any() and up.notna().any(axis=None):
             found[rule] = across, up
     values = [value for _, up in found.values() for value in up.to_numpy().ravel() if value > 0]
 
