@@ -38,6 +38,7 @@ def make_run(
     status="finished",
     val=None,
     options=None,
+    upkeep=None,
     **changed,
 ):
     """A run's folder; evaluation k (from 1) has cost `k * cost` seconds, and 100 times that in every count."""
@@ -47,7 +48,7 @@ def make_run(
         "dataset": {"name": "digits", "path": None, "mirror": None, "train_size": None, "subset": None},
         "model": {"name": "mlp", "width": 50, "depth": 1},
         "rule": {"name": rule, **(options or {})},
-        "optimizer": {"name": "sgd", "lr": 0.01},
+        "optimizer": {"name": "sgd", "lr": 0.01}, "plasticity": {},
     }  # fmt: skip
     for key, value in changed.items():
         part, _, name = key.partition("__")
@@ -71,9 +72,9 @@ def make_run(
         measured = dict(
             epoch=k, samples_seen=100 * k, train_seconds=k * cost, test_accuracy=accuracy, val_accuracy=val
         )
-        rows.append({**dict.fromkeys(COLUMNS), **constants, **measured, **counts})
+        rows.append({**dict.fromkeys(COLUMNS), **constants, **measured, **counts, "energy_maintenance": upkeep})
     with (folder / "metrics.csv").open("w") as stream:
-        writer = csv.DictWriter(stream, COLUMNS)
+        writer = csv.DictWriter(stream, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
     facts = {"settings": settings, "device": "A CPU", "threads": 1, "versions": {"lazyexp": "0"}}

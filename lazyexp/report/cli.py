@@ -21,6 +21,7 @@ from lazyexp.report.races import races, time_table, within_table
 from lazyexp.report.read import Found, is_run, read_runs
 from lazyexp.report.render import to_html, to_markdown
 from lazyexp.report.style import Sheet
+from lazyexp.report.synapses import energy_table
 from lazyexp.report.tables import run_table, speedup_table
 
 TITLE = "lazyexp report"
@@ -32,7 +33,8 @@ EPILOG = """examples:
   lazyexp-report laptop/runs server/runs --out all several folders; runs on different machines are not compared
 
 files written: report.html (one page, opens offline), report.md, speedup.csv, fronts.csv and within.csv (accuracy
-against time), summary.csv (one row per run), summary.tex (booktabs), figures/*.png, *.pdf and *.csv.
+against time), energy.csv (at equal accuracy, where synapses are chosen), summary.csv (one row per run), summary.tex
+(booktabs), figures/*.png, *.pdf and *.csv.
 Runs that are going on, torn or broken are named and do no harm.
 exit codes: 0 done, 2 something to mend (one line says what)
 """
@@ -97,7 +99,10 @@ def _write(found: Found, out: Path, max_groups: int) -> Path:
         if shown:
             images(shown, sheet)
     notes += sheet.remarks
-    content = blocks(found, groups, speedups, competed, times, sheet.drawn, notes)
+    energies = energy_table(found.runs)
+    if len(energies):
+        write_text(out / "energy.csv", energies.to_csv(index=False))
+    content = blocks(found, groups, speedups, competed, times, energies, sheet.drawn, notes)
     write_text(out / "summary.tex", to_latex(final(groups)))
     write_text(out / "report.md", to_markdown(TITLE, content))
     page = out / "report.html"

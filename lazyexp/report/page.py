@@ -13,6 +13,7 @@ from lazyexp.report.read import MEASURES, Found
 from lazyexp.report.render import Block, Figures, Heading, Items, Table, Text
 from lazyexp.report.story import front_blocks, sentences
 from lazyexp.report.style import Drawn
+from lazyexp.report.synapses import energy_blocks
 from lazyexp.report.tables import final_table
 from lazyexp.report.words import ratio, shown
 
@@ -38,6 +39,7 @@ def blocks(
     speedups: pd.DataFrame,
     races: list[Race],
     times: pd.DataFrame,
+    energies: pd.DataFrame,
     drawn: list[Drawn],
     notes: list[str],
 ) -> list[Block]:
@@ -50,6 +52,7 @@ def blocks(
     content += [Text(line) for line in summary(found, groups)]
     content += [Text(f"Note: {note}") for note in notes]
     content += [*arena_blocks(races), *front_blocks(races, times)] if races else []
+    content += energy_blocks(energies)
     used = [protocol for protocol in PROTOCOLS if any(group.protocol == protocol for group in groups)]
     for protocol in used:
         content += [
