@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 import pandas as pd
+from collect_energy import energy_grid
 from collect_failure import failure
 from collect_fair import fair
 
@@ -29,7 +30,6 @@ from lazyexp.report.words import ratio, shown
 # The figure of a sweep's report that its section shows.
 FIGURES = {
     "headline": "error_train_seconds_matched_all_runs",
-    "energy": "error_energy_l1_matched_all_runs",
     "shifts": "error_train_seconds_matched_all_runs",
     "equal_seconds": "pareto_emnist",
     "rules_emnist": "pareto_emnist",
@@ -41,8 +41,8 @@ FIGURES = {
 TARGETS = ("backprop-0.2", "backprop-0.5")
 # Sweeps whose table tells the seconds to given accuracies instead of speedups.
 TIMED = ("shifts",)
-# Comparisons under equal trials, see collect_fair.py.
-FAIR = ("fair", "shift_fight")
+# Sections with a table of their own, from a folder and into one.
+SPECIAL = {"fair": fair, "shift_fight": fair, "arena_trials": fair, "failure": failure, "energy_grid": energy_grid}
 # A section over several folders: those whose names begin so.
 ARENA = "arena"
 
@@ -55,13 +55,9 @@ def main(runs: Path, docs: Path) -> None:
         if name == "end" or not folders or not all(folder.is_dir() for folder in folders):
             continue
         place = docs / "results" / name
-        if name in FAIR:
+        if name in SPECIAL:
             place.mkdir(parents=True, exist_ok=True)
-            text = between(text, name, fair(folders[0], place))
-            continue
-        if name == "failure":
-            place.mkdir(parents=True, exist_ok=True)
-            text = between(text, name, failure(folders[0], place))
+            text = between(text, name, SPECIAL[name](folders[0], place))
             continue
         if name == ARENA:
             text = between(text, name, arena(folders, docs / "results"))

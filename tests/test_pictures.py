@@ -3,9 +3,12 @@
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
+from lazyexp.api import Run
 from lazyexp.checks import check
 from lazyexp.config import Config, DatasetConfig, ModelConfig
+from lazyexp.data import load_data
 from lazyexp.experiment import run
 from lazyexp.report.pictures import image_run, images, shares
 from lazyexp.report.read import read_runs
@@ -39,6 +42,14 @@ def test_hardest_images_and_confusion_are_those_of_the_run(folder, tmp_path):
     hardest = pd.read_csv(tmp_path / "hardest_digits.csv")
     counts = np.load(chosen.folder / "learned.npz")["misclassified"]
     assert list(hardest["misclassified"]) == sorted(counts, reverse=True)[:32]
+    # Labels are those of the data set itself, answers those of the final network, by another way to both.
+    data = load_data(DatasetConfig(), "data", torch.device("cpu"))
+    assert list(hardest["label"]) == data.train.targets[torch.tensor(hardest["index"].to_numpy())].tolist()
+    model = Run(chosen.folder).model()
+    inputs, _ = data.train.part(0, len(data.train))
+    with torch.no_grad():
+        answers = model(inputs[torch.tensor(hardest["index"].to_numpy())]).argmax(1)
+    assert list(hardest["prediction"]) == answers.tolist()
 
 
 def test_without_the_network_or_the_data_there_is_a_line(folder, tmp_path):
