@@ -3,8 +3,9 @@
 #
 #   scripts/reproduce.sh [--quick] [FOLDER]      FOLDER: where the runs go (default: runs/reproduce)
 #   scripts/reproduce.sh fair [--quick] [FOLDER] only the comparison under equal trials (three hours, quick: minutes)
+#   scripts/reproduce.sh arena_trials ...        only equal trials for every rule (an hour and a half, quick: a minute)
 #
-# At the sizes of docs/results.md: one core, about eight hours. --quick: every sweep at a size that takes some six
+# At the sizes of docs/results.md: one core, about ten hours. --quick: every sweep at a size that takes some seven
 # minutes of one core in all; shows that everything works, its figures mean little. LAZYEXP_DATA names the folder of data sets;
 # what is missing there is downloaded (EMNIST: 536 MiB).
 #
@@ -13,8 +14,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 only=""
-if [ "${1:-}" = fair ]; then
-  only=fair
+if [ "${1:-}" = fair ] || [ "${1:-}" = arena_trials ]; then
+  only=$1
   shift
 fi
 quick=()
@@ -37,11 +38,10 @@ sweep() {
 
 # search FOLDER TRIALS RULE OPTION...: one rule's trials.
 search() {
-  local where=$1 trials=$2 rule=$3 label
+  local where=$1 trials=$2 rule=$3
   shift 3
   echo "== $where"
-  label=$([ $rule = spaced ] && echo fast_lazy || echo $rule) # its ranges are those of a packed one
-  "$python" -m lazyexp.tune.cli rule="$rule" rule_label="$label" "$@" --trials $trials --folder "$where" || failed=1
+  "$python" -m lazyexp.tune.cli rule="$rule" "$@" --trials $trials --folder "$where" || failed=1
 }
 
 # finals FOLDER SEEDS SEARCH... [OPTION...]: fresh seeds of the chosen points, the rules taking turns, and the report.
@@ -55,7 +55,7 @@ finals() {
 # fair: the same number of trials for every rule, then fresh seeds; the same with shifts for three of them.
 fair() {
   local rules="spaced backprop confidence lazy infobatch random" trials=30 seeds=10 data="emnist fashion_mnist" few=24
-  local common=(energy=false eval_every=1000000 matmul_precision=medium) dataset rule searches shifts
+  local common=(energy=false eval_every=1000000 matmul_precision=medium) dataset rule searches shifts label
   if [ ${#quick[@]} != 0 ]; then
     trials=5 seeds=2 data=emnist few=5 # the first three are given, two are drawn
     common+=(dataset.train_size=1000 model.width=32)
@@ -64,7 +64,8 @@ fair() {
     searches=()
     for rule in $rules; do
       searches+=("$folder/fair/$dataset-$rule")
-      search "$folder/fair/$dataset-$rule" $trials $rule dataset=$dataset "${common[@]}" \
+      label=$([ $rule = spaced ] && echo fast_lazy || echo $rule) # its ranges are those of a packed one
+      search "$folder/fair/$dataset-$rule" $trials $rule rule_label=$label dataset=$dataset "${common[@]}" \
         dataset.val_size=$([ $dataset = emnist ] && echo 9000 || echo 6000)
     done
     finals "$folder/fair/finals-$dataset" $seeds "${searches[@]}"
@@ -73,13 +74,32 @@ fair() {
   searches=()
   for rule in spaced backprop infobatch; do
     searches+=("$folder/shift_fight/emnist-$rule")
-    search "$folder/shift_fight/emnist-$rule" $few $rule "${shifts[@]}"
+    label=$([ $rule = spaced ] && echo fast_lazy || echo $rule)
+    search "$folder/shift_fight/emnist-$rule" $few $rule rule_label=$label "${shifts[@]}"
   done
   finals "$folder/shift_fight/finals-emnist" $((seeds / 2)) "${searches[@]}" --slack 0 0.001
 }
 
-if [ "$only" = fair ]; then
-  fair
+# arena_trials: as `fair`, for every rule there is, in a smaller network.
+arena_trials() {
+  local rules="backprop lazy confidence spaced sticky random smrd srd progressive top_loss selective_backprop"
+  rules+=" composer_selective_backprop infobatch kakurenbo early_stopping evolved_sampling order_dp"
+  local common=(dataset=emnist dataset.val_size=9000 energy=false eval_every=1000000 matmul_precision=medium)
+  local trials=24 seeds=5 searches=() rule
+  common+=(model.width=300)
+  if [ ${#quick[@]} != 0 ]; then
+    trials=4 seeds=2 rules="backprop spaced order_dp"
+    common+=(dataset.train_size=1000)
+  fi
+  for rule in $rules; do
+    searches+=("$folder/arena_trials/emnist-$rule")
+    search "$folder/arena_trials/emnist-$rule" $trials $rule "${common[@]}" --space arena
+  done
+  finals "$folder/arena_trials/finals-emnist" $seeds "${searches[@]}"
+}
+
+if [ -n "$only" ]; then
+  $only
   exit $failed
 fi
 
@@ -122,4 +142,5 @@ else
 fi
 
 fair
+arena_trials
 exit $failed

@@ -20,6 +20,13 @@ QUICK = ("epochs=1", "model.width=20", "dataset.train_size=100")
 ROOT = Path(__file__).resolve().parent.parent
 
 
+def test_the_rate_falls_linearly_unless_told_otherwise(call, tmp_path):
+    """The last of 10 batches of 100 samples is at a tenth of the rate: 0.01 * (1 - 9 / 10)."""
+    assert Config().optimizer.schedule == "linear" and Config().optimizer.warmup == 0
+    assert call("dataset.train_size=1000", "batch_size=100", "epochs=1", "model.width=8").code == 0
+    assert float(rows(only_run(tmp_path) / "metrics.csv")[-1]["learning_rate"]) == pytest.approx(0.001)
+
+
 def test_the_default_run_works_offline(call):
     answer = call("epochs=1")
     assert answer.code == 0

@@ -105,15 +105,35 @@ def slurm():
     shutil.rmtree(folder, ignore_errors=True)
 
 
+MINE = """
+from dataclasses import dataclass
+
+from torch import nn
+
+from lazyexp import Rule
+
+def net(shape, classes):
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 50), nn.Tanh(), nn.Linear(50, classes))
+
+@dataclass
+class Everybody(Rule):
+    pass
+"""
+
+
 @needs_slurm
 def test_slurm_with_a_job_cancelled_midway(tmp_path, slurm):
+    """With a model and a rule of one's own, found in the current directory by jobs, too."""
+    for place in ("first", "alone"):
+        (tmp_path / place).mkdir()
+        (tmp_path / place / "mine.py").write_text(MINE)
     sweep = [
-        "-m", "rule=backprop", "seed=0,1", "epochs=12", "eval_every=1000", "model.width=50", "engine=general",
+        "-m", "seed=0,1", "epochs=12", "eval_every=1000", "engine=general", "model=own", "model._target_=mine.net",
+        "rule=own", "rule._target_=mine.Everybody",
         "checkpoint_every=0", "hydra/launcher=submitit_slurm", "hydra.launcher.mem_gb=1", "device=cpu",
         "hydra.launcher.cpus_per_task=1",
     ]  # fmt: skip
     environment = {"SLURM_CONF": slurm, "PATH": SBIN}
-    (tmp_path / "first").mkdir()
     command = [sys.executable, "-m", "lazyexp", *sweep, "runs_dir=runs"]
     log = (tmp_path / "log").open("w")
     first = subprocess.Popen(
@@ -129,7 +149,7 @@ def test_slurm_with_a_job_cancelled_midway(tmp_path, slurm):
         first.kill()
     said = (tmp_path / "log").read_text()
     assert code == 1 and "1 of 2 runs done" in said, said
-    assert "failed: digits backprop seed 0: interrupted by signal" in said
+    assert "failed: digits Everybody seed 0: interrupted by signal" in said
     assert 2 <= len(begun[0].read_text().splitlines()) < 18
     before = begun[0].read_text()
 
@@ -140,7 +160,6 @@ def test_slurm_with_a_job_cancelled_midway(tmp_path, slurm):
         "finished"
     }
     alone = [word for word in sweep if not word.startswith("hydra")]
-    (tmp_path / "alone").mkdir()
     assert lazyexp(tmp_path / "alone", *alone, OMP_NUM_THREADS="1").returncode == 0
     assert by_run(tmp_path / "first") == by_run(tmp_path / "alone") and len(by_run(tmp_path / "alone")) == 2
 

@@ -3,8 +3,10 @@
 import csv
 import json
 import math
+import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 
@@ -388,6 +390,54 @@ def test_names_that_would_break_a_table():
     row = ["a|b", "two\nlines", "<b>bold</b> & more"]
     text = to_markdown("title", [Table(["x", "y", "z"], [row])])
     assert text.splitlines()[-1] == "| a\\|b | two lines | &lt;b&gt;bold&lt;/b&gt; &amp; more |"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_report_that_is_killed_anywhere_leaves_whole_files(tmp_path):
+    """SIGKILL right before and right after a file gets its name, one file after the other: old ones or new ones."""
+    make_run(tmp_path / "runs", "backprop")
+    out = tmp_path / "out"
+
+    def report(kill_at: int) -> int:
+        child = os.fork()
+        if not child:
+            count, replace = 0, os.replace
+
+            def killed(*arguments):
+                nonlocal count
+                count += 1
+                if count == kill_at and kill_at % 2:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                replace(*arguments)
+                if count == kill_at:
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+            os.replace = killed
+            cli.write_report([tmp_path / "runs"], out, max_groups=1)
+            os._exit(0)
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+    def content():
+        files = (path for path in out.rglob("*") if path.is_file() and not path.name.startswith("."))
+        return {str(path.relative_to(out)): path.read_bytes() for path in files}
+
+    assert report(0) == 0
+    old = content()
+    make_run(tmp_path / "runs", "lazy")  # from now on everything is another file
+    assert report(0) == 0
+    new = content()
+    assert set(old) <= set(new) and old["report.html"] != new["report.html"]
+    for number in range(1, len(new) + 1, max(len(new) // 4, 1)):
+        shutil.rmtree(out)
+        for name, data in old.items():
+            (out / name).parent.mkdir(parents=True, exist_ok=True)
+            (out / name).write_bytes(data)
+        assert report(number) == -signal.SIGKILL
+        left = content()
+        assert set(old) <= set(left)
+        assert all(data in (old.get(name), new[name]) for name, data in left.items()), number
+    assert report(0) == 0 and content() == new
 
 
 def test_a_report_that_is_killed_leaves_the_former_one_whole(tmp_path, monkeypatch):

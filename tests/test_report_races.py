@@ -11,7 +11,7 @@ from test_report import make_run
 from lazyexp.report import cli
 from lazyexp.report.arena import ranks, standings
 from lazyexp.report.latex import to_latex
-from lazyexp.report.races import races, time_table
+from lazyexp.report.races import races, time_table, within_table
 from lazyexp.report.read import read_runs
 from lazyexp.report.render import Table
 from lazyexp.report.story import sentences
@@ -54,6 +54,14 @@ def test_times_and_speedups_along_the_fronts(tmp_path):
         0.2
     )
     assert best.loc["confidence", "backward_samples"] == 500 and math.isnan(best.loc["lazy", "updates"])
+
+
+def test_the_best_accuracy_within_so_many_seconds(tmp_path):
+    fair(tmp_path)
+    table = within_table(races(read_runs([tmp_path]).runs)).set_index(["rule", "limit"])["accuracy"]
+    assert table["lazy"].to_dict() == dict.fromkeys((2, 4, 8, 16, 32, 64), 0.95)
+    assert math.isnan(table["backprop", 8]) and table["backprop", 16] == 0.95 and table["backprop", 32] == 0.97
+    assert math.isnan(table["confidence", 4]) and table["confidence", 8] == 0.97
 
 
 def test_the_story_pairs_by_seed_and_says_who_never_arrives(tmp_path):
