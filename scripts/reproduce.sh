@@ -108,7 +108,7 @@ if [ ${#quick[@]} = 0 ]; then
   small="model.width=300"
   sweep headline runs_dir="$folder/headline"
   sweep energy runs_dir="$folder/energy_grid/mnist"
-  sweep energy runs_dir="$folder/energy_grid/emnist" dataset=emnist epochs=1,3
+  sweep energy runs_dir="$folder/energy_grid/emnist" dataset=emnist epochs=1,2,3,6
   sweep coreset runs_dir="$folder/coreset" $small
   sweep dataset_size runs_dir="$folder/dataset_size" $small
   sweep datasets runs_dir="$folder/datasets" $small

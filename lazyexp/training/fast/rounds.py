@@ -59,7 +59,7 @@ class Rounds:
             weight = rule.weigh(Judged(index, index, targets)) if rule.selects else None
             tape.weight[: len(index)] = 1 if weight is None else weight
         if known or rule.capturable:
-            self._go(len(rates), ahead=rule.pointwise and not known, known=known)
+            self._go(len(rates), wide=rule.pointwise and not known, known=known)
         else:
             self._one_by_one(index, targets)
         if self.keep:
@@ -69,16 +69,16 @@ class Rounds:
         forwards, updates = tape.progress[2].clone(), tape.progress[1].clone()
         return Outcome(logits, index, forwards, updates, learned, learned)
 
-    def _go(self, batches: int, ahead: bool, known: bool) -> None:
-        """Rounds to the end of the chunk. With `ahead` a window may hold many batches, and the host must ask."""
+    def _go(self, batches: int, wide: bool, known: bool) -> None:
+        """Rounds to the end of the chunk. With `wide` a window may hold many batches, and the host must ask."""
         done = updates = 0
         while done < batches:
-            width = self._width() if ahead else 1  # in batches
+            width = self._width() if wide else 1  # in batches
             share = min(max(self.share, 1e-6), 1.0)
             advance = (1 - (1 - share) ** width) / share  # batches that a round may be expected to finish
             for _ in range(math.ceil((batches - done) / advance)):
                 self._play(width * self.batch_size, known)
-            if not ahead or self.batch_size > WINDOW // 2:
+            if not wide or self.batch_size > WINDOW // 2:
                 return
             before = done, updates
             done, updates, _ = self.tape.progress.tolist()  # the one question
