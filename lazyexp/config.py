@@ -48,7 +48,9 @@ class DatasetConfig(Freezable):
     mirror: str | None = _key(None, "address (also file://) tried before the official ones")
     train_size: int | None = _key(None, "train on a class-balanced subset of this size", at_least=1)
     subset: str | None = _key(
-        None, "train on what a run learned from: its learned.npz, matched (rule=lazy here) or random (as many)"
+        None,
+        "train on what a run learned from: its learned.npz (several with wildcards: in the mean), matched (rule=lazy "
+        "here) or random (as many)",
     )
     subset_score: str = _key(
         "learned",

@@ -10,6 +10,7 @@ import numpy as np
 
 from lazyexp.columns import SCORING
 from lazyexp.config import DatasetConfig, PlasticityConfig, Settings
+from lazyexp.data.subset import scorers
 from lazyexp.errors import UserError
 from lazyexp.identity import PLACES
 from lazyexp.reader import read_json, read_rows
@@ -19,10 +20,10 @@ from lazyexp.rules import make_rule
 def resolve(config: Settings) -> tuple[DatasetConfig, bool]:
     """The data set's settings with the path of a learned.npz, and whether random samples replace its own.
 
-    `dataset.subset` is such a path, or `matched`: that of the finished lazy run of the same settings in runs_dir,
-    or `random`: as many samples as that run learned from, but any. `matched` with another `dataset.subset_score` is
-    the finished backprop run of the same settings, and the size is still that of the lazy one. Raises UserError if
-    there is no such run.
+    `dataset.subset` is such a path, several with wildcards, or `matched`: that of the finished lazy run of the same
+    settings in runs_dir, or `random`: as many samples as that run learned from, but any. `matched` with another
+    `dataset.subset_score` is the finished backprop run of the same settings, and the size is still that of the lazy
+    one. Raises UserError if there is no such run.
     """
     data = config.dataset
     if data.subset not in ("matched", "random"):
@@ -45,7 +46,7 @@ def cost(config: Settings, data: DatasetConfig) -> dict[str, Any]:
     """
     if not data.subset:
         return {}
-    folders = [Path(data.subset).expanduser().parent]
+    folders = [path.parent for path in scorers(data.subset)]
     if config.dataset.subset in ("matched", "random") and config.dataset.subset_size is None:
         folders.append(_matched(config, "lazy").parent)
     rows = [row for folder in dict.fromkeys(folders) for row in read_rows(folder / "summary.csv")]

@@ -462,6 +462,25 @@ def test_subsets_by_score(tmp_path, score, size, expected):
         load("digits", tmp_path, subset=str(tmp_path / "learned.npz"), subset_score=score, subset_size=11)
 
 
+def test_several_runs_score_in_the_mean(tmp_path):
+    """EL2N as its authors have it is the mean of ten networks; here of two, who disagree."""
+    data = load("digits", tmp_path)
+    for run, el2n in enumerate(([1.0, 0.2, 0.6, 0.0], [0.0, 0.6, 0.6, 0.9])):
+        (tmp_path / f"run{run}").mkdir()
+        np.savez(
+            tmp_path / f"run{run}" / "learned.npz", index=np.arange(4), learned=np.ones(4, dtype=np.int32),
+            el2n=np.array(el2n, dtype=np.float32), data_sha256=np.array(data.sha256),
+        )  # fmt: skip
+    pattern = str(tmp_path / "run*" / "learned.npz")
+    assert load("digits", tmp_path, subset=pattern, subset_score="el2n", subset_size=1).index.tolist() == [2]  # 0.6
+    both = load("digits", tmp_path, subset=pattern, subset_score="el2n", subset_size=2)
+    assert both.index.tolist() == [0, 2]  # 0.5 and 0.6; 0.4 and 0.45 stay out
+    with pytest.raises(UserError, match="several runs score; set dataset.subset_size"):
+        load("digits", tmp_path, subset=pattern, subset_score="el2n")
+    with pytest.raises(UserError, match="no such files"):
+        load("digits", tmp_path, subset=str(tmp_path / "nobody*" / "learned.npz"))
+
+
 def test_read_idx_knows_all_types(tmp_path):
     array = np.arange(24, dtype=np.int32).reshape(2, 3, 4) - 5
     write_idx(tmp_path / "a", array)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import inspect
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,7 +15,7 @@ from lazyexp.data.corrupt import mislabel, thin
 from lazyexp.data.images import Images, scaling
 from lazyexp.data.own import load_own
 from lazyexp.data.raw import Raw
-from lazyexp.data.subset import choose
+from lazyexp.data.subset import choose, scorers
 from lazyexp.errors import UserError
 from lazyexp.registry import DATASETS
 from lazyexp.seeding import generator
@@ -91,8 +90,7 @@ def load_data(
     scale, offset = scaling(raw, index, config.scale)
     subset = None
     if config.subset:
-        path = Path(config.subset).expanduser()
-        chosen = choose(path, index, available, sha256, config.subset_score, config.subset_size)
+        chosen = choose(scorers(config.subset), index, available, sha256, config.subset_score, config.subset_size)
         if random_subset:
             chosen = _split(raw.train_targets, index, len(chosen), "subset")[0].sort().values
         index, subset = chosen, hashlib.sha256(chosen.numpy().data).hexdigest()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import glob
+import os
 import zlib
 from pathlib import Path
 from zipfile import BadZipFile
@@ -21,13 +23,41 @@ SCORES = {
 }
 
 
-def choose(path: Path, index: Tensor, available: int, sha256: str, score: str, size: int | None) -> Tensor:
-    """Those of the samples `index` that the run which wrote `path` (a learned.npz) has scored highest.
+def scorers(subset: str) -> list[Path]:
+    """The learned.npz that `dataset.subset` names, several with wildcards. Raises UserError if there are none."""
+    name = os.path.expanduser(subset)
+    found = [Path(path) for path in sorted(glob.glob(name))] if glob.has_magic(name) else [Path(name)]
+    if not found:
+        raise UserError(f"dataset.subset={subset}: no such files")
+    return found
 
-    `size` None: as many as that run learned from. Equal scores: at random, the same in every run. Forgetting: a
-    sample that was never right counts as forgotten most (Toneva et al. 2019). `available` and `sha256` are those of
-    the published set. Raises UserError.
+
+def choose(paths: list[Path], index: Tensor, available: int, sha256: str, score: str, size: int | None) -> Tensor:
+    """Those of the samples `index` that the runs which wrote `paths` (learned.npz) have scored highest, in the mean.
+
+    `size` None: as many as the run learned from, if it is one. Equal scores: at random, the same in every run.
+    Forgetting: a sample that was never right counts as forgotten most (Toneva et al. 2019). `available` and `sha256`
+    are those of the published set. Raises UserError.
     """
+    told = "+".join(map(str, paths)) if len(paths) < 3 else f"{paths[0]} and {len(paths) - 1} more"
+    if size is None and len(paths) > 1:
+        raise UserError(f"dataset.subset={told}: several runs score; set dataset.subset_size")
+    scores, counts = zip(*(_scores(path, available, sha256, score) for path in paths), strict=True)
+    values = torch.stack(scores).mean(0)
+    candidates = index[values[index] > (0 if score == "learned" else -torch.inf)]
+    wanted = int((counts[0][index] > 0).sum()) if size is None else size
+    if not 0 < wanted <= len(candidates):
+        raise UserError(
+            f"dataset.subset={told}: {wanted} of the training samples are wanted, {len(candidates)} were "
+            f"{'learned from' if score == 'learned' else 'scored'} there"
+        )
+    shuffled = candidates[torch.randperm(len(candidates), generator=generator(0, "subset_score"))]
+    ranked = values[shuffled].argsort(descending=True, stable=True)
+    return shuffled[ranked[:wanted]].sort().values
+
+
+def _scores(path: Path, available: int, sha256: str, score: str) -> tuple[Tensor, Tensor]:
+    """(available,) scores by one run, -inf of samples that it has not seen, and how often it learned from each."""
     try:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             places, learned, origin = archive["index"], archive["learned"], str(archive["data_sha256"])
@@ -48,16 +78,7 @@ def choose(path: Path, index: Tensor, available: int, sha256: str, score: str, s
     if score == "forgetting":
         never = (arrays["presented"] > 0) & (arrays["presented"] == arrays["misclassified"])
         values[where[torch.from_numpy(never)]] = torch.inf
-    candidates = index[values[index] > (0 if score == "learned" else -torch.inf)]
-    wanted = int((counts[index] > 0).sum()) if size is None else size
-    if not 0 < wanted <= len(candidates):
-        raise UserError(
-            f"dataset.subset={path}: {wanted} of the training samples are wanted, {len(candidates)} were "
-            f"{'learned from' if score == 'learned' else 'scored'} there"
-        )
-    shuffled = candidates[torch.randperm(len(candidates), generator=generator(0, "subset_score"))]
-    ranked = values[shuffled].argsort(descending=True, stable=True)
-    return shuffled[ranked[:wanted]].sort().values
+    return values, counts
 
 
 def _check(path: Path, places: np.ndarray, learned: np.ndarray, available: int) -> None:

@@ -14,8 +14,8 @@ class Scores:
 
     `forgotten` (n,) int: how often it was misclassified after having been right the time before (forgetting events;
     Toneva et al. 2019, arXiv 1812.05159). `el2n` (n,) float: the length of softmax - onehot when it was last
-    presented (EL2N; Paul et al. 2021, arXiv 2107.07075, who take the mean of ten networks after some epochs: here it
-    is one network, as it was in its last epoch).
+    presented (EL2N; Paul et al. 2021, arXiv 2107.07075, who take the mean of ten networks early in training: ten
+    short runs, and `dataset.subset` with wildcards, which takes their mean).
     """
 
     def __init__(self, samples: int, device: torch.device) -> None:
