@@ -80,7 +80,8 @@ fair() {
   finals "$folder/shift_fight/finals-emnist" $((seeds / 2)) "${searches[@]}" --slack 0 0.001
 }
 
-# arena_trials: as `fair`, for every rule there is, in a smaller network.
+# arena_trials: as `fair`, for every rule there is, in a smaller network. The control gets three times as many trials,
+# what all others chose among them.
 arena_trials() {
   local rules="backprop lazy confidence spaced sticky random smrd srd progressive top_loss selective_backprop"
   rules+=" composer_selective_backprop infobatch kakurenbo early_stopping evolved_sampling order_dp"
@@ -95,6 +96,7 @@ arena_trials() {
     searches+=("$folder/arena_trials/emnist-$rule")
     search "$folder/arena_trials/emnist-$rule" $trials $rule "${common[@]}" --space arena
   done
+  search "${searches[0]}" $((3 * trials)) backprop "${common[@]}" --space arena --borrow "${searches[@]:1}"
   finals "$folder/arena_trials/finals-emnist" $seeds "${searches[@]}"
 }
 

@@ -14,6 +14,8 @@ from lazyexp.cli import execute, fail
 from lazyexp.compose import checked, compose_readably, hydra_session, register
 from lazyexp.errors import UserError
 
+# How far below the best validation accuracy a point may be that is chosen for its speed.
+SLACK = (0.0, 0.001, 0.003)
 EPILOG = """examples:
   lazyexp-tune rule=lazy dataset=mnist dataset.val_size=10000 --trials 24 --folder runs/tune/lazy
   lazyexp-tune rule=backprop dataset=mnist dataset.val_size=10000 --trials 24 --folder runs/tune/backprop
@@ -35,9 +37,17 @@ def main() -> NoReturn:
     parser.add_argument("--trials", type=int, default=24, help="trials in all (24)")
     parser.add_argument("--space", default="fair", help="ranges: a preset or a YAML file (fair)")
     parser.add_argument("--seed", type=int, default=0, help="of the sampler (0)")
+    parser.add_argument(
+        "--borrow",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="DIR",
+        help="try the chosen points of these searches, too",
+    )
     parser.add_argument("--seeds", type=int, default=10, help="finals: fresh seeds (10), from 100 on")
     parser.add_argument(
-        "--slack", type=float, nargs="+", default=[0.0, 0.001, 0.003], help="finals: below the best (0 0.001 0.003)"
+        "--slack", type=float, nargs="+", default=SLACK, help="finals: below the best (0 0.001 0.003)"
     )
     arguments = parser.parse_args()
     register()
@@ -64,6 +74,7 @@ def search(arguments: argparse.Namespace) -> int:
     rule = str(config.rule["name"])
     folder = arguments.folder or Path("runs/tune") / f"{config.dataset.name}-{rule}"
     found = Search(folder, arguments.overrides, Space(arguments.space, rule), arguments.seed)
+    found.borrow(borrowed(arguments.borrow, found.space.names()))
     while len(found.counted()) < arguments.trials:
         place = f"[{len(found.counted()) + 1}/{arguments.trials}]"
         found.next_trial(lambda overrides, place=place: attempt([*overrides, f"runs_dir={folder / 'runs'}"], place))
@@ -72,6 +83,26 @@ def search(arguments: argparse.Namespace) -> int:
     print(pd.read_csv(folder / "front.csv")[columns].to_string(index=False))
     print(f"{len(found.counted())} trials in {folder / 'trials.csv'}; those that no other one beats in front.csv")
     return 0
+
+
+def borrowed(sources: list[Path], keys: list[str]) -> list[dict[str, Any]]:
+    """What other searches chose, as far as it is asked for here: nobody has a better setting for want of trying."""
+    from lazyexp.tune.study import choose
+
+    points: list[dict[str, Any]] = []
+    for source in sources:
+        for _, row in choose(trials_of(source), SLACK).iterrows():
+            given = {key: row[key] for key in keys if key in row and pd.notna(row[key])}
+            points.append({key: value.item() if hasattr(value, "item") else value for key, value in given.items()})
+    return points
+
+
+def trials_of(source: Path) -> pd.DataFrame:
+    """The trials of a search. Raises UserError."""
+    try:
+        return pd.read_csv(source / "trials.csv")
+    except (OSError, ValueError) as error:
+        raise UserError(f"{source}: has no readable trials.csv ({error})") from None
 
 
 def finals(arguments: argparse.Namespace) -> int:
@@ -85,10 +116,7 @@ def finals(arguments: argparse.Namespace) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     chosen = []
     for source in arguments.overrides:
-        try:
-            trials = pd.read_csv(Path(source) / "trials.csv")
-        except (OSError, ValueError) as error:
-            raise UserError(f"{source}: has no readable trials.csv ({error})") from None
+        trials = trials_of(Path(source))
         points = choose(trials, tuple(arguments.slack))
         chosen.append(points.assign(search=Path(source).name, trials=len(trials)))
     table = pd.concat(chosen, ignore_index=True)

@@ -38,11 +38,12 @@ class Space:
 
     def points(self) -> list[dict[str, Any]]:
         """The trials to begin with, under Optuna's names; keys that they leave open are drawn."""
-        found = []
-        for point in self.start:
-            entries = [entry for entry in self.entries if entry["key"] in point and _asked(entry, point)]
-            found.append({_name(entry): point[entry["key"]] for entry in entries})
-        return found
+        return [self.named(point) for point in self.start]
+
+    def named(self, point: dict[str, Any]) -> dict[str, Any]:
+        """The values of keys that are asked for at `point`, under Optuna's names."""
+        entries = [entry for entry in self.entries if entry["key"] in point and _asked(entry, point)]
+        return {_name(entry): point[entry["key"]] for entry in entries}
 
     def suggest(self, trial: optuna.Trial) -> dict[str, Any]:
         """A value for every key that is asked for in this trial."""

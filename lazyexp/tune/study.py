@@ -58,6 +58,17 @@ class Search:
             if trial.params not in waiting:
                 self.study.enqueue_trial(trial.params)
 
+    def borrow(self, points: list[dict[str, Any]]) -> None:
+        """Trials to begin with besides the space's own; those that were asked for before are left out."""
+        asked = list(self.study.user_attrs.get("borrowed", []))
+        for point in points:
+            named = self.space.named(point)
+            done = any(named.items() <= trial.params.items() for trial in self.counted())
+            if named not in asked and not done:
+                self.study.enqueue_trial(named)
+                asked.append(named)
+        self.study.set_user_attr("borrowed", asked)
+
     def counted(self) -> list[FrozenTrial]:
         """The trials that ended, by themselves or in an error of their settings."""
         ended = self.study.get_trials(states=(TrialState.COMPLETE, TrialState.FAIL))
