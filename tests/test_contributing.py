@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import re
 import shlex
@@ -56,12 +57,21 @@ def test_a_rule_in_ten_minutes(tmp_path):
     enter("OPTIMIZERS = Registry(", '"rprop": "torch.optim.Rprop",')
     enter("MODELS = Registry(", '"line": "line.line",')
     enter("DATASETS = {", '"numbers": Dataset(2, 500, (0.5,), "lazyexp.data.local.load_digits"),')
+    # So is an entry of the table all that a column needs.
+    columns = copy / "lazyexp" / "columns.py"
+    entry = 'Column("passes_left", float, "passes left", "epochs to come", lambda m: m.trainer.plan.epochs - m.epoch)'
+    columns.write_text(columns.read_text().replace("MEASURED = (", f"MEASURED = (\n    {entry},", 1))
     (copy / "line.py").write_text(
         "import torch\n\n\ndef line(shape, classes):\n    (height, width) = shape[1:]\n"
         "    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(height * width, classes))\n"
     )
     answer = python("-m", "lazyexp", "optimizer=rprop", "model=line", "dataset=numbers", "batch_size=100")
     assert answer.returncode == 0 and "numbers lazy seed 0: finished" in answer.stdout, answer.stderr
+
+    (folder,) = (copy / "runs").glob("numbers-*")
+    for file, wanted in (("metrics.csv", "1.652053"), ("summary.csv", "0.0")):
+        with (folder / file).open(newline="") as stream:
+            assert next(csv.DictReader(stream))["passes_left"] == wanted
 
     ((_, test),) = blocks("test")
     (copy / "test_margin.py").write_text(f"import torch\nfrom lazyexp.rules import Judged, make_rule\n\n\n{test}")
