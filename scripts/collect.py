@@ -51,7 +51,9 @@ def main(runs: Path, docs: Path) -> None:
     page = docs / "results.md"
     text = page.read_text(encoding="utf-8")
     for name in re.findall(r"<!-- (\w+) -->", text):
-        folders = sorted(runs.glob(f"{ARENA}_*")) if name == ARENA else [runs / name]
+        folders = [runs / name]
+        if name == ARENA:
+            folders = [folder for folder in sorted(runs.glob(f"{ARENA}_*")) if folder.name not in SPECIAL]
         if name == "end" or not folders or not all(folder.is_dir() for folder in folders):
             continue
         place = docs / "results" / name

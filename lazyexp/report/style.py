@@ -88,10 +88,12 @@ class Sheet:
             seaborn.despine(fig=figure)
             handles, labels = axes.get_legend_handles_labels()
             if handles:
-                columns = max(1, min(3, len(labels), int(56 / (max(map(len, labels)) + 7))))
+                many = len(labels) > 8  # in smaller type, or the legend would take the page
+                columns = max(1 + many, min(3, len(labels), int(56 / (max(map(len, labels)) + 7))))
                 rows = math.ceil(len(labels) / columns)
                 figure.set_size_inches(WIDTH, height + 0.14 * max(rows - 1, 0))
-                figure.legend(handles, labels, loc="outside upper center", ncol=columns, handlelength=2.6)
+                size = {"fontsize": 6, "handlelength": 2.0, "columnspacing": 1.0} if many else {"handlelength": 2.6}
+                figure.legend(handles, labels, loc="outside upper center", ncol=columns, **size)
             self.save(figure, name, caption, data)
 
     def save(self, figure: Figure, name: str, caption: str, data: pd.DataFrame) -> None:
