@@ -195,8 +195,10 @@ def test_what_other_searches_chose_is_borrowed_once(tmp_path, monkeypatch, capsy
     """Of two searches two points each, one of them in both; the rule's own options stay there."""
     space = tmp_path / "space.yaml"
     space.write_text("all:\n  - {key: epochs, low: 1, high: 9}\n  - {key: batch_size, choices: [32, 64]}\n")
-    for name, epochs, batch in (("one", (3, 2, 5), (32, 64, 32)), ("two", (3, 4, 7), (32, 64, 64))):
-        rows = {"trial": range(3), "val_accuracy": (0.9, 0.8995, 0.5), "train_seconds": (3.0, 2.0, 1.0)}
+    searched = {"one": ((3, 2, 5), (32, 64, 32)), "two": ((3, 4, 7), (32, 64, 64)), "far": ((3, 12, 2), (32, 32, 16))}
+    for name, (epochs, batch) in searched.items():  # what "far" has chosen is out of the ranges, or known
+        rows = {"trial": range(3), "val_accuracy": (0.9, 0.8995, 0.8975), "train_seconds": (3.0, 2.0, 1.0)}
+        rows["val_accuracy"] = rows["val_accuracy"] if name == "far" else (0.9, 0.8995, 0.5)
         trials = pd.DataFrame({**rows, "epochs": epochs, "batch_size": batch, "rule.ratio": 0.5})
         (tmp_path / name).mkdir()
         trials.assign(state="complete", status="finished").to_csv(tmp_path / name / "trials.csv", index=False)
@@ -208,11 +210,11 @@ def test_what_other_searches_chose_is_borrowed_once(tmp_path, monkeypatch, capsy
 
     monkeypatch.setattr(tune_cli, "attempt", attempt)
     words = ["rule=backprop", "dataset.val_size=100", "--space", space, "--folder", tmp_path / "mine"]
-    words += ["--borrow", tmp_path / "one", tmp_path / "two"]
+    words += ["--borrow", *(tmp_path / name for name in searched)]
     assert tune(monkeypatch, capsys, *words, "--trials", 2)[0] == 0
     assert tune(monkeypatch, capsys, *words, "--trials", 5)[0] == 0  # goes on, and asks nothing twice
     chosen = {"epochs=3 batch_size=32", "epochs=2 batch_size=64", "epochs=4 batch_size=64"}
-    assert set(done[:3]) == chosen and len(done) == 5
+    assert set(done[:3]) == chosen and len(done) == 5 and "epochs=12 batch_size=32" not in done
     assert len(pd.read_csv(tmp_path / "mine" / "trials.csv")) == 5
     code, said = tune(monkeypatch, capsys, *words, tmp_path / "nobody", "--trials", 6)
     assert code == 2 and "has no readable trials.csv" in said

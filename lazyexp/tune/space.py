@@ -45,6 +45,12 @@ class Space:
         entries = [entry for entry in self.entries if entry["key"] in point and _asked(entry, point)]
         return {_name(entry): point[entry["key"]] for entry in entries}
 
+    def holds(self, point: dict[str, Any]) -> bool:
+        """Whether the values at `point` are within the ranges."""
+        asked = [entry for entry in self.entries if entry["key"] in point and _asked(entry, point)]
+        values = [(entry, point[entry["key"]]) for entry in asked]
+        return all(v in e["choices"] if "choices" in e else e["low"] <= v <= e["high"] for e, v in values)
+
     def suggest(self, trial: optuna.Trial) -> dict[str, Any]:
         """A value for every key that is asked for in this trial."""
         values: dict[str, Any] = {}

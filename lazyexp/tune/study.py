@@ -59,9 +59,9 @@ class Search:
                 self.study.enqueue_trial(trial.params)
 
     def borrow(self, points: list[dict[str, Any]]) -> None:
-        """Trials to begin with besides the space's own; those that were asked for before are left out."""
+        """Trials to begin with besides the space's own, as far as they are within its ranges; none of them twice."""
         asked = list(self.study.user_attrs.get("borrowed", []))
-        for point in points:
+        for point in filter(self.space.holds, points):
             named = self.space.named(point)
             done = any(named.items() <= trial.params.items() for trial in self.counted())
             if named not in asked and not done:
