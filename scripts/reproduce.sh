@@ -55,19 +55,27 @@ finals() {
 # fair: the same number of trials for every rule, then fresh seeds; the same with shifts for three of them.
 fair() {
   local rules="spaced backprop confidence lazy infobatch random" trials=30 seeds=10 data="emnist fashion_mnist" few=24
-  local common=(energy=false eval_every=1000000 matmul_precision=medium) dataset rule searches shifts label
+  local common=(energy=false eval_every=1000000 matmul_precision=medium) dataset rule searches rivals arena shifts label
   if [ ${#quick[@]} != 0 ]; then
     trials=5 seeds=2 data=emnist few=5 # the first three are given, two are drawn
     common+=(dataset.train_size=1000 model.width=32)
   fi
   for dataset in $data; do
-    searches=()
+    searches=() rivals=()
     for rule in $rules; do
       searches+=("$folder/fair/$dataset-$rule")
+      [ $rule = backprop ] || rivals+=("$folder/fair/$dataset-$rule")
       label=$([ $rule = spaced ] && echo fast_lazy || echo $rule) # its ranges are those of a packed one
       search "$folder/fair/$dataset-$rule" $trials $rule rule_label=$label dataset=$dataset "${common[@]}" \
         dataset.val_size=$([ $dataset = emnist ] && echo 9000 || echo 6000)
     done
+    if [ $dataset = emnist ]; then # here the control tries what all others chose, too; those of arena_trials as well
+      for arena in "$folder"/arena_trials/emnist-*; do
+        [ ! -f "$arena/trials.csv" ] || rivals+=("$arena")
+      done
+      search "$folder/fair/emnist-backprop" $((trials * 12 / 5)) backprop rule_label=backprop dataset=emnist \
+        "${common[@]}" dataset.val_size=9000 --borrow "${rivals[@]}"
+    fi
     finals "$folder/fair/finals-$dataset" $seeds "${searches[@]}"
   done
   shifts=(dataset=emnist dataset.augment=shift dataset.val_size=9000 "${common[@]}" --space shifts)
@@ -143,6 +151,6 @@ else
   sweep learning_rate runs_dir="$folder/learning_rate" "${quick[@]}" dataset.val_size=1000
 fi
 
-fair
 arena_trials
+fair
 exit $failed

@@ -22,17 +22,24 @@ def test_reproduce_asks_for_settings_that_exist(tmp_path):
     (tmp_path / "python").write_text('#!/bin/sh\necho "$@" >>"$NOTES"\n')
     (tmp_path / "python").chmod(0o755)
     cli.register()
-    for version in ([], ["--quick"], ["fair"], ["fair", "--quick"]):
+    for version in ([], ["--quick"], ["fair"], ["fair", "--quick"], ["arena_trials"], ["arena_trials", "--quick"]):
+        fights = (2 if "--quick" in version else 3) if "arena_trials" not in version else 0
+        arena = version[:1] != ["fair"]
         notes = tmp_path / f"notes{'-'.join(version)}"
         environment = {**os.environ, "PYTHON": str(tmp_path / "python"), "NOTES": str(notes)}
         subprocess.run([ROOT / "scripts" / "reproduce.sh", *version, tmp_path / "runs"], env=environment, check=True)
         lines = [line for line in notes.read_text().splitlines() if "lazyexp.report" not in line]
-        assert sum("--finals" in line for line in lines) == (2 if "--quick" in version else 3)
-        assert sum("rule_label=fast_lazy" in line for line in lines) == (2 if "--quick" in version else 3)
+        assert sum("--finals" in line for line in lines) == fights + arena
+        assert sum("rule_label=fast_lazy" in line for line in lines) == fights
+        assert sum("--borrow" in line for line in lines) == (fights > 0) + arena
         # Of a search, the settings that hold for all its trials.
         commands = [line.partition(" --")[0].split()[2:] for line in lines if "--finals" not in line]
         named = {word for command in commands for word in command if word.startswith("sweep=")}
-        sweeps = set() if "fair" in version else {path.stem for path in (ROOT / "conf" / "sweep").glob("*.yaml")}
+        sweeps = (
+            set()
+            if {"fair", "arena_trials"} & set(version)
+            else {path.stem for path in (ROOT / "conf" / "sweep").glob("*.yaml")}
+        )
         assert named == {f"sweep={name}" for name in sweeps}
         for command in commands:
             words = [word for word in command if word != "-m"]
