@@ -42,14 +42,16 @@ class Space:
 
     def named(self, point: dict[str, Any]) -> dict[str, Any]:
         """The values of keys that are asked for at `point`, under Optuna's names."""
-        entries = [entry for entry in self.entries if entry["key"] in point and _asked(entry, point)]
-        return {_name(entry): point[entry["key"]] for entry in entries}
+        return {_name(entry): point[entry["key"]] for entry in self._given(point)}
 
     def holds(self, point: dict[str, Any]) -> bool:
         """Whether the values at `point` are within the ranges."""
-        asked = [entry for entry in self.entries if entry["key"] in point and _asked(entry, point)]
-        values = [(entry, point[entry["key"]]) for entry in asked]
+        values = [(entry, point[entry["key"]]) for entry in self._given(point)]
         return all(v in e["choices"] if "choices" in e else e["low"] <= v <= e["high"] for e, v in values)
+
+    def _given(self, point: dict[str, Any]) -> list[dict[str, Any]]:
+        """The entries that are asked for at `point`, and have a value there."""
+        return [entry for entry in self.entries if entry["key"] in point and _asked(entry, point)]
 
     def suggest(self, trial: optuna.Trial) -> dict[str, Any]:
         """A value for every key that is asked for in this trial."""
