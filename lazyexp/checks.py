@@ -5,31 +5,13 @@ Nothing here imports torch.
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Mapping
 from dataclasses import Field, fields, is_dataclass, replace
 from typing import Any
 
 from lazyexp.config import Config, ModelConfig, Settings
-from lazyexp.errors import UserError
 from lazyexp.registry import DATASETS, NAMES, OWN_DATASET
-
-
-def _require(condition: bool, key: str, value: Any, wanted: str) -> None:
-    if not condition:
-        raise UserError(f"{key}={value}: must be {wanted}")
-
-
-def _bounds(entry: Mapping[str, Any], kind: type) -> str:
-    """What values must be, in words."""
-    if "wanted" in entry:
-        return str(entry["wanted"])
-    start = "at least" if kind is int else "a number from"
-    low = f"{start} {entry['at_least']:g}" if "at_least" in entry else f"a number above {entry['above']:g}"
-    if "below" in entry:
-        return f"{low} to below {entry['below']:g}"
-    return f"{low} to {entry['at_most']:g}" if "at_most" in entry else low
+from lazyexp.schema import check_setting, require
 
 
 def _check_fields(config: Any, prefix: str = "") -> None:
@@ -37,28 +19,11 @@ def _check_fields(config: Any, prefix: str = "") -> None:
     for entry in fields(Config if isinstance(config, Config) else config):
         value, key = getattr(config, entry.name), prefix + entry.name
         if entry.name == "name" and getattr(config, "_target_", None):  # what a settings file calls its own part
-            _require(re.fullmatch(r"[\w.+-]+", value) is not None, key, value, "letters, digits, and any of . _ + -")
+            require(re.fullmatch(r"[\w.+-]+", value) is not None, key, value, "letters, digits, and any of . _ + -")
         elif is_dataclass(value):
             _check_fields(value, f"{key}.")
-        elif value is not None:
-            _check_value(entry, key, value)
-
-
-def _check_value(entry: Field, key: str, value: Any) -> None:
-    wanted = entry.metadata
-    if "choices" in wanted:
-        _require(value in wanted["choices"], key, value, f"one of {', '.join(wanted['choices'])}")
-    if not {"at_least", "above"} & set(wanted):
-        return
-    for number in value if isinstance(value, list) else [value]:
-        inside = (
-            math.isfinite(number)
-            and number >= wanted.get("at_least", -math.inf)
-            and number > wanted.get("above", -math.inf)
-            and number <= wanted.get("at_most", math.inf)
-            and number < wanted.get("below", math.inf)
-        )
-        _require(inside, key, value, _bounds(wanted, type(number)))
+        else:
+            check_setting(entry, key, value)
 
 
 def _entries(schema: type = Config, prefix: str = "") -> dict[str, Field]:
@@ -84,7 +49,7 @@ NUMBERS = {
 
 def check_value(key: str, value: Any) -> None:
     """Refuses a value that is out of the bounds of its key. Raises UserError."""
-    _check_value(ENTRIES[key], key, value)
+    check_setting(ENTRIES[key], key, value)
 
 
 def check(config: Config) -> Settings:
@@ -97,41 +62,41 @@ def check(config: Config) -> Settings:
     for key, name in (("dataset", data.name), ("optimizer", optimizer.name)):
         given = getattr(config, key).options
         own = name not in NAMES[key] or name == "folder"
-        _require(own or not given, f"{key}.options", given, f"left alone for {key}={name}")
-    _require(data.name != "folder" or bool(data.path), "dataset.path", data.path, "set for dataset=folder")
-    _require(data.name == "folder" or not data.path, "dataset.path", data.path, "left alone unless dataset=folder")
-    _require(
+        require(own or not given, f"{key}.options", given, f"left alone for {key}={name}")
+    require(data.name != "folder" or bool(data.path), "dataset.path", data.path, "set for dataset=folder")
+    require(data.name == "folder" or not data.path, "dataset.path", data.path, "left alone unless dataset=folder")
+    require(
         optimizer.name == "sgd" or optimizer.momentum == 0,
         "optimizer.momentum",
         optimizer.momentum,
         f"0 for optimizer={optimizer.name} (momentum is an option of sgd)"
         + (" (optimizer.options.momentum is your own's)" if optimizer._target_ else ""),
     )
-    _require(
+    require(
         optimizer.warmup == 0 or optimizer.schedule != "onecycle",
         "optimizer.warmup",
         optimizer.warmup,
         "0 for optimizer.schedule=onecycle, which warms up by itself",
     )
     scored = bool(data.subset) and data.subset != "random"
-    _require(
+    require(
         scored or data.subset_score == "learned",
         "dataset.subset_score",
         data.subset_score,
         "learned without a subset",
     )
-    _require(scored or data.subset_size is None, "dataset.subset_size", data.subset_size, "null without a subset")
+    require(scored or data.subset_size is None, "dataset.subset_size", data.subset_size, "null without a subset")
     plain = (config.model.name, optimizer.name, optimizer.momentum, optimizer.weight_decay) == ("mlp", "sgd", 0, 0)
-    _require(
+    require(
         config.plasticity.name == "all" or (plain and config.engine != "general"),
         "plasticity.name",
         config.plasticity.name,
         "all but for model=mlp, optimizer=sgd without momentum and weight decay, and engine=auto or fast",
     )
     for key in ("runs_dir", "data_dir"):
-        _require(bool(getattr(config, key).strip()), key, getattr(config, key), "a folder; `.` is the current one")
+        require(bool(getattr(config, key).strip()), key, getattr(config, key), "a folder; `.` is the current one")
     device = config.device.removeprefix("cuda:")
-    _require(
+    require(
         device in ("auto", "cpu", "cuda") or (device.isdecimal() and device != config.device),
         "device",
         config.device,
@@ -161,11 +126,11 @@ def _get(config: Config, group: str, key: str) -> Any:
 
 def _name_own_parts(config: Config) -> Config:
     """A part with a `_target_` is called what its settings file calls it, else by the last word of its path."""
-    _require(isinstance(config.rule.get("name"), str), "rule.name", config.rule.get("name"), "the name of a rule")
+    require(isinstance(config.rule.get("name"), str), "rule.name", config.rule.get("name"), "the name of a rule")
     changed: dict[str, Any] = {}
     for group, known in NAMES.items():
         name, target = _get(config, group, "name"), _get(config, group, "_target_")
-        _require(target is not None or name != "own", f"{group}._target_", target, f"set for {group}=own")
+        require(target is not None or name != "own", f"{group}._target_", target, f"set for {group}=own")
         if target is not None and (name == "own" or name in known):
             last = str(target).rpartition(".")[2]
             name = {"name": "own" if last in known or not last.isidentifier() else last}
@@ -180,7 +145,7 @@ def _check_model(model: ModelConfig) -> None:
     if model._target_ or model.name == "torchvision":
         for key in ("width", "depth", "activation", "init"):
             given = getattr(model, key)
-            _require(given == getattr(default, key), f"model.{key}", given, "an option: model.options.NAME=VALUE")
+            require(given == getattr(default, key), f"model.{key}", given, "an option: model.options.NAME=VALUE")
     else:
-        _require(not model.options, "model.options", model.options, f"left alone for model={model.name}")
-    _require(model.name == "torchvision" or not model.arch, "model.arch", model.arch, "left alone: not torchvision")
+        require(not model.options, "model.options", model.options, f"left alone for model={model.name}")
+    require(model.name == "torchvision" or not model.arch, "model.arch", model.arch, "left alone: not torchvision")

@@ -10,19 +10,7 @@ from dataclasses import FrozenInstanceError, dataclass, field, fields
 from typing import Any
 
 from lazyexp.registry import DATASETS, MODELS, OPTIMIZERS
-
-
-def _key(default: Any, help: str, **constraints: Any) -> Any:
-    """A setting: its default, its meaning, and what its values must be.
-
-    `choices`: a dictionary from value to meaning ("" where the name says it all), or a sequence. `at_least`, `above`,
-    `at_most`, `below`: bounds, of every element if the value is a list. `wanted`: how an error puts the bounds.
-    None is always allowed where it is the default.
-    """
-    metadata = {"help": help, **constraints}
-    if isinstance(default, dict):
-        return field(default_factory=lambda: dict(default), metadata=metadata)
-    return field(default=default, metadata=metadata)
+from lazyexp.schema import setting
 
 
 class Freezable:
@@ -39,45 +27,49 @@ class Freezable:
 
 @dataclass
 class DatasetConfig(Freezable):
-    name: str = _key("digits", "the data set; `folder` and `own` are yours", choices=(*DATASETS, "own"))
-    _target_: str | None = _key(None, "for `own`: import path of what makes the data, see docs/own.md")
-    options: dict[str, Any] = _key({}, "what it is called with, one by one: dataset.options.NAME=VALUE")
-    path: str | None = _key(
+    name: str = setting("digits", "the data set; `folder` and `own` are yours", choices=(*DATASETS, "own"))
+    _target_: str | None = setting(None, "for `own`: import path of what makes the data, see docs/own.md")
+    options: dict[str, Any] = setting({}, "what it is called with, one by one: dataset.options.NAME=VALUE")
+    path: str | None = setting(
         None, "for `folder`: IDX files, .npz, train/<class>/*.png and test/<class>/*.png, or tables (.csv, .parquet)"
     )
-    mirror: str | None = _key(None, "address (also file://) tried before the official ones")
-    train_size: int | None = _key(None, "train on a class-balanced subset of this size", at_least=1)
-    subset: str | None = _key(
+    mirror: str | None = setting(None, "address (also file://) tried before the official ones")
+    train_size: int | None = setting(None, "train on a class-balanced subset of this size", at_least=1)
+    subset: str | None = setting(
         None,
         "train on what a run learned from: its learned.npz (several with wildcards: in the mean), matched (rule=lazy "
         "here) or random (as many)",
     )
-    subset_score: str = _key(
+    subset_score: str = setting(
         "learned",
         "of the subset's samples, the highest",
         choices={"learned": "times learned from", "forgetting": "forgetting events", "el2n": "error norm at the end"},
     )
-    subset_size: int | None = _key(None, "samples of the subset; null: as many as were learned from", at_least=1)
-    val_size: int = _key(0, "training samples held out for val_accuracy", at_least=0)
-    label_noise: float = _key(0.0, "share of training labels that are wrong, on purpose", at_least=0, at_most=1)
-    imbalance: float = _key(1.0, "training samples of the last class per sample of the first one", above=0, at_most=1)
-    scale: str = _key("standard", "inputs", choices={"standard": "zero mean, unit variance", "unit": "from 0 to 1"})
-    augment: str = _key(
+    subset_size: int | None = setting(None, "samples of the subset; null: as many as were learned from", at_least=1)
+    val_size: int = setting(0, "training samples held out for val_accuracy", at_least=0)
+    label_noise: float = setting(0.0, "share of training labels that are wrong, on purpose", at_least=0, at_most=1)
+    imbalance: float = setting(
+        1.0, "training samples of the last class per sample of the first one", above=0, at_most=1
+    )
+    scale: str = setting(
+        "standard", "inputs", choices={"standard": "zero mean, unit variance", "unit": "from 0 to 1"}
+    )
+    augment: str = setting(
         "none", "of training images", choices={"none": "", "shift": "random translation of every sample"}
     )
-    max_shift: int = _key(2, "largest shift in pixels, for augment=shift", at_least=1)
+    max_shift: int = setting(2, "largest shift in pixels, for augment=shift", at_least=1)
 
 
 @dataclass
 class ModelConfig(Freezable):
-    name: str = _key("mlp", "the network", choices=(*MODELS, "own"))
-    _target_: str | None = _key(None, "for `own`: import path, called as target(shape=, classes=, **options)")
-    options: dict[str, Any] = _key({}, "for `own` and `torchvision`, one by one: model.options.NAME=VALUE")
-    arch: str | None = _key(None, "for `torchvision`: name of the network, such as resnet18")
-    width: int = _key(1000, "hidden units per layer; cnn: channels of the first stage", at_least=1)
-    depth: int = _key(1, "hidden layers; cnn: stages", at_least=1)
-    activation: str = _key("relu", "between layers", choices=("relu", "leaky_relu", "gelu", "tanh"))
-    init: str = _key(
+    name: str = setting("mlp", "the network", choices=(*MODELS, "own"))
+    _target_: str | None = setting(None, "for `own`: import path, called as target(shape=, classes=, **options)")
+    options: dict[str, Any] = setting({}, "for `own` and `torchvision`, one by one: model.options.NAME=VALUE")
+    arch: str | None = setting(None, "for `torchvision`: name of the network, such as resnet18")
+    width: int = setting(1000, "hidden units per layer; cnn: channels of the first stage", at_least=1)
+    depth: int = setting(1, "hidden layers; cnn: stages", at_least=1)
+    activation: str = setting("relu", "between layers", choices=("relu", "leaky_relu", "gelu", "tanh"))
+    init: str = setting(
         "uniform",
         "initial weights",
         choices={"uniform": "PyTorch's own", "lecun_normal": "zero biases", "kaiming": "zero biases"},
@@ -86,19 +78,19 @@ class ModelConfig(Freezable):
 
 @dataclass
 class OptimizerConfig(Freezable):
-    name: str = _key("sgd", "the optimizer", choices=(*OPTIMIZERS, "own"))
-    _target_: str | None = _key(None, "for `own`: import path, such as torch.optim.RMSprop")
-    options: dict[str, Any] = _key({}, "for `own`, one by one: optimizer.options.NAME=VALUE")
-    lr: float = _key(0.01, "learning rate", above=0)
-    momentum: float = _key(0.0, "momentum (sgd)", at_least=0, below=1)
-    weight_decay: float = _key(0.0, "weight decay", at_least=0)
-    schedule: str = _key(
+    name: str = setting("sgd", "the optimizer", choices=(*OPTIMIZERS, "own"))
+    _target_: str | None = setting(None, "for `own`: import path, such as torch.optim.RMSprop")
+    options: dict[str, Any] = setting({}, "for `own`, one by one: optimizer.options.NAME=VALUE")
+    lr: float = setting(0.01, "learning rate", above=0)
+    momentum: float = setting(0.0, "momentum (sgd)", at_least=0, below=1)
+    weight_decay: float = setting(0.0, "weight decay", at_least=0)
+    schedule: str = setting(
         "linear",
         "of the rate",
         choices={"constant": "", "linear": "to zero over the run", "cosine": "likewise", "onecycle": "up, then down"},
     )
-    warmup: float = _key(0.0, "share of the run over which the rate rises from 0", at_least=0, below=1)
-    reduction: str | None = _key(
+    warmup: float = setting(0.0, "share of the run over which the rate rises from 0", at_least=0, below=1)
+    reduction: str | None = setting(
         None,
         "divisor of the gradient; null: the rule's own",
         choices={"batch": "the batch size", "selected": "the number that learn"},
@@ -107,66 +99,68 @@ class OptimizerConfig(Freezable):
 
 @dataclass
 class PlasticityConfig(Freezable):
-    name: str = _key(
+    name: str = setting(
         "all",
         "which synapses change (mlp, plain sgd)",
         choices={"all": "", "largest": "largest updates only", "cached": "transient store"},
     )
-    share: float = _key(0.1, "largest: share of a layer's synapses that change", above=0, at_most=1)
-    threshold: float | None = _key(None, "cached: when a synapse is made persistent; null: at the end", above=0)
-    decay: float = _key(0.0, "cached: share of the store lost per sample", at_least=0, below=1)
-    cost: float = _key(1e-5, "cached: cost of the store per unit and sample", at_least=0)
+    share: float = setting(0.1, "largest: share of a layer's synapses that change", above=0, at_most=1)
+    threshold: float | None = setting(None, "cached: when a synapse is made persistent; null: at the end", above=0)
+    decay: float = setting(0.0, "cached: share of the store lost per sample", at_least=0, below=1)
+    cost: float = setting(1e-5, "cached: cost of the store per unit and sample", at_least=0)
 
 
 @dataclass
 class Config(Freezable):
     """The settings as a user gives them; `check` makes `Settings` of them."""
 
-    seed: int = _key(
+    seed: int = setting(
         0,
         "initial weights, order of samples, everything random",
         at_least=0,
         below=2**63,
         wanted="a whole number from 0 to 2^63 - 1",
     )
-    device: str = _key("auto", "auto, cpu, cuda, cuda:N")
-    epochs: int | None = _key(None, "passes over the training set; null: the data set's default", at_least=1)
-    batch_size: int = _key(1, "samples per presented batch; 1 is online learning", at_least=1)
-    eval_every: int | None = _key(None, "samples between two evaluations; null: the data set's default", at_least=1)
-    targets: list[float] | None = _key(
+    device: str = setting("auto", "auto, cpu, cuda, cuda:N")
+    epochs: int | None = setting(None, "passes over the training set; null: the data set's default", at_least=1)
+    batch_size: int = setting(1, "samples per presented batch; 1 is online learning", at_least=1)
+    eval_every: int | None = setting(
+        None, "samples between two evaluations; null: the data set's default", at_least=1
+    )
+    targets: list[float] | None = setting(
         None,
         "test accuracies whose first crossing is timed; null: the data set's",
         above=0,
         at_most=1,
         wanted="accuracies above 0 and at most 1",
     )
-    stop_at: float | None = _key(
+    stop_at: float | None = setting(
         None,
         "end the run once this test accuracy is reached",
         above=0,
         at_most=1,
         wanted="an accuracy above 0 and at most 1",
     )
-    data_dir: str = _key("data", "where data sets are (torchvision's layout); default $LAZYEXP_DATA or data")
-    runs_dir: str = _key("runs", "where results go")
-    overwrite: bool = _key(False, "do a finished run again")
-    energy: bool = _key(True, "measure energy")
-    engine: str = _key(
+    data_dir: str = setting("data", "where data sets are (torchvision's layout); default $LAZYEXP_DATA or data")
+    runs_dir: str = setting("runs", "where results go")
+    overwrite: bool = setting(False, "do a finished run again")
+    energy: bool = setting(True, "measure energy")
+    engine: str = setting(
         "auto", "how it is computed", choices={"auto": "", "general": "autograd", "fast": "hand-derived"}
     )
-    matmul_precision: str = _key(
+    matmul_precision: str = setting(
         "highest",
         "of products while training",
         choices={"highest": "float32", "high": "TF32 on a GPU", "medium": "bfloat16 factors on a CPU that has them"},
     )
-    checkpoint_every: float = _key(60.0, "seconds between checkpoints; 0: at every evaluation", at_least=0)
-    tracker: str | None = _key(
+    checkpoint_every: float = setting(60.0, "seconds between checkpoints; 0: at every evaluation", at_least=0)
+    tracker: str | None = setting(
         None, "is told the rows of metrics.csv, too", choices=("tensorboard", "mlflow", "wandb")
     )
     dataset: DatasetConfig = field(default_factory=DatasetConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
-    rule: dict[str, Any] = _key({"name": "lazy"}, "who learns; the options are the rule's own")
-    rule_label: str | None = _key(None, "what the report calls the rule; null: its name")
+    rule: dict[str, Any] = setting({"name": "lazy"}, "who learns; the options are the rule's own")
+    rule_label: str | None = setting(None, "what the report calls the rule; null: its name")
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     plasticity: PlasticityConfig = field(default_factory=PlasticityConfig)
 

@@ -114,6 +114,7 @@ def test_possible_updates_count_the_short_batch(tmp_path):
     assert [int(row["samples_seen"]) for row in table] == [16, 24, 30, 46, 54, 60]
     assert [int(row["updates_possible"]) for row in table] == [2, 3, 4, 6, 7, 8]
     assert [row["updates"] for row in table] == [row["updates_possible"] for row in table]
+    assert [float(row["epoch"]) for row in table] == [0.533333, 0.8, 1.0, 1.533333, 1.8, 2.0]  # of 30; 6 digits
 
 
 def test_the_best_accuracy_and_the_first_crossing(tmp_path):
@@ -162,18 +163,48 @@ def test_blocks_grow_as_fewer_must_learn(share, size):
     assert engine._size() == size
 
 
-@pytest.mark.parametrize(
-    ("options", "key"),
-    [
-        ({"name": "selective_backprop", "history": 0}, "history"),
-        ({"name": "selective_backprop", "beta": -1.0}, "beta"),
-        ({"name": "top_loss", "q": -1}, "q"),
-        ({"name": "infobatch", "ratio": 1.0}, "ratio"),
-        ({"name": "kakurenbo", "fraction": 1.0}, "fraction"),
-        ({"name": "progressive", "revision_epochs": -1}, "revision_epochs"),
-        ({"name": "random", "window": 0}, "window"),
-    ],
-)
-def test_options_just_out_of_range_are_refused(options, key):
-    with pytest.raises(UserError, match=f"rule.{key}="):
-        make_rule(options)
+BELOW, ABOVE = math.nextafter(0.0, -1.0), math.nextafter(1.0, 2.0)  # just outside 0 to 1
+SLEEP = [-1, 2**30 + 1]
+# Rule and option, values that are just allowed, and values that are just not.
+BOUNDS = [
+    ("composer_selective_backprop", "keep", [5e-324, 1.0], [0.0, ABOVE]),
+    ("composer_selective_backprop", "begin", [0.0, 1.0], [BELOW, ABOVE]),
+    ("composer_selective_backprop", "end", [0.0, 1.0], [BELOW, ABOVE]),
+    ("composer_selective_backprop", "interrupt", [0, 10**9], [-1]),
+    ("confidence", "threshold", [0.0, 1.0], [BELOW, ABOVE, math.nan]),
+    ("early_stopping", "threshold", [0.0, 1e300], [BELOW, math.inf]),
+    ("early_stopping", "average", [1], [0]),
+    ("evolved_sampling", "keep", [5e-324, 1.0], [0.0, ABOVE]),
+    ("evolved_sampling", "beta1", [0.0, 1.0], [BELOW, ABOVE]),
+    ("evolved_sampling", "beta2", [0.0, 1.0], [BELOW, ABOVE]),
+    ("evolved_sampling", "anneal", [0.0, 0.5], [BELOW, math.nextafter(0.5, 1)]),
+    ("infobatch", "ratio", [0.0, 0.9], [BELOW, math.nextafter(0.9, 1)]),
+    ("infobatch", "anneal", [0.0, 1.0], [BELOW, ABOVE]),
+    ("kakurenbo", "fraction", [0.0, math.nextafter(1.0, 0)], [BELOW, 1.0]),
+    ("kakurenbo", "sure", [0.0, 1.0], [BELOW, ABOVE]),
+    ("lazy", "block", [0, 1, 2**30], SLEEP),
+    ("lazy", "max_interval", [0, 1, 2**30], SLEEP),
+    ("lazy", "sure", [0.0, 1.0], [BELOW, ABOVE]),
+    ("order_dp", "subset", [5e-324, 1.0], [0.0, ABOVE]),
+    ("order_dp", "top", [5e-324, 1.0], [0.0, ABOVE]),
+    ("progressive", "revision_epochs", [0], [-1]),
+    ("progressive", "threshold", [0.0, 1.0], [BELOW, ABOVE]),
+    ("random", "window", [1], [0]),
+    ("selective_backprop", "beta", [0.0, 1e300], [BELOW, math.inf]),
+    ("selective_backprop", "history", [1], [0]),
+    ("smrd", "revision_epochs", [0], [-1]),
+    ("smrd", "threshold", [0.0, 1.0], [BELOW, ABOVE]),
+    ("spaced", "max_interval", [0, 1, 2**30], SLEEP),
+    ("srd", "decay", [5e-324, 1.0], [0.0, ABOVE]),
+    ("srd", "revision_epochs", [0], [-1]),
+    ("top_loss", "q", [0], [-1]),
+]
+
+
+@pytest.mark.parametrize(("name", "key", "allowed", "refused"), BOUNDS)
+def test_the_bounds_of_an_option(name, key, allowed, refused):
+    for value in allowed:
+        assert getattr(make_rule({"name": name, key: value}), key) == value
+    for value in refused:
+        with pytest.raises(UserError, match=rf"rule\.{key}=.*must be"):
+            make_rule({"name": name, key: value})

@@ -135,10 +135,10 @@ def test_slurm_with_a_job_cancelled_midway(tmp_path, slurm):
     ]  # fmt: skip
     environment = {"SLURM_CONF": slurm, "PATH": SBIN}
     command = [sys.executable, "-m", "lazyexp", *sweep, "runs_dir=runs"]
-    log = (tmp_path / "log").open("w")
-    first = subprocess.Popen(
-        command, cwd=tmp_path / "first", env={**ENVIRONMENT, **environment}, stdout=log, stderr=log
-    )
+    with (tmp_path / "log").open("w") as log:
+        first = subprocess.Popen(
+            command, cwd=tmp_path / "first", env={**ENVIRONMENT, **environment}, stdout=log, stderr=log
+        )
     try:
         begun = wait_for(lambda: list((tmp_path / "first/runs").glob("*-s0-*/metrics.csv")))
         tool = {"env": {**os.environ, **environment}, "check": True, "text": True}

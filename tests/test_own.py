@@ -35,7 +35,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import nn
+from lazyexp.errors import UserError
 from lazyexp.rules import Rule
+from lazyexp.schema import setting
 
 class Net(nn.Module):
     def __init__(self, shape, classes, width=8):
@@ -62,6 +64,12 @@ VALUE = 3
 class HalfLazy(Rule):
     threshold: float = 0.5
     def weigh(self, judged): return judged.wrong | (judged.confidence < self.threshold)
+@dataclass
+class Bounded(Rule):
+    low: float = setting(0.5, at_least=0)
+    high: float = setting(0.5, above=0, at_most=1)
+    def check(self):
+        if self.low > self.high: raise UserError("rule.low: must not be above rule.high")
 @dataclass
 class Raises(Rule):
     def weigh(self, judged):
@@ -140,6 +148,9 @@ BAD = [
     (["rule=own", "rule._target_=M.NoRule"], "derived from lazyexp.Rule"),
     (["rule=own", "rule._target_=M.HalfLazy", "rule.nope=1"], "unknown option of rule HalfLazy (it has: threshold)"),
     (["rule=own", "rule._target_=M.HalfLazy", "rule.threshold=high"], "must be of type float"),
+    (["rule=own", "rule._target_=M.Bounded", "rule.low=-1"], "rule.low=-1.0: must be a number from 0 up"),
+    (["rule=own", "rule._target_=M.Bounded", "rule.high=2"], "rule.high=2.0: must be a number above 0 and at most 1"),
+    (["rule=own", "rule._target_=M.Bounded", "rule.high=0.1"], "rule.low: must not be above rule.high"),
     (["rule=own", "rule._target_=M.Nobody"], "visit must return (m,) int64, places of samples, at least one"),
     (["rule=own", "rule._target_=M.BadStart"], "ValueError: no start (M.py, line "),
     (["rule=own", "rule._target_=M.BadName"], "ValueError: no name (M.py, line "),

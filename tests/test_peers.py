@@ -10,7 +10,6 @@ from test_rules import judged, run_through, started, verdict
 
 from lazyexp.checks import check
 from lazyexp.config import Config, OptimizerConfig
-from lazyexp.errors import UserError
 from lazyexp.experiment import run
 from lazyexp.models import make_model
 from lazyexp.rules import RULES, Judged, make_rule
@@ -279,15 +278,37 @@ def test_evolved_sampling_weighs_by_the_score_of_before():
     assert (learned[:2] / 1000).tolist() == pytest.approx([2.4 / 3.4, 1.0 / 3.4], abs=0.05)
 
 
-def test_options_at_their_ends_are_allowed():
-    make_rule({"name": "infobatch", "anneal": 0.0})
-    make_rule({"name": "infobatch", "anneal": 1.0})
-    for value in (0.0, 1.0):
-        make_rule({"name": "evolved_sampling", "beta1": value, "beta2": value})
-    for name in ("subset", "top"):
-        make_rule({"name": "order_dp", name: 1.0})
-        with pytest.raises(UserError, match="above 0, at most 1"):
-            make_rule({"name": "order_dp", name: 0.0})
+def test_order_dp_remembers_the_losses():
+    rule = started("order_dp", samples=4, epochs=2, subset=1.0, top=0.5)
+    rule.remember(judged(index=torch.tensor([3, 1, 0, 2])))
+    assert rule.last_loss.tolist() == pytest.approx([10.00005, 0.69315, 0.12693, 0.31326], abs=1e-4)
+    assert sorted(rule.visit(1).tolist()) == [0, 1]
+
+
+def test_a_draw_that_meets_the_odds_does_not_select():
+    rule = started("selective_backprop", epochs=2, beta=1.0, history=4)
+    rule.visit(1)
+    rule.draw = torch.tensor([0.25, 0.5, 0.75, 0.0])  # 1, 2, 3 and 0 of the 4 losses are smaller
+    assert not rule.weigh(judged()).any()
+    rule = started("selective_backprop", epochs=2, beta=1.0, history=4)
+    rule.visit(1)
+    rule.draw = torch.tensor([0.25, 0.5, 0.75, 0.0]) - 1e-6
+    assert rule.weigh(judged()).all()
+
+
+def test_a_softmax_that_meets_the_threshold_is_enough():
+    even = Judged(torch.tensor([0, 1]), torch.zeros(2, 2), torch.zeros(2, dtype=torch.int64))
+    for name in ("progressive", "confidence", "smrd"):
+        assert not started(name, samples=2, epochs=2, threshold=0.5).weigh(even).any()
+
+
+def test_kakurenbo_steps_at_60_120_and_160_of_200_epochs():
+    rule = started("kakurenbo", samples=4, epochs=200, fraction=0.5)
+    shares = []
+    for epoch in (0, 1, 59, 60, 119, 120, 159, 160, 199):
+        rule.visit(epoch)
+        shares.append(1 - 1 / rule.weight.max().item())
+    assert shares == pytest.approx([0, 0.5, 0.5, 0.4, 0.4, 0.3, 0.3, 0.2, 0.2])
 
 
 def test_srd_presents_one_sample_at_least():

@@ -21,7 +21,7 @@ from lazyexp.report import cli
 from lazyexp.report.groups import label_rules, matched_groups, tuned_groups, varying
 from lazyexp.report.read import read_runs
 from lazyexp.report.render import Table, to_markdown
-from lazyexp.report.statistics import interval, speedups
+from lazyexp.report.statistics import _ends, interval, speedups
 
 COLUMNS = (
     "run_id", "dataset", "train_size", "rule", "width", "depth", "batch_size", "lr", "seed", "device",
@@ -150,6 +150,11 @@ def test_medians_count_zeros_and_infinities(tmp_path):
     assert row.ci_low == 0 and row.ci_high == math.inf
 
 
+def test_an_interval_holds_the_middle_95_percent():
+    assert _ends(np.arange(1.0, 1001.0)) == (25, 975)
+    assert _ends(np.array([math.nan, *np.arange(1.0, 41.0)])) == (1, 39)
+
+
 def test_interval_of_known_values():
     stat = interval([1.0, 2.0, 3.0, 4.0, 100.0, math.nan])
     assert (stat.n, stat.median, stat.iqm) == (5, 3.0, 3.0)
@@ -187,6 +192,7 @@ def test_missing_control(tmp_path):
     page = cli.write_report([tmp_path / "runs"], max_groups=0)
     table = pd.read_csv(page.parent / "speedup.csv")
     assert list(table["note"]) == ["no control", "no control"]
+    assert (table.filter(like="n_") == 0).all(axis=None) and table["median"].isna().all()
     assert "no control" in page.read_text().lower()
 
 

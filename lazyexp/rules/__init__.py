@@ -11,6 +11,7 @@ from torch import Tensor
 from lazyexp.errors import UserError
 from lazyexp.registry import RULES
 from lazyexp.rules.base import Judged, Rule, RunInfo
+from lazyexp.schema import check_setting
 from lazyexp.target import blaming, resolve
 
 __all__ = ["RULES", "Judged", "Rule", "RunInfo", "make_rule"]
@@ -34,16 +35,21 @@ def make_rule(options: dict[str, Any]) -> Rule:
             raise UserError(f"rule.{key}: unknown option of rule {name} (it has: {', '.join(known) or 'none'})")
         options[key] = _typed(known[key], value)
     if path is None:
-        rule = kind(**options)
-        rule.check()
-        return rule
+        return _within_bounds(kind(**options))
     missing = [key for key, entry in known.items() if _has_no_default(entry) and key not in options]
     if missing:
         raise UserError(f"rule.{missing[0]}: must be given, rule {name} has no default for it")
     with blaming(f"rule._target_={path}"):
-        rule = kind(**options)
-        rule.check()
+        rule = _within_bounds(kind(**options))
     return _checked(rule, path)
+
+
+def _within_bounds(rule: Rule) -> Rule:
+    """The rule, if each of its options is within its bounds, and they go together."""
+    for entry in fields(rule):
+        check_setting(entry, f"rule.{entry.name}", getattr(rule, entry.name))
+    rule.check()
+    return rule
 
 
 def _has_no_default(entry: Field) -> bool:

@@ -10,14 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lazyexp.errors import UserError
 from lazyexp.seeding import generator
-
-
-def require(condition: bool, name: str, value: float, wanted: str) -> None:
-    """Refuses the option `name` of a rule unless the condition holds. Raises UserError."""
-    if not condition:
-        raise UserError(f"rule.{name}={value}: must be {wanted}")
 
 
 def drawn(uniform: Tensor, odds: Tensor, number: int) -> Tensor:
@@ -70,8 +63,8 @@ class Judged:
 class Rule:
     """Everybody is visited and everybody learns, unless a subclass overrides one answer or both.
 
-    A rule's options are its dataclass fields. It is asked nothing else: batches, clocks and counters are
-    not its business.
+    A rule's options are its dataclass fields, with their bounds on them (see `lazyexp.schema.setting`). It is asked
+    nothing else: batches, clocks and counters are not its business.
     """
 
     # False if `weigh` always says None: nobody needs to be asked.
@@ -93,7 +86,7 @@ class Rule:
     reduction: ClassVar[str] = "batch"
 
     def check(self) -> None:
-        """Raises UserError if an option is out of range."""
+        """Raises UserError if options do not go together; each one's own bounds are held already."""
 
     def identity(self) -> dict[str, Any]:
         """What makes this rule another one than with its defaults: the options that differ from them."""

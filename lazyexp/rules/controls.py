@@ -15,6 +15,7 @@ from lazyexp.columns import COMPLETE
 from lazyexp.errors import UserError
 from lazyexp.reader import read_rows
 from lazyexp.rules.base import Judged, Rule, RunInfo
+from lazyexp.schema import setting
 from lazyexp.seeding import generator
 
 
@@ -30,12 +31,10 @@ class Random(Rule):
     random places.
     """
 
-    window: int = 1000
+    window: int = setting(1000, at_least=1)
     replay: str = ""
 
     def check(self) -> None:
-        if self.window < 1:
-            raise UserError(f"rule.window={self.window}: must be at least 1")
         if self.replay:
             learners_of(Path(self.replay).expanduser())
 

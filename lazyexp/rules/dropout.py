@@ -8,7 +8,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from lazyexp.rules.base import Judged, Rule, require
+from lazyexp.rules.base import Judged, Rule
+from lazyexp.schema import setting
 from lazyexp.seeding import generator
 
 
@@ -22,12 +23,8 @@ class MatchedDropout(Rule):
     """
 
     reduction: ClassVar[str] = "selected"
-    threshold: float = 0.3
-    revision_epochs: int = 1
-
-    def check(self) -> None:
-        require(0 <= self.threshold <= 1, "threshold", self.threshold, "from 0 to 1")
-        require(self.revision_epochs >= 0, "revision_epochs", self.revision_epochs, "at least 0")
+    threshold: float = setting(0.3, at_least=0, at_most=1)
+    revision_epochs: int = setting(1, at_least=0)
 
     def visit(self, epoch: int) -> Tensor:
         self.selects = epoch < self.info.epochs - self.revision_epochs  # type: ignore[misc]
@@ -56,12 +53,8 @@ class ScalarDropout(Rule):
     """
 
     selects: ClassVar[bool] = False
-    decay: float = 0.99
-    revision_epochs: int = 1
-
-    def check(self) -> None:
-        require(0 < self.decay <= 1, "decay", self.decay, "above 0, at most 1")
-        require(self.revision_epochs >= 0, "revision_epochs", self.revision_epochs, "at least 0")
+    decay: float = setting(0.99, above=0, at_most=1)
+    revision_epochs: int = setting(1, at_least=0)
 
     def visit(self, epoch: int) -> Tensor:
         order = super().visit(epoch)

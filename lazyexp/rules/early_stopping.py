@@ -8,7 +8,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from lazyexp.rules.base import Judged, Rule, RunInfo, require
+from lazyexp.rules.base import Judged, Rule, RunInfo
+from lazyexp.schema import setting
 
 
 @dataclass
@@ -28,13 +29,9 @@ class EarlyStopping(Rule):
     prior: ClassVar[bool] = True
     # In the batch in which the learning and the mastered meet, the learning are divided by their own number.
     reduction: ClassVar[str] = "selected"
-    threshold: float = 0.001
-    average: int = 3
+    threshold: float = setting(0.001, at_least=0)
+    average: int = setting(3, at_least=1)
     skip_forwards: bool = False
-
-    def check(self) -> None:
-        require(0 <= self.threshold < float("inf"), "threshold", self.threshold, "a number from 0 up")
-        require(self.average >= 1, "average", self.average, "at least 1")
 
     def start(self, info: RunInfo) -> None:
         super().start(info)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from lazyexp.errors import UserError
 from lazyexp.rules.base import Judged, Rule, RunInfo
+from lazyexp.schema import setting
+
+# Epochs and samples are counted in 32 bits, and a sleep is doubled before it is cut.
+COUNT: dict[str, Any] = {"at_least": 0, "at_most": 2**30, "wanted": "from 0 (off) to 2^30"}
 
 
 @dataclass
@@ -28,22 +32,14 @@ class Selective(Rule):
 
     pointwise: ClassVar[bool] = True
     capturable: ClassVar[bool] = True
-    max_interval: int = 0
-    sure: float = 1.0
-    block: int = 0  # type: ignore[misc]
-    judge: str = "float32"  # type: ignore[misc]
+    max_interval: int = setting(0, **COUNT)
+    sure: float = setting(1.0, at_least=0, at_most=1)
+    block: int = setting(0, **COUNT)  # type: ignore[misc]
+    judge: str = setting("float32", choices=("float32", "bfloat16", "int8", "auto"))  # type: ignore[misc]
 
     def check(self) -> None:
-        if not 0 <= self.sure <= 1:
-            raise UserError(f"rule.sure={self.sure}: must be from 0 to 1 (1: off)")
-        if self.judge not in ("float32", "bfloat16", "int8", "auto"):
-            raise UserError(f"rule.judge={self.judge}: must be float32, bfloat16, int8 or auto")
         if self.judge != "float32" and not self.block:
             raise UserError(f"rule.judge={self.judge}: blocks are judged in it; set rule.block, for example to 512")
-        for name in ("max_interval", "block"):
-            # Epochs and samples are counted in 32 bits, and a sleep is doubled before it is cut.
-            if not 0 <= getattr(self, name) <= 2**30:
-                raise UserError(f"rule.{name}={getattr(self, name)}: must be from 0 (off) to 2^30")
 
     def start(self, info: RunInfo) -> None:
         super().start(info)
@@ -90,12 +86,7 @@ class Confidence(Selective):
     `threshold` 0 is lazy, 1 is backprop.
     """
 
-    threshold: float = 0.9
-
-    def check(self) -> None:
-        super().check()
-        if not 0 <= self.threshold <= 1:
-            raise UserError(f"rule.threshold={self.threshold}: must be from 0 to 1")
+    threshold: float = setting(0.9, at_least=0, at_most=1)
 
     def weigh(self, judged: Judged) -> Tensor:
         if self.threshold == 1:  # rounding can make a softmax exactly 1, which is not below 1
@@ -107,7 +98,7 @@ class Confidence(Selective):
 class Spaced(Confidence):
     """`confidence` (threshold 0: lazy) with spaced review; see `Selective.max_interval`."""
 
-    max_interval: int = 8
+    max_interval: int = setting(8, **COUNT)
 
 
 @dataclass
@@ -140,15 +131,8 @@ class Progressive(Selective):
     """
 
     reduction: ClassVar[str] = "selected"
-    threshold: float = 0.3
-    revision_epochs: int = 1
-
-    def check(self) -> None:
-        super().check()
-        if not 0 <= self.threshold <= 1:
-            raise UserError(f"rule.threshold={self.threshold}: must be from 0 to 1")
-        if self.revision_epochs < 0:
-            raise UserError(f"rule.revision_epochs={self.revision_epochs}: must be at least 0")
+    threshold: float = setting(0.3, at_least=0, at_most=1)
+    revision_epochs: int = setting(1, at_least=0)
 
     def visit(self, epoch: int) -> Tensor:
         self.selects = epoch < self.info.epochs - self.revision_epochs  # type: ignore[misc]

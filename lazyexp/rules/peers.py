@@ -11,7 +11,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from lazyexp.rules.base import Judged, Rule, RunInfo, require
+from lazyexp.rules.base import Judged, Rule, RunInfo
+from lazyexp.schema import setting
 from lazyexp.seeding import generator
 
 
@@ -27,10 +28,7 @@ class TopLoss(Rule):
     """
 
     reduction: ClassVar[str] = "selected"
-    q: int = 0
-
-    def check(self) -> None:
-        require(self.q >= 0, "q", self.q, "at least 0 (0: the published schedule)")
+    q: int = setting(0, at_least=0)
 
     def start(self, info: RunInfo) -> None:
         super().start(info)
@@ -70,12 +68,8 @@ class InfoBatch(Rule):
 
     # Known before the forward pass.
     prior: ClassVar[bool] = True
-    ratio: float = 0.5
-    anneal: float = 0.875
-
-    def check(self) -> None:
-        require(0 <= self.ratio <= 0.9, "ratio", self.ratio, "from 0 to 0.9")
-        require(0 <= self.anneal <= 1, "anneal", self.anneal, "from 0 to 1")
+    ratio: float = setting(0.5, at_least=0, at_most=0.9)
+    anneal: float = setting(0.875, at_least=0, at_most=1)
 
     def start(self, info: RunInfo) -> None:
         super().start(info)
@@ -120,12 +114,8 @@ class Kakurenbo(Rule):
     prior: ClassVar[bool] = True
     # In the batch in which the shown and the hidden meet, the shown are divided by their own number.
     reduction: ClassVar[str] = "selected"
-    fraction: float = 0.3
-    sure: float = 0.7
-
-    def check(self) -> None:
-        require(0 <= self.fraction < 1, "fraction", self.fraction, "from 0 to below 1")
-        require(0 <= self.sure <= 1, "sure", self.sure, "from 0 to 1")
+    fraction: float = setting(0.3, at_least=0, below=1)
+    sure: float = setting(0.7, at_least=0, at_most=1)
 
     def start(self, info: RunInfo) -> None:
         super().start(info)

@@ -8,7 +8,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from lazyexp.rules.base import Judged, Rule, RunInfo, drawn, require
+from lazyexp.rules.base import Judged, Rule, RunInfo, drawn
+from lazyexp.schema import setting
 from lazyexp.seeding import generator
 
 
@@ -27,16 +28,10 @@ class EvolvedSampling(Rule):
     """
 
     reduction: ClassVar[str] = "selected"
-    keep: float = 0.25
-    beta1: float = 0.2
-    beta2: float = 0.9
-    anneal: float = 0.05
-
-    def check(self) -> None:
-        require(0 < self.keep <= 1, "keep", self.keep, "above 0, at most 1")
-        for name in ("beta1", "beta2"):
-            require(0 <= getattr(self, name) <= 1, name, getattr(self, name), "from 0 to 1")
-        require(0 <= self.anneal <= 0.5, "anneal", self.anneal, "from 0 to 0.5")
+    keep: float = setting(0.25, above=0, at_most=1)
+    beta1: float = setting(0.2, at_least=0, at_most=1)
+    beta2: float = setting(0.9, at_least=0, at_most=1)
+    anneal: float = setting(0.05, at_least=0, at_most=0.5)
 
     def start(self, info: RunInfo) -> None:
         super().start(info)
@@ -74,12 +69,8 @@ class OrderDP(Rule):
     """
 
     selects: ClassVar[bool] = False
-    subset: float = 0.75
-    top: float = 0.85
-
-    def check(self) -> None:
-        require(0 < self.subset <= 1, "subset", self.subset, "above 0, at most 1")
-        require(0 < self.top <= 1, "top", self.top, "above 0, at most 1")
+    subset: float = setting(0.75, above=0, at_most=1)
+    top: float = setting(0.85, above=0, at_most=1)
 
     def start(self, info: RunInfo) -> None:
         super().start(info)

@@ -8,7 +8,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from lazyexp.rules.base import Judged, Rule, RunInfo, drawn, require
+from lazyexp.rules.base import Judged, Rule, RunInfo, drawn
+from lazyexp.schema import setting
 from lazyexp.seeding import generator
 
 
@@ -22,12 +23,8 @@ class SelectiveBackprop(Rule):
     end of an epoch learns in the next one, and at the end of the run not at all.
     """
 
-    beta: float = 3.0
-    history: int = 1024
-
-    def check(self) -> None:
-        require(0 <= self.beta < float("inf"), "beta", self.beta, "a number from 0 up")
-        require(self.history >= 1, "history", self.history, "at least 1")
+    beta: float = setting(3.0, at_least=0)
+    history: int = setting(1024, at_least=1)
 
     def start(self, info: RunInfo) -> None:
         super().start(info)
@@ -69,16 +66,10 @@ class ComposerSelectiveBackprop(Rule):
     """
 
     reduction: ClassVar[str] = "selected"
-    keep: float = 0.5
-    begin: float = 0.5
-    end: float = 0.9
-    interrupt: int = 2
-
-    def check(self) -> None:
-        require(0 < self.keep <= 1, "keep", self.keep, "above 0, at most 1")
-        require(0 <= self.begin <= 1, "begin", self.begin, "from 0 to 1")
-        require(0 <= self.end <= 1, "end", self.end, "from 0 to 1")
-        require(self.interrupt >= 0, "interrupt", self.interrupt, "at least 0")
+    keep: float = setting(0.5, above=0, at_most=1)
+    begin: float = setting(0.5, at_least=0, at_most=1)
+    end: float = setting(0.9, at_least=0, at_most=1)
+    interrupt: int = setting(2, at_least=0)
 
     def start(self, info: RunInfo) -> None:
         super().start(info)
