@@ -138,6 +138,11 @@ def test_composer_selects_in_every_second_batch_from_half_to_nine_tenths():
     assert selected == [False] * 5 + [True, False, True, False, False]
 
 
+def test_rules_that_know_before_the_forward_pass():
+    known = {name for name, rule in RULES.items() if rule.prior}
+    assert known == {"infobatch", "kakurenbo", "early_stopping"}
+
+
 def test_infobatch_drops_and_rescales():
     rule = started("infobatch", samples=1000, epochs=8, ratio=0.4, anneal=0.875)
     assert len(rule.visit(0)) == 1000 and (rule.weight == 1).all()  # nothing is known yet

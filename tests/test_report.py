@@ -21,7 +21,7 @@ from lazyexp.report import cli
 from lazyexp.report.groups import label_rules, matched_groups, tuned_groups, varying
 from lazyexp.report.read import read_runs
 from lazyexp.report.render import Table, to_markdown
-from lazyexp.report.statistics import _ends, interval, speedups
+from lazyexp.report.statistics import _all_pairs, _ends, interval, speedups
 
 COLUMNS = (
     "run_id", "dataset", "train_size", "rule", "width", "depth", "batch_size", "lr", "seed", "device",
@@ -153,6 +153,11 @@ def test_medians_count_zeros_and_infinities(tmp_path):
 def test_an_interval_holds_the_middle_95_percent():
     assert _ends(np.arange(1.0, 1001.0)) == (25, 975)
     assert _ends(np.array([math.nan, *np.arange(1.0, 41.0)])) == (1, 39)
+
+
+def test_one_run_against_several_has_no_interval():
+    known = _all_pairs(np.array([[1.0, 2.0, 3.0]]))
+    assert (known.n, known.median) == (3, 2.0) and math.isnan(known.low) and math.isnan(known.high)
 
 
 def test_interval_of_known_values():
