@@ -6,11 +6,19 @@ Nothing here imports torch.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import operator
 from dataclasses import Field, field
 from typing import Any
 
 from lazyexp.errors import UserError
+
+# What keeps values in bounds, in words and in deed.
+BOUNDS = {
+    "at_least": ("at least", operator.ge),
+    "above": ("above", operator.gt),
+    "at_most": ("at most", operator.le),
+    "below": ("below", operator.lt),
+}
 
 
 def setting(default: Any, help: str = "", **constraints: Any) -> Any:
@@ -39,29 +47,9 @@ def check_setting(entry: Field, key: str, value: Any) -> None:
         return
     if "choices" in wanted:
         require(value in wanted["choices"], key, value, f"one of {', '.join(wanted['choices'])}")
-    if not {"at_least", "above"} & set(wanted):
-        return
+    holds = [(word, wanted[name], compare) for name, (word, compare) in BOUNDS.items() if name in wanted]
+    words = wanted.get("wanted", ", ".join(f"{word} {bound:g}" for word, bound, _ in holds))
     for number in value if isinstance(value, list) else [value]:
-        inside = (
-            math.isfinite(number)
-            and number >= wanted.get("at_least", -math.inf)
-            and number > wanted.get("above", -math.inf)
-            and number <= wanted.get("at_most", math.inf)
-            and number < wanted.get("below", math.inf)
-        )
-        require(inside, key, value, _bounds(wanted, type(number)))
-
-
-def _bounds(wanted: Mapping[str, Any], kind: type) -> str:
-    """What values must be, in words."""
-    if "wanted" in wanted:
-        return str(wanted["wanted"])
-    if "above" in wanted:
-        low, ends = f"a number above {wanted['above']:g}", " and"
-    else:
-        low, ends = f"{'at least' if kind is int else 'a number from'} {wanted['at_least']:g}", " to"
-    if "below" in wanted:
-        return f"{low}{ends} below {wanted['below']:g}"
-    if "at_most" in wanted:
-        return f"{low}{ends}{' at most' if 'above' in wanted else ''} {wanted['at_most']:g}"
-    return low if kind is int or "above" in wanted else f"{low} up"
+        if holds:
+            require(math.isfinite(number), key, value, "finite")
+            require(all(compare(number, bound) for _, bound, compare in holds), key, value, words)

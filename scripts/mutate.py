@@ -44,6 +44,7 @@ RULES = ("counted_by_hand", "rules", "peers", "compose", "properties", "resume",
 RUNS = ("counted_by_hand", "accounting", "experiment", "resume", "rules", "durable", "cuda")
 # The modules, below lazyexp/, and the tests that belong to them, quickest first.
 MODULES = {
+    "schema.py": RULES,
     "rules/base.py": RULES,
     "rules/__init__.py": RULES,
     "rules/mistakes.py": RULES,

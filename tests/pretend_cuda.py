@@ -65,16 +65,39 @@ CUDA = torch.device("cuda", 0)
 SUBSTITUTES = {"aten::mm.dtype": lambda a, b, out_dtype: torch.mm(a.to(out_dtype), b.to(out_dtype))}
 
 
+class Marks:
+    """Marked storages. Not an attribute of Python's object of a storage: PyTorch 2.6 loses it now and then.
+
+    As long as a weak reference is held here, no other storage takes that address.
+    """
+
+    def __init__(self) -> None:
+        self.held: dict[int, StorageWeakRef] = {}
+        self.limit = 1024
+
+    def add(self, storage: Any) -> None:
+        if len(self.held) >= self.limit:
+            self.held = {address: held for address, held in self.held.items() if not held.expired()}
+            self.limit = max(1024, 2 * len(self.held))
+        self.held[storage._cdata] = StorageWeakRef(storage)
+
+    def __contains__(self, storage: Any) -> bool:
+        return storage._cdata in self.held
+
+
+GPU, PINNED = Marks(), Marks()
+
+
 def on_gpu(tensor: Tensor) -> bool:
     """Whether a tensor's memory is marked (tensors without memory are not)."""
     try:
-        return getattr(tensor.untyped_storage(), "_pretend", False)
+        return tensor.untyped_storage() in GPU
     except (NotImplementedError, RuntimeError):
         return False
 
 
 def _mark(tensor: Tensor) -> Tensor:
-    tensor.untyped_storage()._pretend = True
+    GPU.add(tensor.untyped_storage())
     return tensor
 
 
@@ -245,7 +268,7 @@ class Device(TorchDispatchMode):
             self._check_index(args)
         elif name == "copy":
             if on_gpu(args[0]) != on_gpu(args[1]):
-                pinned = getattr((args[1] if on_gpu(args[0]) else args[0]).untyped_storage(), "_pinned", False)
+                pinned = (args[1] if on_gpu(args[0]) else args[0]).untyped_storage() in PINNED
                 if not (pinned and (args[2] if len(args) > 2 else kwargs.get("non_blocking", False))):
                     self.gpu.wait("copy to the GPU" if on_gpu(args[0]) else "copy from the GPU")
         else:
@@ -318,7 +341,7 @@ def _patch_tensors(gpu: Gpu, patch: Callable[[Any, str, Any], None]) -> None:
     def move(tensor: Tensor, cuda: bool, dtype: torch.dtype | None, copy: bool, non_blocking: bool) -> Tensor:
         if on_gpu(tensor) == cuda:
             return real["to"](tensor, dtype or tensor.dtype, copy=copy)
-        pinned = getattr(tensor.untyped_storage(), "_pinned", False)
+        pinned = tensor.untyped_storage() in PINNED
         if not (cuda and pinned and non_blocking):
             gpu.wait("copy to the GPU" if cuda else "copy from the GPU")
         gpu.launch("copy")
@@ -367,7 +390,7 @@ def _patch_tensors(gpu: Gpu, patch: Callable[[Any, str, Any], None]) -> None:
         if on_gpu(self):
             raise RuntimeError("cannot pin 'torch.cuda.FloatTensor' only dense CPU tensors can be pinned")
         pinned = real["clone"](self)
-        pinned.untyped_storage()._pinned = True
+        PINNED.add(pinned.untyped_storage())
         return pinned
 
     def deepcopy(self: Tensor, memo: dict[int, Any]) -> Tensor:
@@ -559,11 +582,11 @@ def _patch_cuda(gpu: Gpu, patch: Callable[[Any, str, Any], None]) -> None:
     def restore(storage: Any, location: str) -> Any:
         if not location.startswith("cuda"):
             return None
-        storage._pretend = True
+        GPU.add(storage)
         return storage
 
     def tag(storage: Any) -> str | None:
-        return "cuda:0" if getattr(storage, "_pretend", False) else None
+        return "cuda:0" if storage in GPU else None
 
     registry = torch.serialization._package_registry
     before = list(registry)
