@@ -17,11 +17,19 @@ import numpy as np
 import pandas as pd
 from omegaconf import OmegaConf
 
-from lazyexp.columns import COMPLETE
-from lazyexp.compose import checked, compose_readably, expand, hydra_session, register, search_path, sweep_settings
-from lazyexp.config import Config, Settings
+from lazyexp.config.compose import (
+    checked,
+    compose_readably,
+    expand,
+    hydra_session,
+    register,
+    search_path,
+    sweep_settings,
+)
+from lazyexp.config.schema import Config, Settings
 from lazyexp.errors import UserError
-from lazyexp.reader import read_json, read_rows
+from lazyexp.runs.columns import COMPLETE
+from lazyexp.runs.reader import read_json, read_rows
 
 if TYPE_CHECKING:
     from torch import nn
@@ -70,12 +78,12 @@ class Run:
         """The trained network, on the CPU, in evaluation mode. Loads the data set to know its shape."""
         import torch
 
-        from lazyexp import coreset
         from lazyexp.data import load_data
-        from lazyexp.models import make_model
+        from lazyexp.models.builtin import make_model
+        from lazyexp.runs import matching
 
         config = self.settings()
-        dataset, random_subset = coreset.resolve(config)
+        dataset, random_subset = matching.resolve(config)
         data = load_data(dataset, config.data_dir, torch.device("cpu"), random_subset=random_subset)
         model = make_model(config.model, data.shape, data.classes, config.seed)
         model.load_state_dict(torch.load(self.folder / "model.pt", map_location="cpu", weights_only=True))

@@ -17,7 +17,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from lazyexp.compose import (
+from lazyexp.config.compose import (
     CONF,
     checked,
     compose_readably,
@@ -31,9 +31,9 @@ from lazyexp.compose import (
     search_path,
     sweep_settings,
 )
-from lazyexp.config import Settings
+from lazyexp.config.schema import Settings
 from lazyexp.errors import UserError
-from lazyexp.sweep_folder import SweepFolder, asked_to_stop, note, parent_is_gone
+from lazyexp.utils.workers import SweepFolder, asked_to_stop, note, parent_is_gone
 
 TOTAL = "LAZYEXP_SWEEP_RUNS"
 # In place of an exit code: a run that was left because the sweep was told to stop.
@@ -195,8 +195,9 @@ def task(settings: DictConfig) -> dict[str, Any]:
 
 def execute(config: Settings, place: str = "", concurrent: bool = False) -> dict[str, Any]:
     """Does a run and shows its end; in a sweep, at its `place`, in one line. Errors to mend are returned."""
-    from lazyexp import console, experiment
-    from lazyexp.results import RunIsBusy
+    from lazyexp import experiment
+    from lazyexp.runs.folder import RunIsBusy
+    from lazyexp.utils import terminal
 
     title = f"{config.dataset.name} {config.rule['name']} seed {config.seed}"
     try:
@@ -212,5 +213,5 @@ def execute(config: Settings, place: str = "", concurrent: bool = False) -> dict
         if "memory" not in str(error).lower() and not isinstance(error, MemoryError):
             raise
         return {"title": title, "error": f"out of memory: {error}; use a smaller model or batch", "code": 2}
-    code = console.show_end(title, report, place)
+    code = terminal.show_end(title, report, place)
     return {"title": title, "error": "", "code": code, "signal": report.signal, "report": report}
