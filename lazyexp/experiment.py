@@ -9,26 +9,27 @@ from typing import Any
 
 import torch
 
-from lazyexp import __version__, coreset
-from lazyexp.checks import own_targets
-from lazyexp.clock import Clock
-from lazyexp.config import Settings
-from lazyexp.console import say
+from lazyexp import __version__
+from lazyexp.config.imports import attribute_errors, resolve, source
+from lazyexp.config.run_id import run_id
+from lazyexp.config.schema import Settings
+from lazyexp.config.validation import custom_targets
 from lazyexp.data import Data, load_data
-from lazyexp.energy import Energy
 from lazyexp.errors import UserError
-from lazyexp.identity import run_id
-from lazyexp.models import check_output, make_model
-from lazyexp.precision import exact_on_a_gpu, quickest_judge
-from lazyexp.recorder import Recorder
-from lazyexp.results import RunFolder
+from lazyexp.models.builtin import check_output, make_model
 from lazyexp.rules import Rule, RunInfo, make_rule
-from lazyexp.target import blaming, resolve, source
-from lazyexp.training import Job, Plan, Trainer, make_engine
+from lazyexp.runs import matching
+from lazyexp.runs.folder import RunFolder
+from lazyexp.runs.recorder import Recorder
+from lazyexp.training import EngineSpec, Trainer, TrainingSchedule, make_engine
+from lazyexp.training.clock import Clock
+from lazyexp.training.energy import Energy
+from lazyexp.training.precision import exact_on_a_gpu, fastest_scoring_precision
+from lazyexp.utils.terminal import log
 
 
 @dataclass
-class Report:
+class RunResult:
     """How a run ended: its folder, its status, its row of figures; `repeated` if it had been done before."""
 
     folder: Path
@@ -38,7 +39,7 @@ class Report:
     signal: int = 0
 
 
-def run(config: Settings, concurrent: bool = False) -> Report:
+def run(config: Settings, concurrent: bool = False) -> RunResult:
     """Trains as a checked `config` says and writes all files. Raises UserError, RunIsBusy, OSError.
 
     `concurrent`: whether other runs may go on beside this one; it is noted in run.json.
@@ -47,57 +48,64 @@ def run(config: Settings, concurrent: bool = False) -> Report:
     device = pick_device(config.device)
     if device.type == "cuda":
         exact_on_a_gpu()
-    dataset, random_subset = coreset.resolve(config)
+    dataset, random_subset = matching.resolve(config)
     data = load_data(dataset, config.data_dir, device, random_subset=random_subset)
-    data.scoring = coreset.cost(config, dataset)
+    data.scoring = matching.cost(config, dataset)
     if config.batch_size > len(data.train):
         raise UserError(f"batch_size={config.batch_size}: larger than the training set ({len(data.train)})")
     for note in data.notes:
-        say(f"note: {note}")
-    if rule.judge == "auto":
-        judge = quickest_judge(config.model.name == "mlp", data.train.pixels)
-        config = replace(config, rule={**config.rule, "judge": judge})
-        rule = make_rule(config.rule)
-    with blaming_own(config):
+        log(f"note: {note}")
+    if config.packing.precision == "auto":
+        fastest = fastest_scoring_precision(config.model.name == "mlp", data.train.pixels)
+        config = replace(config, packing=replace(config.packing, precision=fastest))
+    with attribute_custom_errors(config):
         constants = constant_columns(config, data, rule, device)
     with RunFolder(Path(config.runs_dir).expanduser() / constants["run_id"], constants) as folder:
         done = former_result(folder, config.overwrite)
         if done and (folder.redone or not config.overwrite):
-            return Report(folder.path, done["status"], done, repeated=True)
+            return RunResult(folder.path, done["status"], done, repeated=True)
         place = folder.replacement() if done else folder
 
         model = make_model(config.model, data.shape, data.classes, config.seed).to(device)
         check_output(model, data.test.part(0, 2)[0], data.classes, f"model={config.model.name}")
-        with blaming_own(config):
+        with attribute_custom_errors(config):
             rule.start(RunInfo(len(data.train), config.batch_size, config.epochs, config.seed, device))
         energy = Energy(model, Clock(device), config.energy)
-        job = Job(
-            model, data.train, rule, config.optimizer, config.batch_size, energy, config.plasticity, config.seed
+        spec = EngineSpec(
+            model=model,
+            samples=data.train,
+            rule=rule,
+            optimizer=config.optimizer,
+            batch_size=config.batch_size,
+            energy=energy,
+            plasticity=config.plasticity,
+            packing=config.packing,
+            seed=config.seed,
         )
-        engine = make_engine(config.engine, job)
-        with Recorder(config, place, data, device, concurrent, own_sources(config)) as recorder:
+        engine = make_engine(config.engine, spec)
+        with Recorder(config, place, data, device, concurrent, custom_sources(config)) as recorder:
             trainer = Trainer(make_plan(config), data, model, rule, engine, energy, recorder)
             recorder.start(trainer)
-            with blaming_own(config):
+            with attribute_custom_errors(config):
                 status = trainer.run()
             summary = recorder.finish(trainer, status)
             folder.replace()
-            return Report(folder.path, status, summary, signal=recorder.interruption.signal)
+            return RunResult(folder.path, status, summary, signal=recorder.interruption.signal)
 
 
-def blaming_own(config: Settings) -> AbstractContextManager[None]:
+def attribute_custom_errors(config: Settings) -> AbstractContextManager[None]:
     """While what was brought along is at work, what goes wrong is told in one line; else it is a fault of ours."""
-    paths = own_targets(config)
+    paths = custom_targets(config)
     if config.model.arch:  # torchvision's networks are tried in evaluation mode before, but not in training
         paths = {"model": config.model.arch, **paths}
     if not paths:
         return nullcontext()
-    return blaming(f"in a run with {', '.join(f'{group} {path}' for group, path in paths.items())}")
+    return attribute_errors(f"in a run with {', '.join(f'{group} {path}' for group, path in paths.items())}")
 
 
-def own_sources(config: Settings) -> dict[str, dict[str, str | None]]:
+def custom_sources(config: Settings) -> dict[str, dict[str, str | None]]:
     """Path, file and SHA-256 of what was brought along, by group."""
-    return {group: source(resolve(path, f"{group}._target_"), path) for group, path in own_targets(config).items()}
+    return {group: source(resolve(path, f"{group}._target_"), path) for group, path in custom_targets(config).items()}
 
 
 def former_result(folder: RunFolder, overwrite: bool) -> dict[str, Any]:
@@ -110,7 +118,7 @@ def former_result(folder: RunFolder, overwrite: bool) -> dict[str, Any]:
         return {"status": "damaged"}
     made_by = (folder.read_json().get("versions") or {}).get("lazyexp")
     if summary and not overwrite and made_by != __version__:
-        say(f"note: {folder.path.name} was made by lazyexp {made_by}, not {__version__}; overwrite=true repeats it")
+        log(f"note: {folder.path.name} was made by lazyexp {made_by}, not {__version__}; overwrite=true repeats it")
     return summary
 
 
@@ -128,7 +136,7 @@ def pick_device(name: str) -> torch.device:
 
 def constant_columns(config: Settings, data: Data, rule: Rule, device: torch.device) -> dict[str, Any]:
     """The columns of metrics.csv that are the same in every row of a run."""
-    digests = {group: facts["sha256"] for group, facts in own_sources(config).items()}
+    digests = {group: facts["sha256"] for group, facts in custom_sources(config).items()}
     sized = not (config.model._target_ or config.model.arch)
     return {
         "run_id": run_id(config, rule.identity(), device.type, f"{data.sha256}/{data.subset}", digests),
@@ -144,9 +152,9 @@ def constant_columns(config: Settings, data: Data, rule: Rule, device: torch.dev
     }
 
 
-def make_plan(config: Settings) -> Plan:
+def make_plan(config: Settings) -> TrainingSchedule:
     """The part of the settings that the trainer needs."""
-    return Plan(
+    return TrainingSchedule(
         seed=config.seed,
         epochs=config.epochs,
         batch_size=config.batch_size,
@@ -154,7 +162,7 @@ def make_plan(config: Settings) -> Plan:
         lr=config.optimizer.lr,
         schedule=config.optimizer.schedule,
         warmup=config.optimizer.warmup,
-        matmul_precision=config.matmul_precision,
+        precision=config.precision,
         stop_at=config.stop_at,
         checkpoint_every=config.checkpoint_every,
     )

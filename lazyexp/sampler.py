@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, DistributedSampler, IterableDataset, Sampler
 
 from lazyexp.loss import confidence, is_wrong
-from lazyexp.seeding import generator
+from lazyexp.utils.seeding import generator
 
 
 class Indexed(Dataset):
@@ -155,9 +155,9 @@ class SpacedSampler(Sampler[int]):
         largest = confidence(logits)
         learned = (wrong | ~(largest >= self.threshold)) & counted if self.threshold < 1 else counted
         sure = (largest >= self.sure) | ~counted if self.sure < 1 else torch.zeros_like(learned)
-        self.remember(index, _per_sample(learned).any(1), _per_sample(sure).all(1))
+        self.update_selected(index, _per_sample(learned).any(1), _per_sample(sure).all(1))
 
-    def remember(self, index: Tensor, learned: Tensor, sure: Tensor | None = None) -> None:
+    def update_selected(self, index: Tensor, learned: Tensor, sure: Tensor | None = None) -> None:
         """Tells what `update` cannot judge. index; learned: stays awake; sure: sleeps longest; all (n,)."""
         index, learned = torch.as_tensor(index), torch.as_tensor(learned)
         sure = torch.zeros_like(learned) if sure is None else torch.as_tensor(sure)

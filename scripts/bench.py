@@ -30,24 +30,24 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from lazyexp.clock import Clock
-from lazyexp.config import DatasetConfig, ModelConfig, OptimizerConfig
-from lazyexp.data import Images, load_data
-from lazyexp.energy import Energy
+from lazyexp.config.schema import DatasetConfig, ModelConfig, OptimizerConfig
+from lazyexp.data import Samples, load_data
 from lazyexp.errors import UserError
-from lazyexp.models import make_model
+from lazyexp.models.builtin import make_model
 from lazyexp.rules import RunInfo, make_rule
-from lazyexp.training import Job, make_engine
+from lazyexp.training import EngineSpec, make_engine
+from lazyexp.training.clock import Clock
+from lazyexp.training.energy import Energy
 from lazyexp.training.fast.deferred import BLOCK
 from lazyexp.training.fast.direct import Direct
 
-CASES = ("plain", "loader", "general", "in place", "fast", "by hand", "lazy", "floor")
+CASES = ("plain", "loader", "autograd", "in place", "fast", "by hand", "lazy", "floor")
 
 
 class Bench:
     """The cases at one batch size and width, on `images`."""
 
-    def __init__(self, images: Images, batch_size: int, width: int, lr: float, samples: int) -> None:
+    def __init__(self, images: Samples, batch_size: int, width: int, lr: float, samples: int) -> None:
         self.images, self.batch_size, self.width, self.lr = images, batch_size, width, lr
         self.device = images.targets.device
         # Enough samples for a steady figure, few enough for a slow case.
@@ -73,7 +73,7 @@ class Bench:
         model, chosen = self.model(), make_rule({"name": rule})
         chosen.start(RunInfo(len(self.images), self.batch_size, 1, 0, self.device))
         energy = Energy(model, Clock(self.device), enabled=False)
-        job = Job(model, self.images, chosen, OptimizerConfig(lr=self.lr), self.batch_size, energy)
+        job = EngineSpec(model, self.images, chosen, OptimizerConfig(lr=self.lr), self.batch_size, energy)
         engine = Direct(job) if kind == "direct" else make_engine(kind, job)
 
         def train(n: int) -> None:
@@ -179,7 +179,7 @@ class Bench:
         makers = {
             "plain": self.plain,
             "loader": self.loader,
-            "general": lambda: self.engine("backprop", "general"),
+            "autograd": lambda: self.engine("backprop", "autograd"),
             "in place": lambda: self.engine("backprop", "direct"),
             "fast": lambda: self.engine("backprop", "auto"),
             "by hand": self.by_hand,
@@ -189,7 +189,7 @@ class Bench:
 
     def measure(self, repeats: int) -> dict[str, float]:
         """Microseconds per sample of every case, medians over turns."""
-        slow = {"plain", "loader", "general", "in place"}
+        slow = {"plain", "loader", "autograd", "in place"}
         trains = {name: self.case(name) for name in CASES}
         times: dict[str, list[float]] = {name: [] for name in CASES}
         for turn in range(repeats + 1):
@@ -202,7 +202,7 @@ class Bench:
         return {name: statistics.median(values) for name, values in times.items()}
 
 
-def whole_run(images: Images, width: int, epochs: int, repeats: int) -> list[tuple[str, float]]:
+def whole_run(images: Samples, width: int, epochs: int, repeats: int) -> list[tuple[str, float]]:
     """Seconds of `epochs` epochs at batch 1, learning rate 0.01 to 0: lazy whole, the others from their pace."""
     bench = Bench(images, 1, width, 0.01, 8192)
     n = len(images)
@@ -224,13 +224,13 @@ def whole_run(images: Images, width: int, epochs: int, repeats: int) -> list[tup
     return [("lazy", statistics.median(lazy)), *median.items()]
 
 
-def lazy_run(images: Images, width: int, epochs: int) -> tuple[float, int]:
+def lazy_run(images: Samples, width: int, epochs: int) -> tuple[float, int]:
     """A complete lazy run. Returns (training seconds, samples learned from)."""
     device, n = images.targets.device, len(images)
     model, rule = make_model(ModelConfig(width=width), images.shape, 10, 0).to(device), make_rule({"name": "lazy"})
     clock = Clock(device)
     energy = Energy(model, clock)
-    engine = make_engine("auto", Job(model, images, rule, OptimizerConfig(), 1, energy))
+    engine = make_engine("auto", EngineSpec(model, images, rule, OptimizerConfig(), 1, energy))
     learned = 0
     for epoch in range(epochs):
         with clock:

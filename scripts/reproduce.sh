@@ -55,7 +55,7 @@ finals() {
 # fair: the same number of trials for every rule, then fresh seeds; the same with shifts for three of them.
 fair() {
   local rules="spaced backprop confidence lazy infobatch random" trials=30 seeds=10 data="emnist fashion_mnist" few=24
-  local common=(energy=false eval_every=1000000 matmul_precision=medium) dataset rule searches rivals arena shifts label
+  local common=(energy=false eval_every=1000000 precision=bfloat16) dataset rule searches rivals arena shifts label
   if [ ${#quick[@]} != 0 ]; then
     trials=5 seeds=2 data=emnist few=5 # the first three are given, two are drawn
     common+=(dataset.train_size=1000 model.width=32)
@@ -91,9 +91,9 @@ fair() {
 # arena_trials: as `fair`, for every rule there is, in a smaller network. The control gets three times as many trials,
 # what all others chose among them.
 arena_trials() {
-  local rules="backprop lazy confidence spaced sticky random smrd srd progressive top_loss selective_backprop"
+  local rules="backprop lazy confidence spaced mistake_gated random smrd srd progressive top_loss selective_backprop"
   rules+=" composer_selective_backprop infobatch kakurenbo early_stopping evolved_sampling order_dp"
-  local common=(dataset=emnist dataset.val_size=9000 energy=false eval_every=1000000 matmul_precision=medium)
+  local common=(dataset=emnist dataset.val_size=9000 energy=false eval_every=1000000 precision=bfloat16)
   local trials=24 seeds=5 searches=() rule
   common+=(model.width=300)
   if [ ${#quick[@]} != 0 ]; then
@@ -132,9 +132,9 @@ if [ ${#quick[@]} = 0 ]; then
   sweep failure runs_dir="$folder/failure" $small
   sweep equal_seconds runs_dir="$folder/equal_seconds"
   sweep equal_seconds runs_dir="$folder/equal_seconds" rule=lazy epochs=32,64
-  sweep shifts runs_dir="$folder/shifts" matmul_precision=medium eval_every=54500
+  sweep shifts runs_dir="$folder/shifts" precision=bfloat16 eval_every=54500
   for data in emnist mnist fashion_mnist; do
-    sweep arena runs_dir="$folder/arena_$data" $small seed=0,1,2 dataset=$data matmul_precision=medium
+    sweep arena runs_dir="$folder/arena_$data" $small seed=0,1,2 dataset=$data precision=bfloat16
   done
 else
   for name in headline energy coreset datasets augmentation equal_seconds shifts; do

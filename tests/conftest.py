@@ -114,7 +114,7 @@ def write_idx(path: Path, array: np.ndarray, zipped: bool = False) -> None:
 
 
 def toy(n: int, classes: int = 10, shape: tuple[int, ...] = (28, 28), seed: int = 0):
-    """Images whose brightest pixel tells their class, with noise: (n, *shape) uint8 and (n,) uint8."""
+    """Samples whose brightest pixel tells their class, with noise: (n, *shape) uint8 and (n,) uint8."""
     rng = np.random.default_rng(seed)
     labels = np.arange(n) % classes
     images = rng.integers(0, 60, (n, *shape))

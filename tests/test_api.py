@@ -13,7 +13,7 @@ import torch
 
 import lazyexp
 from lazyexp.errors import UserError
-from lazyexp.results import RunFolder, RunIsBusy
+from lazyexp.runs.folder import RunFolder, RunIsBusy
 
 ROOT = Path(__file__).resolve().parent.parent
 SMALL = ("epochs=2", "eval_every=500", "model.width=16", "batch_size=16", "optimizer.lr=0.1")
@@ -39,7 +39,7 @@ def test_a_run_in_data_frames():
 
 
 def test_the_model_is_the_trained_one():
-    from lazyexp.config import DatasetConfig
+    from lazyexp.config.schema import DatasetConfig
     from lazyexp.data import load_data
 
     run = lazyexp.run(*SMALL)
@@ -98,7 +98,7 @@ def test_a_busy_run_and_an_interrupted_one(monkeypatch):
     with RunFolder(run.folder, {}), pytest.raises(RunIsBusy):
         lazyexp.run(*SMALL, seed=3)
     with monkeypatch.context() as patch:
-        patch.setattr("lazyexp.recorder.Recorder.stop", lambda self: True)
+        patch.setattr("lazyexp.runs.recorder.Recorder.stop", lambda self: True)
         with pytest.raises(KeyboardInterrupt):
             lazyexp.run(*SMALL, seed=4)
     assert lazyexp.run(*SMALL, seed=4).status == "finished"

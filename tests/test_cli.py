@@ -13,8 +13,8 @@ import pytest
 from conftest import only_run, rows, write_idx
 
 from lazyexp import cli
-from lazyexp.config import Config, DatasetConfig, ModelConfig, OptimizerConfig, PlasticityConfig
-from lazyexp.registry import DATASETS, RULES
+from lazyexp.config.registry import DATASETS, RULES
+from lazyexp.config.schema import Config, DatasetConfig, ModelConfig, OptimizerConfig, PlasticityConfig
 
 QUICK = ("epochs=1", "model.width=20", "dataset.train_size=100")
 ROOT = Path(__file__).resolve().parent.parent
@@ -222,7 +222,7 @@ def composed_in_bulk(*overrides: str) -> tuple[list[list[str]], list[Config]]:
 def expanded(*overrides: str) -> list[Config]:
     cli.register()
     with cli.hydra_session():
-        return [cli.checked(cli.compose_readably(job)) for job in cli.expand(list(overrides))]
+        return [cli.checked(cli.compose_settings(job)) for job in cli.expand(list(overrides))]
 
 
 @pytest.mark.parametrize("name", SWEEPS)

@@ -15,12 +15,12 @@ import pytest
 import torch
 from conftest import REAL, needs_data, only_run, rows, timeless
 
-from lazyexp.checks import check
-from lazyexp.columns import markdown
-from lazyexp.config import Config
+from lazyexp.config.schema import Config
+from lazyexp.config.validation import check
 from lazyexp.errors import UserError
 from lazyexp.experiment import run
-from lazyexp.results import COLUMNS, EVER, read_rows
+from lazyexp.runs.columns import markdown
+from lazyexp.runs.folder import COLUMNS, EVER, read_rows
 
 SETTINGS = ("epochs=2", "model.width=30", "eval_every=500")
 ROOT = Path(__file__).resolve().parent.parent
@@ -64,7 +64,7 @@ def test_the_page_on_files_has_the_table_of_columns():
     assert markdown() in page
 
 
-@pytest.mark.parametrize("engine", ["fast", "general"])
+@pytest.mark.parametrize("engine", ["fast", "autograd"])
 @pytest.mark.parametrize("batch_size", [1, 32])
 def test_counters_of_backprop_by_hand(tmp_path, engine, batch_size):
     report = run(config(tmp_path, engine=engine, batch_size=batch_size, rule={"name": "backprop"}))
@@ -76,7 +76,7 @@ def test_counters_of_backprop_by_hand(tmp_path, engine, batch_size):
 
 
 def test_counters_of_lazy_agree_with_learned_npz(tmp_path):
-    report = run(config(tmp_path, engine="general"))
+    report = run(config(tmp_path, engine="autograd"))
     last = rows(report.folder / "metrics.csv")[-1]
     counts = np.load(report.folder / "learned.npz")
     assert (counts["presented"] == 2).all()
@@ -95,7 +95,7 @@ def test_fast_and_general_engines_write_the_same(tmp_path):
     for batch_size in (1, 16):
         fast, general = (
             timeless(run(config(tmp_path, engine=engine, batch_size=batch_size)).folder / "metrics.csv")
-            for engine in ("fast", "general")
+            for engine in ("fast", "autograd")
         )
         for a, b in zip(fast, general, strict=True):
             for key in ("samples_seen", "backward_samples", "updates", "test_accuracy", "distinct_learned"):
@@ -155,7 +155,7 @@ def test_everything_that_changes_a_result_changes_the_folder(tmp_path, toy_npz):
     names = {run(config(tmp_path, epochs=1)).folder.name}
     changes = [
         {"epochs": 2}, {"batch_size": 2}, {"eval_every": 400}, {"targets": [0.5]}, {"stop_at": 0.99},
-        {"engine": "general"}, {"energy": False}, {"dataset__scale": "unit"}, {"dataset__train_size": 900},
+        {"engine": "autograd"}, {"energy": False}, {"dataset__scale": "unit"}, {"dataset__train_size": 900},
         {"dataset__val_size": 10}, {"dataset__augment": "shift"}, {"model__width": 31}, {"model__depth": 2},
         {"model__activation": "tanh"}, {"model__init": "kaiming"}, {"optimizer__lr": 0.02},
         {"optimizer__momentum": 0.5}, {"optimizer__schedule": "cosine"}, {"optimizer__warmup": 0.1},
@@ -290,7 +290,7 @@ LONG = (
     "epochs=16",
     "model.width=50",
     "eval_every=1000",
-    "engine=general",
+    "engine=autograd",
     "checkpoint_every=0",
     "device=cpu",
 )

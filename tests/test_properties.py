@@ -15,18 +15,18 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lazyexp.clock import Clock
-from lazyexp.config import ModelConfig, OptimizerConfig
-from lazyexp.data import Images, _split
-from lazyexp.energy import Energy
-from lazyexp.models import make_model
+from lazyexp.config.schema import ModelConfig, OptimizerConfig
+from lazyexp.data import Samples, _split
+from lazyexp.models.builtin import make_model
 from lazyexp.report.groups import Group
 from lazyexp.report.read import MEASURES, Run
 from lazyexp.report.statistics import TOLERANCE, compare, crossing, speedups
 from lazyexp.rules import RunInfo, make_rule
-from lazyexp.training import Job
+from lazyexp.training import EngineSpec
+from lazyexp.training.autograd import AutogradEngine
+from lazyexp.training.clock import Clock
+from lazyexp.training.energy import Energy
 from lazyexp.training.fast.lookahead import LookAhead
-from lazyexp.training.general import General
 
 CPU = torch.device("cpu")
 
@@ -71,13 +71,13 @@ def test_look_ahead_learns_what_autograd_learns(
     targets = ((pixels - 0.5).flatten(1) @ teacher).argmax(1)
     rates = (rate * (0.5 + torch.rand(-(-samples // batch_size), generator=draw))).tolist()
     ends = []
-    for kind in (General, LookAhead):
+    for kind in (AutogradEngine, LookAhead):
         model = make_model(network, (1, side, side), classes, seed).double()
         asked = make_rule(rule)
         asked.start(RunInfo(samples, batch_size, 1, seed, CPU))
-        order, energy = asked.visit(0), Energy(model, Clock(CPU))
-        images = Images(pixels, targets, 2.0, -1.0, 0, torch.float64)
-        engine = kind(Job(model, images, asked, OptimizerConfig(reduction=reduction), batch_size, energy))
+        order, energy = asked.epoch_indices(0), Energy(model, Clock(CPU))
+        images = Samples(pixels, targets, 2.0, -1.0, 0, torch.float64)
+        engine = kind(EngineSpec(model, images, asked, OptimizerConfig(reduction=reduction), batch_size, energy))
         ends.append((engine.train(order, rates), energy, list(model.parameters())))
     (plain, spent, weights), (ahead, also_spent, as_well) = ends
     assert torch.equal(ahead.learned, plain.learned) and torch.equal(ahead.chosen, plain.chosen)

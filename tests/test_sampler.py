@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset, RandomSampler, Subset, TensorD
 from torch.utils.data.distributed import DistributedSampler
 
 from lazyexp import Indexed, LazyLoss, SpacedSampler, sampler
-from lazyexp.rules.base import Judged, RunInfo
+from lazyexp.rules.base import RunInfo, ScoredBatch
 from lazyexp.rules.mistakes import Spaced
 
 
@@ -34,14 +34,14 @@ def test_the_same_spacing_as_the_rule(max_interval, threshold, sure):
     rule.start(RunInfo(samples, 10, 12, 5, torch.device("cpu")))
     sizes = []
     for epoch in range(12):
-        expected = rule.visit(epoch)
+        expected = rule.epoch_indices(epoch)
         assert list(sampler) == expected.tolist()
         assert len(sampler) == len(expected)
         logits, targets = judgement(samples, epoch)
         for index in expected.split(10):
-            judged = Judged(index, logits[index], targets[index])
-            judged.learns = rule.weigh(judged) != 0
-            rule.remember(judged)
+            judged = ScoredBatch(index, logits[index], targets[index])
+            judged.selected = rule.select(judged) != 0
+            rule.update(judged)
             sampler.update(index, logits[index], targets[index])
         sizes.append(len(expected))
     assert (min(sizes) < samples) == (threshold < 1)
@@ -85,7 +85,7 @@ def test_samples_with_many_targets_sleep_if_all_are_right():
 def test_whoever_is_not_told_of_stays_awake():
     sampler = SpacedSampler(10, threshold=0)
     assert sorted(sampler) == list(range(10))
-    sampler.remember(
+    sampler.update_selected(
         torch.arange(4), torch.tensor([False, True, False, False]), torch.tensor([False, False, True, False])
     )
     assert sorted(sampler) == [1, *range(4, 10)]
@@ -175,7 +175,7 @@ def test_an_existing_sampler_keeps_its_order():
         index = list(sampler)
         assert index == [i for i in order if i in awake]
         wrong = torch.tensor([i < 20 for i in index])
-        sampler.remember(torch.tensor(index), wrong, ~wrong)
+        sampler.update_selected(torch.tensor(index), wrong, ~wrong)
         awake = set(range(20))
     weighted = WeightedRandomSampler(torch.tensor([1.0, 0.0, 3.0]), 40)
     index = list(SpacedSampler(3, order=weighted))
@@ -186,7 +186,7 @@ def test_the_length_is_that_of_the_epoch():
     loader = DataLoader(Indexed(Counted(100)), 8, sampler=SpacedSampler(100, threshold=0))
     assert len(loader) == 13
     for index, _ in loader:
-        loader.sampler.remember(index, torch.zeros(len(index), dtype=torch.bool))
+        loader.sampler.update_selected(index, torch.zeros(len(index), dtype=torch.bool))
         assert len(loader) == 13
     loader.sampler.set_epoch(1)
     assert len(loader) == 0 and list(loader) == []
@@ -257,7 +257,7 @@ def test_resumed_with_prefetching_workers():
     loader = DataLoader(Indexed(Counted(64)), 8, sampler=sampler, num_workers=1, prefetch_factor=4)
     done = []
     for _, (index, _) in zip(range(3), loader, strict=False):
-        sampler.remember(index, torch.ones(8, dtype=torch.bool))
+        sampler.update_selected(index, torch.ones(8, dtype=torch.bool))
         done += index.tolist()
     resumed = SpacedSampler(64, threshold=0)
     resumed.load_state_dict(sampler.state_dict())
@@ -275,11 +275,11 @@ def of_one_process(rank, file, results, samples):
         for epoch in range(6):
             index = torch.tensor(list(sampler), dtype=torch.int64)
             assert len(index) == len(sampler)
-            sampler.remember(index, index % 3 == epoch % 3)
+            sampler.update_selected(index, index % 3 == epoch % 3)
             epochs.append(index.tolist())
         halfway = iter(sampler)
         some = torch.tensor([next(halfway) for _ in range(3)])
-        sampler.remember(some, some >= 0)
+        sampler.update_selected(some, some >= 0)
         sampler.merge()
         found.append((epochs, some.tolist(), sampler.state_dict()))
     torch.save(found, f"{results}/{rank}.pt")

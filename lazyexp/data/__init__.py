@@ -10,18 +10,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lazyexp.config import DatasetConfig
-from lazyexp.data.corrupt import mislabel, thin
-from lazyexp.data.images import Images, scaling
-from lazyexp.data.own import load_own
+from lazyexp.config.imports import resolve
+from lazyexp.config.registry import DATASETS
+from lazyexp.config.schema import DatasetConfig
+from lazyexp.data.corrupt import add_label_noise, make_imbalanced
+from lazyexp.data.custom import load_custom
 from lazyexp.data.raw import Raw
+from lazyexp.data.samples import Samples, scaling
 from lazyexp.data.subset import choose, scorers
 from lazyexp.errors import UserError
-from lazyexp.registry import DATASETS
-from lazyexp.seeding import generator
-from lazyexp.target import resolve
+from lazyexp.utils.seeding import generator
 
-__all__ = ["Data", "Images", "load_data", "load_raw"]
+__all__ = ["Data", "Samples", "load_data", "load_raw"]
 
 
 @dataclass
@@ -32,9 +32,9 @@ class Data:
     (n,) bool tells whose label is wrong on purpose, `scoring` what the run has cost that chose the subset.
     """
 
-    train: Images
-    test: Images
-    val: Images | None
+    train: Samples
+    test: Samples
+    val: Samples | None
     index: Tensor
     classes: int
     shape: tuple[int, ...]
@@ -49,7 +49,7 @@ class Data:
 def load_raw(config: DatasetConfig, data_dir: str) -> Raw:
     """The published data set, checked. Raises UserError."""
     if config._target_:
-        raw = load_own(config._target_, config.options)
+        raw = load_custom(config._target_, config.options)
     else:
         entry = DATASETS[config.name]
         loader = resolve(entry.target, "dataset")
@@ -84,9 +84,9 @@ def load_data(
     if size > len(rest):
         raise UserError(f"dataset.train_size={size}: larger than the data, {len(rest)} training samples")
     index, _ = _split(raw.train_targets, rest, size, "train_size")
-    index = thin(raw.train_targets, index.sort().values, config.imbalance, raw.classes)
+    index = make_imbalanced(raw.train_targets, index.sort().values, config.imbalance, raw.classes)
     targets, noisy = raw.train_targets.clone(), torch.zeros(available, dtype=torch.bool)
-    targets[index], noisy[index] = mislabel(raw.train_targets, index, config.label_noise, raw.classes)
+    targets[index], noisy[index] = add_label_noise(raw.train_targets, index, config.label_noise, raw.classes)
     scale, offset = scaling(raw, index, config.scale)
     subset = None
     if config.subset:
@@ -94,14 +94,14 @@ def load_data(
         if random_subset:
             chosen = _split(raw.train_targets, index, len(chosen), "subset")[0].sort().values
         index, subset = chosen, hashlib.sha256(chosen.numpy().data).hexdigest()
-    shift = config.max_shift if config.augment == "shift" else 0
+    shift = config.max_shift if "shift" in config.augment else 0
     if shift and raw.train_images.dim() != 4:
         raise UserError(f"dataset.augment={config.augment}: is for images, not {tuple(raw.train_images.shape[1:])}")
     if shift and shift >= min(raw.train_images.shape[2:]):
         raise UserError(f"dataset.max_shift={shift}: must be smaller than the images")
 
-    def images(pixels: Tensor, targets: Tensor, shift: int = 0) -> Images:
-        return Images(pixels.to(device), targets.to(device), scale, offset, shift, dtype)
+    def images(pixels: Tensor, targets: Tensor, shift: int = 0) -> Samples:
+        return Samples(pixels.to(device), targets.to(device), scale, offset, shift, dtype)
 
     everything = len(index) == available
     train_pixels = raw.train_images if everything else raw.train_images[index]

@@ -9,10 +9,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lazyexp.seeding import generator
+from lazyexp.utils.seeding import generator
 
 
-def thin(targets: Tensor, index: Tensor, ratio: float, classes: int) -> Tensor:
+def make_imbalanced(targets: Tensor, index: Tensor, ratio: float, classes: int) -> Tensor:
     """Those of the samples `index` (n,) that are left when class c of C keeps the share ratio^(c / (C - 1)).
 
     Exponential class sizes (Cui et al. 2019, arXiv 1901.05555): of balanced data the last class keeps `ratio` as many
@@ -28,7 +28,7 @@ def thin(targets: Tensor, index: Tensor, ratio: float, classes: int) -> Tensor:
     return torch.cat(kept).sort().values
 
 
-def mislabel(targets: Tensor, index: Tensor, share: float, classes: int) -> tuple[Tensor, Tensor]:
+def add_label_noise(targets: Tensor, index: Tensor, share: float, classes: int) -> tuple[Tensor, Tensor]:
     """Labels of the samples `index` (n,) of which a `share`, rounded, is wrong, and (n,) bool which ones they are.
 
     Symmetric noise: a wrong label is any of the others with the same probability.

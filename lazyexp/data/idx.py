@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from lazyexp.errors import UserError
-from lazyexp.memory import require
+from lazyexp.utils.memory import require
 
 # Third byte of the magic number: the type of the entries, stored big-endian.
 TYPES = {8: ">u1", 9: ">i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from lazyexp.data.own import from_pair
+from lazyexp.data.custom import from_pair
 from lazyexp.data.raw import Raw
 from lazyexp.errors import UserError
 
 
 def load(path: Path) -> Raw:
-    """Images of one size, in colour unless all are grey; classes are sorted folder names. Raises UserError."""
+    """Samples of one size, in colour unless all are grey; classes are sorted folder names. Raises UserError."""
     from torchvision.datasets import ImageFolder
 
     parts = []

@@ -12,7 +12,7 @@ from lazyexp.data import image_folder, tables
 from lazyexp.data.idx import INFLATES, read_idx
 from lazyexp.data.raw import Raw
 from lazyexp.errors import UserError
-from lazyexp.memory import require
+from lazyexp.utils.memory import require
 
 PARTS = ("x_train", "y_train", "x_test", "y_test")
 IDX_NAMES = ("train-images", "train-labels", "t10k-images", "t10k-labels")
@@ -37,7 +37,7 @@ def load_folder(path: str | Path, label: str = "label") -> Raw:
     Also a folder of images in torchvision's ImageFolder layout, and tables whose column `label` holds the classes:
     see `image_folder` and `tables`.
 
-    Images are (n, height, width), (n, height, width, 3) or (n, 3, height, width); integers from 0 to 255 or
+    Samples are (n, height, width), (n, height, width, 3) or (n, 3, height, width); integers from 0 to 255 or
     floats. Labels are whole numbers from 0; the training labels tell how many classes there are.
     Raises UserError.
     """

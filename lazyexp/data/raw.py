@@ -13,7 +13,7 @@ from lazyexp.errors import UserError
 
 @dataclass
 class Raw:
-    """Images (n, channels, height, width), uint8 or float32, and targets (n,) int64, on the CPU.
+    """Samples (n, channels, height, width), uint8 or float32, and targets (n,) int64, on the CPU.
 
     Samples of other shapes (n, ...) are float32, or int64 for tokens.
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from lazyexp.errors import UserError
-from lazyexp.seeding import generator
+from lazyexp.utils.seeding import generator
 
 # Which arrays of learned.npz a score needs.
 SCORES = {

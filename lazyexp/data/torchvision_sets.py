@@ -18,11 +18,11 @@ import torch
 from filelock import FileLock, Timeout
 from torch import Tensor
 
-from lazyexp.console import NO_BAR, say, tqdm
+from lazyexp.config.registry import DATASETS
 from lazyexp.data.idx import read_idx
 from lazyexp.data.raw import Raw
 from lazyexp.errors import UserError
-from lazyexp.registry import DATASETS
+from lazyexp.utils.terminal import NO_BAR, log, tqdm
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def _construct(source: Source, root: Path, part: str, download: bool) -> Any:
 
 
 def _arrays(source: Source, dataset: Any) -> tuple[Tensor, Tensor]:
-    """Images and labels of a torchvision data set; some of its classes hold arrays, some lists."""
+    """Samples and labels of a torchvision data set; some of its classes hold arrays, some lists."""
     labels = dataset.labels if source.kind == "SVHN" else dataset.targets
     return torch.as_tensor(np.asarray(dataset.data)), torch.as_tensor(np.asarray(labels))
 
@@ -156,7 +156,7 @@ def _download(name: str, source: Source, root: Path, mirror: str | None) -> None
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with _lock(root / f".{source.kind}.lock", name), _no_longer_than(STALL):
-            say(f"downloading {name} into {folder}")
+            log(f"downloading {name} into {folder}")
             if mirror:
                 for _, file, md5 in resources:
                     _from_mirror(f"{mirror.rstrip('/')}/{file}", folder / file, md5)
@@ -174,7 +174,7 @@ def _lock(path: Path, name: str) -> Iterator[None]:
     try:
         lock.acquire(timeout=1)
     except Timeout:
-        say(f"waiting for another run that downloads {name} (it holds {path})")
+        log(f"waiting for another run that downloads {name} (it holds {path})")
         lock.acquire(timeout=24 * 3600)
     try:
         yield

@@ -14,11 +14,11 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from lazyexp.columns import LABELS
 from lazyexp.report.groups import CONTROL, Group, rule_order, telling
 from lazyexp.report.read import MEASURES
 from lazyexp.report.statistics import MARGINS
 from lazyexp.report.style import HEIGHT, STYLE, WIDTH, Sheet
+from lazyexp.runs.columns import LABELS
 
 NAMES = {measure: LABELS[measure].partition(" (")[0] for measure in MEASURES}  # a ratio has no unit
 HATCHES = ("", "////", "....", "xxxx", "\\\\\\\\", "++++")

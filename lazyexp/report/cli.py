@@ -9,7 +9,6 @@ from pathlib import Path
 import pandas as pd
 
 from lazyexp.errors import UserError
-from lazyexp.files import write_text
 from lazyexp.report.bars import speedup_bars
 from lazyexp.report.figures import curves, forgetting, share_awake, share_learning, time_to_target
 from lazyexp.report.groups import Group, label_rules, matched_groups, tuned_groups
@@ -23,6 +22,7 @@ from lazyexp.report.render import to_html, to_markdown
 from lazyexp.report.style import Sheet
 from lazyexp.report.synapses import energy_table
 from lazyexp.report.tables import run_table, speedup_table
+from lazyexp.utils.files import write_text
 
 TITLE = "lazyexp report"
 BARS = ("train_seconds",)  # the measures of which there are bars; the tables have all

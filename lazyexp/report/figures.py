@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from lazyexp.columns import LABELS
 from lazyexp.report.groups import Group
 from lazyexp.report.read import Run
 from lazyexp.report.statistics import crossing, interval
 from lazyexp.report.style import LOG_FROM, Sheet, line, maybe_log, plain
+from lazyexp.runs.columns import LABELS
 
 
 def by_evaluation(runs: list[Run], values: Callable[[pd.DataFrame], pd.Series]) -> pd.DataFrame:

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from lazyexp.columns import LABELS
 from lazyexp.report.races import Race
 from lazyexp.report.style import Sheet, plain
+from lazyexp.runs.columns import LABELS
 
 CAPTION = (
     "Test error at the end against training time, {race}: every mark is one configuration, at the medians over its "

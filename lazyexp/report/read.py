@@ -19,17 +19,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lazyexp.columns import COMPLETE, MEASURED
+from lazyexp.config.run_id import NOT_IN_RUN_ID
 from lazyexp.errors import UserError
-from lazyexp.identity import PLACES
-from lazyexp.reader import read_columns, read_json, read_rows
 from lazyexp.report.settings import flat_settings, plain_value, summary_settings
+from lazyexp.runs.columns import COMPLETE, MEASURED
+from lazyexp.runs.reader import read_columns, read_json, read_rows
 
 # The cost of training, as in metrics.csv: seconds, three counts, and M1 (in units of weight).
 MEASURES = ("train_seconds", "forward_samples", "backward_samples", "updates", "energy_l1")
 REQUIRED = ("samples_seen", "test_accuracy", "train_seconds", "backward_samples", "updates", "forward_samples")
 # Not settings of a comparison: who learns, the seed, places, and which crossings were noted down.
-APART = (*PLACES, "seed", "rule", "rule_options", "dataset.path", "dataset.mirror", "targets")
+APART = (*NOT_IN_RUN_ID, "seed", "rule", "rule_options", "dataset.path", "dataset.mirror", "targets")
 
 
 @dataclass(eq=False)

@@ -11,12 +11,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from lazyexp.config import DatasetConfig, ModelConfig
+from lazyexp.config.schema import DatasetConfig, ModelConfig
 from lazyexp.data import Data, load_data
 from lazyexp.data.torchvision_sets import SOURCES, is_there
 from lazyexp.errors import UserError
-from lazyexp.models import make_model
-from lazyexp.reader import read_json
+from lazyexp.models.builtin import make_model
+from lazyexp.runs.reader import read_json
 
 CHUNK = 2048
 
@@ -68,7 +68,7 @@ def replay(folder: Path) -> Seen:
     """What the run in `folder` ended with. Nothing is downloaded. Raises Unavailable."""
     settings = read_json(folder / "run.json").get("settings") or {}
     try:
-        dataset = replace(_part(DatasetConfig, settings["dataset"]), augment="none")
+        dataset = replace(_part(DatasetConfig, settings["dataset"]), augment=[])
         model = _part(ModelConfig, settings["model"])
         places = (str(settings.get("data_dir") or ""), os.environ.get("LAZYEXP_DATA", ""))
         place = next((folder for folder in places if _has(dataset, folder)), None)

@@ -7,8 +7,8 @@ import math
 from dataclasses import fields
 from typing import Any
 
-from lazyexp.checks import ENTRIES
-from lazyexp.config import Config
+from lazyexp.config.schema import Config
+from lazyexp.config.validation import ENTRIES
 
 
 def flat_settings(settings: dict[str, Any]) -> dict[str, Any]:

@@ -21,8 +21,8 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-from lazyexp.files import write_safely, write_text
 from lazyexp.report.groups import CONTROL, rule_order
+from lazyexp.utils.files import atomic_write, write_text
 
 WIDTH, HEIGHT = 3.4, 2.6  # inches: one column of a paper
 STYLE: dict[Any, Any] = {
@@ -103,7 +103,7 @@ class Sheet:
         # Without a date the same runs give the same file.
         for kind, metadata in (("png", {"Software": None}), ("pdf", {"CreationDate": None})):
             path = self.folder / f"{name}.{kind}"
-            write_safely(path, partial(figure.savefig, format=kind, metadata=metadata))
+            atomic_write(path, partial(figure.savefig, format=kind, metadata=metadata))
         write_text(self.folder / f"{name}.csv", data.to_csv(index=False))
         self.drawn.append(Drawn(name, caption))
 

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lazyexp.columns import CROSSING
 from lazyexp.report.groups import TUNED, Group, varying
 from lazyexp.report.read import MEASURES, Run
 from lazyexp.report.statistics import Speedup, crossing, interval, speedups
+from lazyexp.runs.columns import CROSSING
 
 
 def speedup_table(groups: list[Group]) -> pd.DataFrame:

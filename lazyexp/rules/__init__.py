@@ -1,26 +1,25 @@
-"""The rules, built in or brought along, from their options."""
+"""Sample-selection rules. One module per published method; `base` defines the interface."""
 
 from __future__ import annotations
 
 from dataclasses import MISSING, Field, fields
 from typing import Any
 
-import torch
-from torch import Tensor
-
+from lazyexp.config.fields import check_setting
+from lazyexp.config.imports import attribute_errors, resolve
+from lazyexp.config.registry import RULES
 from lazyexp.errors import UserError
-from lazyexp.registry import RULES
-from lazyexp.rules.base import Judged, Rule, RunInfo
-from lazyexp.schema import check_setting
-from lazyexp.target import blaming, resolve
+from lazyexp.rules.base import Rule, RunInfo, ScoredBatch
 
-__all__ = ["RULES", "Judged", "Rule", "RunInfo", "make_rule"]
+__all__ = ["RULES", "Rule", "RunInfo", "ScoredBatch", "make_rule"]
+
+REDUCTIONS = ("batch", "selected", "full_batch")
 
 
 def make_rule(options: dict[str, Any]) -> Rule:
-    """A rule from its options, e.g. `{"name": "confidence", "threshold": 0.9}`. Raises UserError.
+    """Make a rule from its options, e.g. `{"name": "confidence", "threshold": 0.9}`. Raises UserError.
 
-    With a `_target_` it is of the class at that import path, and its answers are checked for their shapes.
+    With a `_target_` it is an instance of the class at that import path.
     """
     options = dict(options)
     name, path = options.pop("name"), options.pop("_target_", None)
@@ -29,35 +28,36 @@ def make_rule(options: dict[str, Any]) -> Rule:
     kind = RULES[name] if path is None else resolve(path, "rule._target_")
     if not (isinstance(kind, type) and issubclass(kind, Rule)):
         raise UserError(f"rule._target_={path}: must be a class derived from lazyexp.Rule")
+    if kind.reduction not in REDUCTIONS:
+        raise UserError(f"rule._target_={path}: reduction={kind.reduction!r} must be one of {', '.join(REDUCTIONS)}")
     known = {entry.name: entry for entry in fields(kind) if entry.init}
     for key, value in options.items():
         if key not in known:
-            raise UserError(f"rule.{key}: unknown option of rule {name} (it has: {', '.join(known) or 'none'})")
+            raise UserError(f"rule.{key}: unknown option of rule {name} (options: {', '.join(known) or 'none'})")
         options[key] = _typed(known[key], value)
     if path is None:
         return _within_bounds(kind(**options))
     missing = [key for key, entry in known.items() if _has_no_default(entry) and key not in options]
     if missing:
-        raise UserError(f"rule.{missing[0]}: must be given, rule {name} has no default for it")
-    with blaming(f"rule._target_={path}"):
-        rule = _within_bounds(kind(**options))
-    return _checked(rule, path)
+        raise UserError(f"rule.{missing[0]}: must be set, rule {name} has no default for it")
+    with attribute_errors(f"rule._target_={path}"):
+        return _within_bounds(kind(**options))
 
 
 def _within_bounds(rule: Rule) -> Rule:
-    """The rule, if each of its options is within its bounds, and they go together."""
+    """The rule, after checking the bounds of its options and their combination."""
     for entry in fields(rule):
         check_setting(entry, f"rule.{entry.name}", getattr(rule, entry.name))
     rule.check()
     return rule
 
 
-def _has_no_default(entry: Field) -> bool:
+def _has_no_default(entry: Field[Any]) -> bool:
     return entry.default is MISSING and entry.default_factory is MISSING
 
 
-def _typed(entry: Field, value: Any) -> Any:
-    """The value, if it is of the type of the option's default."""
+def _typed(entry: Field[Any], value: Any) -> Any:
+    """The value, if it has the type of the option's default."""
     if entry.default is MISSING or entry.default is None:
         return value
     kind = type(entry.default)
@@ -66,26 +66,3 @@ def _typed(entry: Field, value: Any) -> Any:
     if type(value) is not kind:
         raise UserError(f"rule.{entry.name}={value}: must be of type {kind.__name__}")
     return value
-
-
-def _checked(rule: Rule, path: str) -> Rule:
-    """The rule, with its answers checked: what has another shape would be broadcast, and learn something else."""
-    visit, weigh = rule.visit, rule.weigh
-
-    def visit_checked(epoch: int) -> Tensor:
-        order = visit(epoch)
-        whole = isinstance(order, Tensor) and order.dim() == 1 and order.dtype == torch.int64
-        if not whole or len(order) == 0 or int(order.min()) < 0 or int(order.max()) >= rule.info.samples:
-            raise UserError(f"rule._target_={path}: visit must return (m,) int64, places of samples, at least one")
-        return order
-
-    def weigh_checked(judged: Judged) -> Tensor | None:
-        weight = weigh(judged)
-        if weight is not None and (not isinstance(weight, Tensor) or weight.shape != judged.targets.shape):
-            shape = tuple(weight.shape) if isinstance(weight, Tensor) else type(weight).__name__
-            raise UserError(f"rule._target_={path}: weigh must return None or ({len(judged.targets)},), not {shape}")
-        return weight
-
-    for name, answer in (("visit", visit_checked), ("weigh", weigh_checked)):
-        object.__setattr__(rule, name, answer)  # a frozen dataclass, too
-    return rule

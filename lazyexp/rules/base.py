@@ -1,4 +1,4 @@
-"""What a rule is: an object that says who is visited and who learns."""
+"""The interface of a rule: which samples an epoch presents, and which of them update the weights."""
 
 from __future__ import annotations
 
@@ -10,22 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lazyexp.seeding import generator
-
-
-def drawn(uniform: Tensor, odds: Tensor, number: int) -> Tensor:
-    """(b,) bool: `number` members drawn without replacement with `odds` (b,), given `uniform` draws (b,) from 0 to 1.
-
-    They have the largest u^(1 / odds) (Efraimidis & Spirakis 2006).
-    """
-    keys = uniform.log() / odds.clamp_min(torch.finfo(odds.dtype).tiny)
-    chosen = keys.topk(number).indices
-    return torch.zeros_like(uniform, dtype=torch.bool).index_fill_(0, chosen, True)
+from lazyexp.utils.seeding import generator
 
 
 @dataclass(frozen=True)
 class RunInfo:
-    """What a rule may know of the run it serves."""
+    """What a rule may know about its run. `samples`: size of the training set."""
 
     samples: int
     batch_size: int
@@ -34,14 +24,15 @@ class RunInfo:
     device: torch.device
 
 
-class Judged:
-    """A batch after its forward pass: `index` (b,), `logits` (b, classes), `targets` (b,).
+class ScoredBatch:
+    """A batch after its forward pass.
 
-    `learns` (b,) bool tells `Rule.remember` who was chosen to learn; before that it is None.
+    `index` (b,) int64: positions in the training set. `logits` (b, classes). `targets` (b,) int64. `selected` (b,)
+    bool: the samples that updated the weights; None until the rule has decided.
     """
 
-    def __init__(self, index: Tensor, logits: Tensor, targets: Tensor, learns: Tensor | None = None) -> None:
-        self.index, self.logits, self.targets, self.learns = index, logits, targets, learns
+    def __init__(self, index: Tensor, logits: Tensor, targets: Tensor, selected: Tensor | None = None) -> None:
+        self.index, self.logits, self.targets, self.selected = index, logits, targets, selected
 
     @cached_property
     def wrong(self) -> Tensor:
@@ -55,81 +46,102 @@ class Judged:
 
     @cached_property
     def confidence(self) -> Tensor:
-        """(b,) the largest softmax probability."""
+        """(b,) largest softmax probability."""
         return self.logits.softmax(1).amax(1)
+
+    @cached_property
+    def target_probability(self) -> Tensor:
+        """(b,) softmax probability of the target."""
+        return self.logits.softmax(1).gather(1, self.targets.unsqueeze(1)).squeeze(1)
 
 
 @dataclass
 class Rule:
-    """Everybody is visited and everybody learns, unless a subclass overrides one answer or both.
+    """A sample-selection rule. By default every epoch presents all samples, shuffled, and all of them are selected.
 
-    A rule's options are its dataclass fields, with their bounds on them (see `lazyexp.schema.setting`). It is asked
-    nothing else: batches, clocks and counters are not its business.
+    Override `epoch_indices` (which samples an epoch presents), `select` (which of the scored samples update the
+    weights) or `preselect` (the same decision without a forward pass). A rule's options are its dataclass fields; see
+    `lazyexp.config.fields.setting` for their bounds. Whatever `select` remembers must be returned by `state`.
     """
 
-    # False if `weigh` always says None: nobody needs to be asked.
-    selects: ClassVar[bool] = True
-    # True if a sample's own logits and target decide, so that samples may be judged in any grouping.
-    pointwise: ClassVar[bool] = False
-    # True if `weigh` reads nothing but `judged.index`: who learns is known before the forward pass.
-    prior: ClassVar[bool] = False
-    # True if `weigh` may be part of a CUDA graph, which repeats its calls on the same memory without Python: it reads
-    # `judged` and tensors that are only ever changed in place, changes nothing and asks for no number.
-    capturable: ClassVar[bool] = False
-    # If not 0, those who are to learn wait until a full batch of them has come together, for at most a block of this
-    # many samples; a subclass may make it an option.
-    block: ClassVar[int] = 0
-    # The precision in which a packed block is judged: float32 is the model's own, others see training/fast.
-    judge: ClassVar[str] = "float32"
-    # What the gradient of a batch is divided by unless optimizer.reduction says otherwise: `batch`, all presented,
-    # or `selected`, those who learn; a published rule's is its authors'.
+    # Divisor of a batch's summed gradient unless optimizer.reduction is set: "batch" (all presented samples),
+    # "selected", or "full_batch" (selected samples queue until a full batch of them is complete, then their mean).
     reduction: ClassVar[str] = "batch"
+    # True if `select` depends on nothing but a sample's own logits, target and state, so that samples may be scored
+    # in any grouping.
+    pointwise: ClassVar[bool] = False
+    # True if `select` may be captured in a CUDA graph: it reads the batch and tensors that are changed in place only,
+    # changes nothing and needs no number on the host.
+    capturable: ClassVar[bool] = False
 
     def check(self) -> None:
-        """Raises UserError if options do not go together; each one's own bounds are held already."""
+        """Raise UserError if options contradict each other. Bounds of single options are already checked."""
 
     def identity(self) -> dict[str, Any]:
-        """What makes this rule another one than with its defaults: the options that differ from them."""
+        """The options that differ from their defaults; part of the run's identity."""
         values = {field.name: (getattr(self, field.name), field.default) for field in fields(self)}
         return {name: value for name, (value, default) in values.items() if value != default}
 
     def start(self, info: RunInfo) -> None:
-        """Called once before training."""
+        """Prepare for a run. Called once, before training."""
         self.info = info
 
-    def visit(self, epoch: int) -> Tensor:
-        """Training samples to present in this epoch, in order. Also the place to draw this epoch's chances.
+    def epoch_indices(self, epoch: int) -> Tensor:
+        """Training samples to present in this epoch, in order: (m,) int64, m >= 1.
 
-        By default all of them, in an order that depends on seed and epoch alone; a rule that leaves some out
-        keeps the others in this order, so that runs stay matched.
+        The default order depends on seed and epoch alone. A rule that drops samples keeps the order of the others, so
+        that runs stay matched.
         """
         return torch.randperm(self.info.samples, generator=generator(self.info.seed, "order", epoch))
 
-    def weigh(self, judged: Judged) -> Tensor | None:
-        """(b,) bool or weights: who learns (not 0) and how much of its gradient counts; None: all, with 1."""
+    def preselect(self, index: Tensor) -> Tensor | None:
+        """The decision of `select` for the samples `index` (b,) if it needs no forward pass, else None."""
         return None
 
-    def asked(self, judged: Judged) -> Tensor:
-        """What `weigh` says, where the rule selects and must say something."""
-        weight = self.weigh(judged)
-        assert weight is not None
-        return weight
+    def select(self, batch: ScoredBatch) -> Tensor | None:
+        """Decide which samples update the weights: (b,) bool, (b,) float weights of their gradients (0: not
+        selected), or None: all samples, with weight 1."""
+        return None
 
-    def remember(self, judged: Judged) -> None:
-        """Told once, soon after, how every presented sample was judged when its turn came, and who learned."""
+    def update(self, batch: ScoredBatch) -> None:
+        """Update the rule's state after training on a chunk. `batch` holds each presented sample once, with the
+        logits by which it was scored, and `batch.selected`."""
 
     def state(self) -> dict[str, Tensor]:
-        """What a resumed run must be given back, by name."""
+        """Tensors that a resumed run needs, by attribute name."""
         return {}
 
     def restore(self, state: dict[str, Tensor]) -> None:
-        """Takes back what `state` gave."""
+        """Restore what `state` returned."""
         for name, value in state.items():
             setattr(self, name, value.to(getattr(self, name).device))
 
+    # Helpers for subclasses.
 
-@dataclass
-class Backprop(Rule):
-    """Everybody learns: the control."""
+    def draws(self, epoch: int) -> Tensor:
+        """(samples,) uniform random numbers in [0, 1) of this epoch, on the run's device."""
+        numbers = torch.rand(self.info.samples, generator=generator(self.info.seed, "rule", epoch))
+        return numbers.to(self.info.device)
 
-    selects: ClassVar[bool] = False
+    def elapsed(self, epoch: int, batch: int) -> float:
+        """Share of the run that has passed before batch number `batch` of `epoch`."""
+        return (epoch + batch * self.info.batch_size / self.info.samples) / self.info.epochs
+
+
+def mask_of(positions: Tensor, like: Tensor) -> Tensor:
+    """Boolean mask of the shape of `like` (b,) that is True at `positions` (k,) int64."""
+    return torch.zeros_like(like, dtype=torch.bool).index_fill_(0, positions, True)
+
+
+def random_members(draws: Tensor, number: Tensor) -> Tensor:
+    """(b,) bool: the `number` members with the smallest `draws` (b,); needs no number on the host."""
+    return draws.argsort().argsort() < number
+
+
+def weighted_sample(uniform: Tensor, odds: Tensor, number: int) -> Tensor:
+    """(b,) bool: `number` members drawn without replacement with `odds` (b,), given `uniform` draws (b,) in [0, 1).
+
+    The members with the largest u^(1 / odds) (Efraimidis & Spirakis 2006).
+    """
+    keys = uniform.log() / odds.clamp_min(torch.finfo(odds.dtype).tiny)
+    return mask_of(keys.topk(number).indices, uniform)

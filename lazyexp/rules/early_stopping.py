@@ -1,4 +1,4 @@
-"""Samples that have been mastered stop, one by one."""
+"""Instance-dependent early stopping, IES (Yuan et al., ICLR 2025, arXiv 2502.07547)."""
 
 from __future__ import annotations
 
@@ -8,30 +8,28 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from lazyexp.rules.base import Judged, Rule, RunInfo
-from lazyexp.schema import setting
+from lazyexp.config.fields import setting
+from lazyexp.rules.base import Rule, RunInfo, ScoredBatch
 
 
 @dataclass
 class EarlyStopping(Rule):
-    """Who is mastered stops to learn: the second differences l(t) - 2 l(t-1) + l(t-2) of a sample's losses, one per
-    epoch, are near zero: the mean of the last `average` absolute ones is below `threshold` (instance-dependent early
-    stopping, IES; Yuan et al., ICLR 2025, arXiv 2502.07547). `threshold` 0 is backprop.
+    """Stop training on mastered samples, one by one: a sample is mastered if the mean of the last `average` absolute
+    second differences |l(t) - 2 l(t-1) + l(t-2)| of its losses, one per epoch, is below `threshold`.
 
-    The mastered are forwarded at the end of the epoch, and learn again when their loss moves again. As in the
-    authors' code a sample needs `average` + 3 losses before it is asked, so that with the defaults nobody stops
-    before the seventh epoch; that code has 1e-3 for 10 classes and 2e-3 for 100. Not as there: when nobody is
-    mastered any more all learn (there the former ones stay out). With `skip_forwards` the mastered are not forwarded
-    either, and so stop for good: our reading of the variant that saves the forward pass, of which we know no code.
+    Mastered samples are forwarded at the end of the epoch and selected again when their loss moves again.
+    `threshold` 0 is backprop. As in the authors' code a sample needs `average` + 3 losses before it can be mastered,
+    so with the defaults none is before the seventh epoch; that code uses 1e-3 for 10 classes and 2e-3 for 100.
+    Difference: when no sample is mastered any more all are selected (there, former ones stay excluded).
+    `skip_forwards`: mastered samples are not forwarded either, so they stop for good; this is our reading of the
+    variant that saves the forward pass, of which no code is known to us.
     """
 
-    # Known before the forward pass.
-    prior: ClassVar[bool] = True
-    # In the batch in which the learning and the mastered meet, the learning are divided by their own number.
+    # The batch in which selected and mastered samples meet is divided by the number of selected ones.
     reduction: ClassVar[str] = "selected"
-    threshold: float = setting(0.001, at_least=0)
-    average: int = setting(3, at_least=1)
-    skip_forwards: bool = False
+    threshold: float = setting(0.001, "mean second difference below which a sample is mastered", at_least=0)
+    average: int = setting(3, "second differences in the mean", at_least=1)
+    skip_forwards: bool = setting(False, "do not present mastered samples at all")
 
     def start(self, info: RunInfo) -> None:
         super().start(info)
@@ -39,21 +37,20 @@ class EarlyStopping(Rule):
         self.losses = torch.zeros(self.average + 2, info.samples, device=info.device)
         self.count = torch.zeros(info.samples, dtype=torch.int32, device=info.device)
 
-    def visit(self, epoch: int) -> Tensor:
-        order = super().visit(epoch).to(self.info.device)
+    def epoch_indices(self, epoch: int) -> Tensor:
+        order = super().epoch_indices(epoch).to(self.info.device)
         second = self.losses[2:] - 2 * self.losses[1:-1] + self.losses[:-2]
-        mastered = (second.abs().mean(0) < self.threshold) & (self.count >= self.average + 3)
-        self.learning = ~mastered
-        shown, stopped = order[self.learning[order]], order[mastered[order]]
+        self.mastered = (second.abs().mean(0) < self.threshold) & (self.count >= self.average + 3)
+        shown, stopped = order[~self.mastered[order]], order[self.mastered[order]]
         return shown if self.skip_forwards else torch.cat([shown, stopped])
 
-    def weigh(self, judged: Judged) -> Tensor:
-        return self.learning[judged.index]
+    def preselect(self, index: Tensor) -> Tensor:
+        return ~self.mastered[index]
 
-    def remember(self, judged: Judged) -> None:
-        self.losses[:-1, judged.index] = self.losses[1:, judged.index]
-        self.losses[-1, judged.index] = judged.loss.float()
-        self.count[judged.index] += 1
+    def update(self, batch: ScoredBatch) -> None:
+        self.losses[:-1, batch.index] = self.losses[1:, batch.index]
+        self.losses[-1, batch.index] = batch.loss.float()
+        self.count[batch.index] += 1
 
     def state(self) -> dict[str, Tensor]:
         return {"losses": self.losses, "count": self.count}

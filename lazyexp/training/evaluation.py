@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from lazyexp.data import Images
+from lazyexp.data import Samples
 from lazyexp.training.fast.layers import Layers
 from lazyexp.training.modes import eval_mode
 
@@ -29,7 +29,7 @@ class Quality:
 
 
 @torch.inference_mode()
-def evaluate(model: nn.Module, images: Images) -> Quality:
+def evaluate(model: nn.Module, images: Samples) -> Quality:
     """The quality of `model` on `images`, in one pass and one transfer."""
     classes: Tensor | None = None
     bins = torch.zeros(3, BINS, dtype=torch.float64, device=images.targets.device)
@@ -52,7 +52,7 @@ def evaluate(model: nn.Module, images: Images) -> Quality:
 
 
 @torch.inference_mode()
-def accuracy(model: nn.Module, images: Images) -> float:
+def accuracy(model: nn.Module, images: Samples) -> float:
     """Share of `images` that the model classifies correctly."""
     correct = torch.zeros((), dtype=torch.int64, device=images.targets.device)
     for logits, targets in _outputs(model, images):
@@ -60,7 +60,7 @@ def accuracy(model: nn.Module, images: Images) -> float:
     return int(correct) / len(images)
 
 
-def _outputs(model: nn.Module, images: Images) -> Iterator[tuple[Tensor, Tensor]]:
+def _outputs(model: nn.Module, images: Samples) -> Iterator[tuple[Tensor, Tensor]]:
     """Logits and targets of all images, part by part, of the network in evaluation mode."""
     size = 4096 if Layers.fit(model) else 512  # what a deep network keeps of a sample can be megabytes
     with eval_mode(model):

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lazyexp.rules import Judged
+from lazyexp.rules import ScoredBatch
 
 
 class Scores:
@@ -23,7 +23,7 @@ class Scores:
         self.forgotten = torch.zeros(samples, dtype=torch.int32, device=device)
         self.el2n = torch.zeros(samples, device=device)
 
-    def add(self, judged: Judged) -> None:
+    def add(self, judged: ScoredBatch) -> None:
         """Books what was presented; no sample may be in it twice."""
         index, wrong = judged.index, judged.wrong
         self.forgotten[index] += (self.was_right[index] & wrong).int()

@@ -11,20 +11,21 @@ from typing import Any, Protocol
 
 from torch import Tensor, nn
 
-from lazyexp.accounting import Counters
-from lazyexp.clock import Clock
-from lazyexp.columns import MEASURED, Moment
-from lazyexp.data import Data, Images
-from lazyexp.energy import Energy
-from lazyexp.precision import matmul_precision
-from lazyexp.rules import Judged, Rule
+from lazyexp.data import Data, Samples
+from lazyexp.rules import Rule, ScoredBatch
+from lazyexp.runs.columns import MEASURED, EvalContext
+from lazyexp.training.clock import Clock
+from lazyexp.training.counters import Counters
+from lazyexp.training.energy import Energy
+from lazyexp.training.engine import Engine
 from lazyexp.training.evaluation import accuracy, evaluate
-from lazyexp.training.job import Engine
+from lazyexp.training.precision import matmul_precision
 from lazyexp.training.scores import Scores
+from lazyexp.training.selection import checked_order
 
 
 @dataclass(frozen=True)
-class Plan:
+class TrainingSchedule:
     """How long to train and when to look: the settings of the same names."""
 
     seed: int
@@ -34,12 +35,12 @@ class Plan:
     lr: float
     schedule: str
     warmup: float
-    matmul_precision: str
+    precision: str
     stop_at: float | None
     checkpoint_every: float
 
 
-class Watcher(Protocol):
+class Callback(Protocol):
     """Sees a run going on: rows, checkpoints, progress; says whether it should stop."""
 
     def row(self, row: dict[str, Any]) -> None: ...
@@ -72,20 +73,20 @@ PATIENCE = 1.0
 
 
 class Trainer:
-    """Trains `model` on `data.train` as the plan says, telling `watcher` what happens."""
+    """Trains `model` on `data.train` as the plan says, telling `callback` what happens."""
 
     def __init__(
         self,
-        plan: Plan,
+        plan: TrainingSchedule,
         data: Data,
         model: nn.Module,
         rule: Rule,
         engine: Engine,
         energy: Energy,
-        watcher: Watcher,
+        callback: Callback,
     ) -> None:
         self.plan, self.data, self.model, self.rule, self.engine = plan, data, model, rule, engine
-        self.energy, self.clock, self.watcher = energy, energy.clock, watcher
+        self.energy, self.clock, self.callback = energy, energy.clock, callback
         self.device = data.train.targets.device
         self.counters = Counters(len(data.train), self.device)
         self.scores = Scores(len(data.train), self.device)
@@ -98,7 +99,7 @@ class Trainer:
 
     def run(self) -> str:
         """Trains to the end. Returns the status: finished, stopped, diverged or interrupted."""
-        with matmul_precision(self.plan.matmul_precision):
+        with matmul_precision(self.plan.precision):
             warm_up(self.model, self.data.test)
         while self.epoch < self.plan.epochs:
             if self._order is None:
@@ -114,8 +115,8 @@ class Trainer:
                     return "diverged"
                 if due and self.plan.stop_at is not None and self.last_test_accuracy >= self.plan.stop_at:
                     return "stopped"
-                if self.watcher.stop():
-                    self.watcher.checkpoint(self.state())
+                if self.callback.stop():
+                    self.callback.checkpoint(self.state())
                     return "interrupted"
                 self._checkpoint_if_due(evaluated=due)
             self._order, self.place = None, 0
@@ -127,7 +128,7 @@ class Trainer:
     def _start_epoch(self) -> Tensor:
         self._rule_at_start = {name: value.clone() for name, value in self.rule.state().items()}
         self.data.train.start_epoch(self.plan.seed, self.epoch)
-        return self.rule.visit(self.epoch).to(self.device)
+        return checked_order(self.rule, self.epoch).to(self.device)
 
     def _train_chunk(self, order: Tensor) -> None:
         """Trains up to the next border."""
@@ -136,10 +137,10 @@ class Trainer:
         batches = math.ceil(min(CHUNK, until_evaluation) / batch_size)
         index = order[self.place : self.place + batches * batch_size]
         rates = [self._rate(self.place + start, len(order)) for start in range(0, len(index), batch_size)]
-        with self.clock, matmul_precision(self.plan.matmul_precision):
+        with self.clock, matmul_precision(self.plan.precision):
             outcome = self.engine.train(index, rates)
-            judged = Judged(index, outcome.logits, self.data.train.targets[index], outcome.chosen)
-            self.rule.remember(judged)
+            judged = ScoredBatch(index, outcome.logits, self.data.train.targets[index], outcome.chosen)
+            self.rule.update(judged)
         self.counters.add(judged, outcome)
         self.scores.add(judged)
         self.place, self.rate = self.place + len(index), rates[-1]
@@ -158,7 +159,7 @@ class Trainer:
 
     def _settle(self) -> bool:
         correct, learned, finite = self.counters.settle()
-        self.watcher.progress(self._unseen, correct, learned)
+        self.callback.progress(self._unseen, correct, learned)
         self._unseen, self._looked_at = 0, time.monotonic()
         return finite
 
@@ -181,7 +182,7 @@ class Trainer:
             val_accuracy = None if self.data.val is None else accuracy(self.model, self.data.val)
         train_loss, train_accuracy = self.counters.take_interval()
         length = len(self._order) if self._order is not None else 1
-        moment = Moment(
+        moment = EvalContext(
             trainer=self,
             epoch=round(self.epoch + self.place / length, 6),
             updates_possible=self._updates_possible(length),
@@ -196,7 +197,7 @@ class Trainer:
         row = {column.name: column.measure(moment) for column in MEASURED}
         self.rows += 1
         self.last_test_accuracy, self.samples_at_last_row = test.accuracy, moment.tally.samples_seen
-        self.watcher.row(row)
+        self.callback.row(row)
 
     def _updates_possible(self, length: int) -> int:
         """Steps of a backprop run at the same point: whole epochs, and of this one the share presented."""
@@ -207,7 +208,7 @@ class Trainer:
     def _checkpoint_if_due(self, evaluated: bool) -> None:
         every = self.plan.checkpoint_every
         if time.monotonic() - self._saved_at >= every if every else evaluated:
-            self.watcher.checkpoint(self.state())
+            self.callback.checkpoint(self.state())
             self._saved_at = time.monotonic()
 
     def state(self) -> dict[str, Any]:
@@ -242,7 +243,7 @@ class Trainer:
         self.clock.seconds, self.eval_clock.seconds = state["seconds"]
 
 
-def warm_up(model: nn.Module, images: Images) -> None:
+def warm_up(model: nn.Module, images: Samples) -> None:
     """Lets libraries start their threads and choose their kernels before the clock runs; on a copy."""
     inputs, _ = images.part(0, 64)
     copy.deepcopy(model)(inputs).sum().backward()

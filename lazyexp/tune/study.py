@@ -13,8 +13,8 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
 from lazyexp.errors import UserError
-from lazyexp.files import write_text
 from lazyexp.tune.space import Space, words
+from lazyexp.utils.files import write_text
 
 COLUMNS = ["trial", "state", "status", "val_accuracy", "train_seconds", "run_id", "overrides"]
 # A trial is worth following if its validation accuracy is at most so far below the best one before it.

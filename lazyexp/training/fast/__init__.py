@@ -1,7 +1,7 @@
 """Hand-derived engines for MLPs: which of them is taken when, and why.
 
     optimizer                       batch          rule                      engine
-    any, other models               any            any                       General (autograd; not in this folder)
+    any, other models               any            any                       AutogradEngine (autograd; not in this folder)
     Adam, AdamW                     any            any                       DirectAdam
     SGD with momentum or decay      any            any                       Direct
     plain SGD                       up to 128      pointwise                 Adaptive

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from lazyexp.optimizers import make_optimizer, step
+from lazyexp.training.engine import EngineSpec
 from lazyexp.training.fast.direct import Direct
-from lazyexp.training.job import Job
+from lazyexp.training.fast.layers import Layers
+from lazyexp.training.optimizers import make_optimizer, step
 
 # Those of the registry that have a fused kernel and are not SGD, for which there are loops of its own.
 OPTIMIZERS = ("adam", "adamw")
@@ -18,13 +19,21 @@ OPTIMIZERS = ("adam", "adamw")
 class DirectAdam(Direct):
     """As `Direct`, under Adam (Kingma & Ba 2015) or AdamW (Loshchilov & Hutter 2019)."""
 
-    def __init__(self, job: Job) -> None:
-        super().__init__(job)
+    applies: ClassVar[str] = "Adam and AdamW, any batch size, any rule"
+
+    @staticmethod
+    def misfit(spec: EngineSpec) -> str | None:
+        if not Layers.fit(spec.model) or spec.optimizer.name not in OPTIMIZERS:
+            return "is for model=mlp with optimizer=adam or adamw"
+        return None
+
+    def __init__(self, spec: EngineSpec) -> None:
+        super().__init__(spec)
         self.parameters = self._parameters()
         self.gradients = [torch.empty_like(parameter) for parameter in self.parameters]
         for parameter, gradient in zip(self.parameters, self.gradients, strict=True):
             parameter.grad = gradient
-        self.optimizer = make_optimizer(job.optimizer, self.parameters, fused=True)
+        self.optimizer = make_optimizer(spec.optimizer, self.parameters, fused=True)
 
     def _step(self, deltas: list[Tensor], inputs: list[Tensor], rate: float) -> None:
         layers = len(deltas)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor
 
-from lazyexp.accounting import Outcome
+from lazyexp.training.counters import Outcome
+from lazyexp.training.engine import EngineSpec
 from lazyexp.training.fast.deferred import BLOCK, Deferred
 from lazyexp.training.fast.direct import Direct
+from lazyexp.training.fast.layers import Layers, is_plain_sgd
+from lazyexp.training.fast.lookahead import BLOCK as LOOK_AHEAD_BLOCK
 from lazyexp.training.fast.lookahead import LookAhead
-from lazyexp.training.job import Job
+from lazyexp.training.selection import Selector
 
 # Share of batches that learn above which most judgements must be made again (see docs/performance.md).
 SWITCH = 0.5
@@ -19,12 +22,22 @@ SWITCH = 0.5
 class Adaptive:
     """Plain SGD on small batches under a rule that decides by a sample's own logits."""
 
-    def __init__(self, job: Job) -> None:
-        self.rule, self.look_ahead = job.rule, LookAhead(job)
-        self.one_by_one = Deferred(job) if job.batch_size <= BLOCK // 4 else Direct(job)
+    applies: ClassVar[str] = "plain SGD, batches of up to 128 samples, rules that decide by a sample's own logits"
+
+    @staticmethod
+    def misfit(spec: EngineSpec) -> str | None:
+        if not Layers.fit(spec.model) or not is_plain_sgd(spec.optimizer):
+            return "is for model=mlp with plain SGD"
+        if not Selector(spec.rule).pointwise or spec.batch_size > LOOK_AHEAD_BLOCK // 4:
+            return "is for small batches and rules that decide by a sample's own logits"
+        return None
+
+    def __init__(self, spec: EngineSpec) -> None:
+        self.selector, self.look_ahead = Selector(spec.rule), LookAhead(spec)
+        self.one_by_one = Deferred(spec) if spec.batch_size <= BLOCK // 4 else Direct(spec)
 
     def train(self, index: Tensor, rates: list[float]) -> Outcome:
-        if self.rule.selects and self.look_ahead.share < SWITCH:
+        if self.look_ahead.share < SWITCH and not self.selector.decided(index):
             return self.look_ahead.train(index, rates)
         outcome = self.one_by_one.train(index, rates)
         self.look_ahead.share = int(outcome.updates) / len(rates)

@@ -9,22 +9,22 @@ import torch
 from torch import Tensor
 
 from lazyexp.errors import UserError
+from lazyexp.training.engine import EngineSpec
 from lazyexp.training.fast.layers import Layers
-from lazyexp.training.job import Job
 
 BF16 = torch.bfloat16
 
 
-class Bfloat16Judge:
+class Bfloat16Scorer:
     """Logits of an MLP with inputs, weights and activations rounded to bfloat16 (8 bits), sums in float32."""
 
-    def __init__(self, job: Job) -> None:
-        if not Layers.fit(job.model):
-            raise UserError("rule.judge=bfloat16: is for model=mlp; use rule.judge=float32")
-        self.layers, self.images = Layers(job.model), job.images
+    def __init__(self, spec: EngineSpec) -> None:
+        if not Layers.fit(spec.model):
+            raise UserError("packing.precision=bfloat16: is for model=mlp; use packing.precision=float32")
+        self.layers, self.samples = Layers(spec.model), spec.samples
         self.weights = [torch.empty_like(weight, dtype=BF16) for weight in self.layers.weights]
         self.biases = [torch.empty_like(bias, dtype=BF16) for bias in self.layers.biases]
-        self.offset = torch.tensor(job.images.offset, dtype=BF16, device=job.images.targets.device)
+        self.offset = torch.tensor(spec.samples.offset, dtype=BF16, device=spec.samples.targets.device)
         self.current = False
 
     def weights_changed(self) -> None:
@@ -42,8 +42,8 @@ class Bfloat16Judge:
             ):
                 rounded.copy_(exact)
             self.current = True
-        pixels, targets = self.images.bytes(index)
-        h = torch.add(self.offset, pixels.to(BF16), alpha=self.images.scale)
+        pixels, targets = self.samples.bytes(index)
+        h = torch.add(self.offset, pixels.to(BF16), alpha=self.samples.scale)
         for weight, bias in zip(self.weights[:-1], self.biases[:-1], strict=True):
             h = torch.addmm(bias, h, weight.t())
             self.layers.activate(h, h)

@@ -12,24 +12,26 @@ import torch
 from torch import Tensor
 
 from lazyexp.errors import UserError
+from lazyexp.training.engine import EngineSpec
 from lazyexp.training.fast.layers import Layers
-from lazyexp.training.job import Job
 
 # One sample in so many is judged again in the model's own precision.
 AGAIN = 16
 
 
-class SplitJudge:
+class SplitScorer:
     """Logits of an MLP with the first layer as products of bfloat16 `parts`, the others as they are.
 
     With pixels p, inputs a p + c and weights W ~ sum of W_i: z = a sum(W_i p) + c sum(W) + b.
     """
 
-    def __init__(self, job: Job, parts: int = 2) -> None:
-        if not Layers.fit(job.model) or job.images.pixels.dtype != torch.uint8:
-            raise UserError("rule.judge=bfloat16: is for model=mlp and images of bytes; use rule.judge=float32")
-        self.layers, self.images, self.parts = Layers(job.model), job.images, parts
-        self.threshold = float(getattr(job.rule, "threshold", 0.0))
+    def __init__(self, spec: EngineSpec, parts: int = 2) -> None:
+        if not Layers.fit(spec.model) or spec.samples.pixels.dtype != torch.uint8:
+            raise UserError(
+                "packing.precision=bfloat16: is for model=mlp and images of bytes; use packing.precision=float32"
+            )
+        self.layers, self.samples, self.parts = Layers(spec.model), spec.samples, parts
+        self.threshold = float(getattr(spec.rule, "threshold", 0.0))
 
     def weights_changed(self) -> None: ...
 
@@ -42,8 +44,8 @@ class SplitJudge:
 
         Asks a GPU nothing: how many are judged again is known beforehand.
         """
-        pixels, targets = self.images.bytes(index)
-        weight, images = self.layers.weights[0], self.images
+        pixels, targets = self.samples.bytes(index)
+        weight, images = self.layers.weights[0], self.samples
         sums = product(pixels, split(weight, self.parts)).to(weight.dtype)
         z = sums.mul_(images.scale).add_(weight.sum(1).mul_(images.offset).add_(self.layers.biases[0]))
         logits = self.layers.rest(z)[2]

@@ -10,16 +10,17 @@ layer once a block, and not twice a sample.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lazyexp.accounting import Outcome
-from lazyexp.rules import Judged
-from lazyexp.training.fast.layers import Layers, divisor, on_device
-from lazyexp.training.job import Job
+from lazyexp.rules import ScoredBatch
+from lazyexp.training.counters import Outcome
+from lazyexp.training.engine import EngineSpec
+from lazyexp.training.fast.layers import Layers, divisor, is_plain_sgd, on_device
+from lazyexp.training.selection import Selector
 
 # Samples in a block: enough for matrix speed, few enough that the corrections stay in the cache.
 BLOCK = 128
@@ -30,12 +31,29 @@ GPU_BLOCK = 256
 class Deferred:
     """Plain SGD (no momentum, no weight decay) on batches of up to BLOCK / 4 samples, any rule."""
 
-    def __init__(self, job: Job) -> None:
-        self.layers, self.images, self.rule, self.energy = Layers(job.model), job.images, job.rule, job.energy
-        self.batch_size, self.reduction = job.batch_size, job.reduction
+    applies: ClassVar[str] = "plain SGD, batches of up to 32 samples; on a GPU rules that need no forward pass"
+
+    @staticmethod
+    def misfit(spec: EngineSpec) -> str | None:
+        if not Layers.fit(spec.model) or not is_plain_sgd(spec.optimizer):
+            return "is for model=mlp with plain SGD"
+        if spec.batch_size > BLOCK // 4:
+            return "is for small batches"
+        rule = Selector(spec.rule)
+        if spec.samples.pixels.is_cuda and rule.scores:
+            return "on a GPU it is for rules that need no forward pass"
+        if not spec.samples.pixels.is_cuda and rule.pointwise:
+            return "rules that decide by a sample's own logits are faster with look-ahead"
+        return None
+
+    def __init__(self, spec: EngineSpec) -> None:
+        self.layers, self.samples, self.energy = Layers(spec.model), spec.samples, spec.energy
+        self.selector = Selector(spec.rule)
+        self.batch_size, self.reduction = spec.batch_size, spec.reduction
         # Where the host need not be asked who learns, a block can be a graph.
-        self.captured = job.images.pixels.is_cuda and (self.rule.prior or not self.rule.selects)
+        self.captured = spec.samples.pixels.is_cuda and not self.selector.scores
         self.block = (GPU_BLOCK if self.captured else BLOCK) // self.batch_size * self.batch_size
+        self.asks = False
         self.buffers = Buffers(self.layers, self.block)
         self.slots = self._slots(self.block)
         if self.captured:
@@ -45,11 +63,15 @@ class Deferred:
     @torch.inference_mode()
     def train(self, index: Tensor, rates: list[float]) -> Outcome:
         steps = on_device(rates, self.buffers.step).repeat_interleave(self.batch_size)[: len(index)]
-        logits = self.images.pixels.new_empty(len(index), self.layers.classes, dtype=self.images.dtype)
+        logits = self.samples.pixels.new_empty(len(index), self.layers.classes, dtype=self.samples.dtype)
         learned = torch.ones_like(index, dtype=torch.bool)
         if self.captured:
             return self._replay(index, steps, logits)
-        updates = 0
+        known, updates = self.selector.before(index), 0
+        # Whether the rule must be asked about every batch.
+        self.asks = self.selector.selects and not (
+            known is not None and known.dtype == torch.bool and bool(known.all())
+        )
         for start in range(0, len(index), self.block):
             here = slice(start, start + self.block)
             updates += self._train_block(index[here], steps[here], logits[here], learned[here])
@@ -63,7 +85,7 @@ class Deferred:
     def _train_block(self, index: Tensor, rates: Tensor, logits: Tensor, learned: Tensor) -> int:
         """Fills in the logits and who learned. Returns the number of updates."""
         size, buffers = len(index), self.buffers
-        images, targets = self.images.batch(index)
+        images, targets = self.samples.batch(index)
         buffers.inputs[:size] = images.flatten(1)
         buffers.onehot[:size] = F.one_hot(targets, self.layers.classes)
         buffers.step[:size, 0] = rates / -self.batch_size
@@ -115,11 +137,12 @@ class Deferred:
     def _replay(self, index: Tensor, rates: Tensor, logits: Tensor) -> Outcome:
         """A chunk by the graph, without a question: who learns with what weight is in the steps."""
         buffers, batch = self.buffers, torch.arange(len(index), device=index.device) // self.batch_size
-        images, targets = self.images.batch(index)
+        images, targets = self.samples.batch(index)
         inputs, onehot = images.flatten(1), F.one_hot(targets, self.layers.classes)
         weight = torch.ones_like(rates)
-        if self.rule.selects:  # by what is known before there are logits
-            weight = self.rule.asked(Judged(index, index, targets)).to(rates.dtype)
+        known = self.selector.before(index)
+        if known is not None:
+            weight = known.to(rates.dtype)
         learned = weight != 0
         batches = -(-len(index) // self.batch_size)
         number = learned.new_zeros(batches, dtype=torch.int64).index_add_(0, batch, learned.long())
@@ -149,8 +172,7 @@ class Deferred:
         torch.addmm(layers.biases[-1], slot.hs[-1], layers.weights[-1].t(), out=slot.logits)
 
         here = slice(slot.start, slot.stop)
-        asks = self.rule.selects and not self.captured
-        weight = self.rule.weigh(Judged(index[here], slot.logits, targets[here])) if asks else None
+        weight = self.selector.select(ScoredBatch(index[here], slot.logits, targets[here])) if self.asks else None
         torch.softmax(slot.logits, 1, out=slot.last).sub_(slot.onehot).mul_(slot.step)
         if weight is not None:
             learned[here] = weight != 0

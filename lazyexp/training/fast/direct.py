@@ -2,25 +2,35 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lazyexp.accounting import Outcome
-from lazyexp.rules import Judged
+from lazyexp.rules import ScoredBatch
+from lazyexp.training.counters import Outcome
+from lazyexp.training.engine import EngineSpec
 from lazyexp.training.fast.layers import Layers, divisor
-from lazyexp.training.job import Job
+from lazyexp.training.selection import Selector
 
 
 class Direct:
     """Forward all of a batch, backward only those who learn, and change the weights where they are."""
 
-    def __init__(self, job: Job) -> None:
-        self.layers, self.images, self.rule, self.energy = Layers(job.model), job.images, job.rule, job.energy
-        self.batch_size, self.reduction = job.batch_size, job.reduction
-        self.momentum, self.decay = job.optimizer.momentum, job.optimizer.weight_decay
+    applies: ClassVar[str] = "SGD with any momentum, weight decay and batch size, any rule"
+
+    @staticmethod
+    def misfit(spec: EngineSpec) -> str | None:
+        if not Layers.fit(spec.model) or spec.optimizer.name != "sgd":
+            return "is for model=mlp with optimizer=sgd, adam or adamw"
+        return None
+
+    def __init__(self, spec: EngineSpec) -> None:
+        self.layers, self.samples, self.energy = Layers(spec.model), spec.samples, spec.energy
+        self.selector = Selector(spec.rule)
+        self.batch_size, self.reduction = spec.batch_size, spec.reduction
+        self.momentum, self.decay = spec.optimizer.momentum, spec.optimizer.weight_decay
         self.plain = not (self.momentum or self.decay)
         self.velocity = [torch.zeros_like(parameter) for parameter in self._parameters()] if self.momentum else []
 
@@ -30,12 +40,12 @@ class Direct:
         learned = torch.ones_like(index, dtype=torch.bool)
         batches = zip(index.split(self.batch_size), learned.split(self.batch_size), rates, strict=True)
         for batch, learns, rate in batches:
-            images, targets = self.images.batch(batch)
+            images, targets = self.samples.batch(batch)
             inputs = images.flatten(1)
             zs, hs, logits = self.layers.rest(self.layers.first(inputs))
             parts.append(logits)
             number = size = len(batch)
-            weight = self.rule.weigh(Judged(batch, logits, targets)) if self.rule.selects else None
+            weight = self.selector.select(ScoredBatch(batch, logits, targets)) if self.selector.selects else None
             if weight is not None:
                 learns.copy_(weight != 0)
                 rows = weight.nonzero().squeeze(1)

@@ -10,23 +10,23 @@ import torch
 from torch import Tensor
 
 from lazyexp.errors import UserError
+from lazyexp.training.engine import EngineSpec
 from lazyexp.training.fast.layers import Layers
-from lazyexp.training.job import Job
 
 
-class Int8Judge:
+class Int8Scorer:
     """Logits of an MLP with the first layer in int8 (int32 sums are exact) and the others as they are.
 
     With pixels p, inputs a p + c and weights W ~ s Q, Q int8: z = a s Q (p - 128) + (128 a + c) s sum(Q) + b.
     """
 
-    def __init__(self, job: Job) -> None:
-        images = job.images
-        if not Layers.fit(job.model) or images.pixels.dtype != torch.uint8 or images.pixels.is_cuda:
+    def __init__(self, spec: EngineSpec) -> None:
+        images = spec.samples
+        if not Layers.fit(spec.model) or images.pixels.dtype != torch.uint8 or images.pixels.is_cuda:
             raise UserError(
-                "rule.judge=int8: is for model=mlp, images of bytes and device=cpu; use rule.judge=float32"
+                "packing.precision=int8: is for model=mlp, images of bytes and device=cpu; use packing.precision=float32"
             )
-        self.layers, self.images = Layers(job.model), images
+        self.layers, self.samples = Layers(spec.model), images
         self.rounded = torch.empty_like(self.layers.weights[0])
         self.quantized = torch.empty_like(self.rounded, dtype=torch.int8)
         self.current = False
@@ -42,10 +42,10 @@ class Int8Judge:
         """Logits (b, classes) of the samples `index` (b,) with the present weights, and their targets (b,)."""
         if not self.current:
             self._round()
-        pixels, targets = self.images.bytes(index)
+        pixels, targets = self.samples.bytes(index)
         centred = pixels.bitwise_xor(128).view(torch.int8)  # p - 128
         sums = torch._int_mm(centred, self.quantized.t())
-        z = sums.to(self.shift.dtype).mul_(self.step * self.images.scale).add_(self.shift)
+        z = sums.to(self.shift.dtype).mul_(self.step * self.samples.scale).add_(self.shift)
         return self.layers.rest(z)[2], targets
 
     def _round(self) -> None:
@@ -54,7 +54,7 @@ class Int8Judge:
         self.step = torch.maximum(-low, high) / 127
         torch.mul(weight, 1 / self.step, out=self.rounded).round_()
         self.quantized.copy_(self.rounded)
-        scale, offset = self.images.scale, self.images.offset
+        scale, offset = self.samples.scale, self.samples.offset
         sums = self.quantized.sum(1).to(weight.dtype)
         self.shift = sums.mul_(self.step * (128 * scale + offset)).add_(bias)
         self.current = True

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lazyexp.config.schema import OptimizerConfig
+
 # activation: (z into h), (dL/dh, z, h into dL/dz); the very kernels that autograd calls.
 _aten = torch.ops.aten
 ACTIVATIONS: dict[type[nn.Module], tuple[Callable[..., object], Callable[..., object]]] = {
@@ -88,6 +90,11 @@ class Layers:
             deltas.append(deltas[-1] @ weight)
             self.differentiate(deltas[-1], z, h, deltas[-1])
         return deltas[::-1]
+
+
+def is_plain_sgd(optimizer: OptimizerConfig) -> bool:
+    """Whether a step is w <- w - rate * gradient."""
+    return optimizer.name == "sgd" and optimizer.momentum == 0 and optimizer.weight_decay == 0
 
 
 def divisor(presented: Any, learning: Any, reduction: str) -> Any:

@@ -19,10 +19,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lazyexp.accounting import Outcome
-from lazyexp.rules import Judged
+from lazyexp.rules import ScoredBatch
+from lazyexp.training.counters import Outcome
+from lazyexp.training.engine import EngineSpec
 from lazyexp.training.fast.layers import Layers, divisor
-from lazyexp.training.job import Job
+from lazyexp.training.selection import Selector
 
 BLOCK = 512
 # A window of n samples costs about as much as COST judged samples besides its own, so sqrt(2 COST / rate) samples
@@ -33,9 +34,10 @@ COST = 80
 class LookAhead:
     """Plain SGD (no momentum, no weight decay) under a rule that decides by a sample's own logits."""
 
-    def __init__(self, job: Job) -> None:
-        self.layers, self.images, self.rule, self.energy = Layers(job.model), job.images, job.rule, job.energy
-        self.batch_size, self.reduction = job.batch_size, job.reduction
+    def __init__(self, spec: EngineSpec) -> None:
+        self.layers, self.samples, self.energy = Layers(spec.model), spec.samples, spec.energy
+        self.selector = Selector(spec.rule)
+        self.batch_size, self.reduction = spec.batch_size, spec.reduction
         self.block = BLOCK // self.batch_size * self.batch_size
         self.share = 0.5  # of batches that learn, as lately seen
 
@@ -70,7 +72,7 @@ class Block:
 
     def __init__(self, engine: LookAhead, index: Tensor, rates: list[float]) -> None:
         self.engine, self.layers, self.index, self.rates = engine, engine.layers, index, rates
-        images, self.targets = engine.images.batch(index)
+        images, self.targets = engine.samples.batch(index)
         self.inputs = images.flatten(1)
         self.z = self.layers.first(self.inputs)
         self.logits = self.z.new_empty(len(index), self.layers.classes)
@@ -107,7 +109,7 @@ class Block:
         engine, here = self.engine, slice(start, stop)
         zs, hs, logits = self.layers.rest(self.z[here])
         self.logits[here] = logits
-        weight = engine.rule.asked(Judged(self.index[here], logits, self.targets[here]))
+        weight = engine.selector.weights(ScoredBatch(self.index[here], logits, self.targets[here]))
         self.forwards += stop - start
         learners = weight.nonzero().squeeze(1).tolist()  # the one thing that Python must know
         if not learners:

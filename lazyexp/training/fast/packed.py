@@ -8,24 +8,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
 
-from lazyexp.accounting import Outcome
-from lazyexp.rules import Judged
-from lazyexp.training.fast.bf16 import Bfloat16Judge
-from lazyexp.training.fast.bf16_split import SplitJudge
-from lazyexp.training.fast.int8 import Int8Judge
-from lazyexp.training.job import Engine, Job
+from lazyexp.rules import ScoredBatch
+from lazyexp.training.counters import Outcome
+from lazyexp.training.engine import Engine, EngineSpec
+from lazyexp.training.fast.bf16 import Bfloat16Scorer
+from lazyexp.training.fast.bf16_split import SplitScorer
+from lazyexp.training.fast.int8 import Int8Scorer
 from lazyexp.training.modes import eval_mode
+from lazyexp.training.selection import Selector
 
 # Full batches that a block should yield: while many must learn, blocks are short and selection is fresh.
 BATCHES = 4
 
 
-class Judge(Protocol):
+class Scorer(Protocol):
     """Tells how samples stand with the present weights, as exactly as is needed to choose among them."""
 
     def __call__(self, index: Tensor) -> tuple[Tensor, Tensor]:
@@ -40,11 +41,11 @@ class Judge(Protocol):
         ...
 
 
-class ModelJudge:
+class ModelScorer:
     """The model itself, in its own precision."""
 
-    def __init__(self, job: Job) -> None:
-        self.model, self.images = job.model, job.images
+    def __init__(self, spec: EngineSpec) -> None:
+        self.model, self.samples = spec.model, spec.samples
 
     def weights_changed(self) -> None: ...
 
@@ -53,26 +54,39 @@ class ModelJudge:
 
     @torch.inference_mode()
     def __call__(self, index: Tensor) -> tuple[Tensor, Tensor]:
-        images, targets = self.images.batch(index)
+        images, targets = self.samples.batch(index)
         with eval_mode(self.model):
             return self.model(images), targets
 
 
-def bfloat16_judge(job: Job) -> Judge:
+def bfloat16_scorer(spec: EngineSpec) -> Scorer:
     """On a GPU the pixels stay exact at no cost; on a CPU every further product would cost as much as the first."""
-    return SplitJudge(job) if job.images.pixels.is_cuda else Bfloat16Judge(job)
+    return SplitScorer(spec) if spec.samples.pixels.is_cuda else Bfloat16Scorer(spec)
 
 
-JUDGES: dict[str, Callable[[Job], Judge]] = {"float32": ModelJudge, "bfloat16": bfloat16_judge, "int8": Int8Judge}
+SCORERS: dict[str, Callable[[EngineSpec], Scorer]] = {
+    "float32": ModelScorer,
+    "bfloat16": bfloat16_scorer,
+    "int8": Int8Scorer,
+}
 
 
 class Packed:
     """Selects by `rule` in blocks of up to rule.block samples; `learner` trains on the full batches."""
 
-    def __init__(self, job: Job, learner: Engine) -> None:
-        self.learner, self.rule, self.batch_size, self.share = learner, job.rule, job.batch_size, 1.0
-        self.judge = JUDGES[job.rule.judge](job)
-        self.queue = torch.empty(0, dtype=torch.int64, device=job.images.targets.device)
+    applies: ClassVar[str] = "`packing.block_size` > 0, around the engine that trains all samples"
+
+    @staticmethod
+    def misfit(spec: EngineSpec) -> str | None:
+        if spec.plasticity.name == "cached":
+            return "plasticity=cached: time passes with samples presented; not with packing"
+        return None
+
+    def __init__(self, spec: EngineSpec, learner: Engine) -> None:
+        self.learner, self.selector, self.batch_size, self.share = learner, Selector(spec.rule), spec.batch_size, 1.0
+        self.block_size = spec.block_size
+        self.scorer = SCORERS[spec.packing.precision](spec)
+        self.queue = torch.empty(0, dtype=torch.int64, device=spec.samples.targets.device)
 
     def train(self, index: Tensor, rates: list[float]) -> Outcome:
         """Presents the samples `index` (m,) in blocks; a learning rate is that of its place in the schedule."""
@@ -82,10 +96,10 @@ class Packed:
         while place < len(index):
             block = index[place : place + self._size()]
             place += len(block)
-            logits, targets = self.judge(block)
-            forwards = forwards + self.judge.again(len(block))
+            logits, targets = self.scorer(block)
+            forwards = forwards + self.scorer.again(len(block))
             with torch.inference_mode():
-                weight = self.rule.weigh(Judged(block, logits, targets)) if self.rule.selects else None
+                weight = self.selector.select(ScoredBatch(block, logits, targets))
             learns = torch.ones_like(block, dtype=torch.bool) if weight is None else weight != 0
             chosen = block[learns]
             selected.append(learns)
@@ -97,7 +111,7 @@ class Packed:
                 ready, self.queue = self.queue[:full], self.queue[full:]
                 rate = rates[(place - 1) // self.batch_size]
                 outcome = self.learner.train(ready, [rate] * (full // self.batch_size))
-                self.judge.weights_changed()
+                self.scorer.weights_changed()
                 learned.append(ready)
                 forwards, updates = forwards + outcome.forwards, updates + outcome.updates
             parts.append(logits)
@@ -105,8 +119,8 @@ class Packed:
 
     def _size(self) -> int:
         """Samples to judge at once: few different sizes, since libraries prepare themselves for every new one."""
-        wanted = min(BATCHES * self.batch_size / max(self.share, 1e-6), self.rule.block)
-        return self.rule.block if wanted >= self.rule.block else 2 ** int(math.log2(max(wanted, 1)))
+        wanted = min(BATCHES * self.batch_size / max(self.share, 1e-6), self.block_size)
+        return self.block_size if wanted >= self.block_size else 2 ** int(math.log2(max(wanted, 1)))
 
     def state(self) -> dict[str, Any]:
         return {"queue": self.queue, "share": self.share, "learner": self.learner.state()}

@@ -5,14 +5,15 @@ For plain SGD on an MLP, with any rule and batch size. A weight and a bias are a
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from lazyexp.accounting import Outcome
+from lazyexp.training.counters import Outcome
+from lazyexp.training.engine import EngineSpec
 from lazyexp.training.fast.direct import Direct
-from lazyexp.training.job import Job
+from lazyexp.training.fast.layers import Layers, is_plain_sgd
 
 
 class Largest(Direct):
@@ -23,9 +24,15 @@ class Largest(Direct):
     large updates"); that the competition is within a layer is our choice. M0 and M1 are those of the changes made.
     """
 
-    def __init__(self, job: Job) -> None:
-        super().__init__(job)
-        self.share = job.plasticity.share
+    applies: ClassVar[str] = "`plasticity=largest`, plain SGD, any rule"
+
+    @staticmethod
+    def misfit(spec: EngineSpec) -> str | None:
+        return restricted_misfit(spec, "largest")
+
+    def __init__(self, spec: EngineSpec) -> None:
+        super().__init__(spec)
+        self.share = spec.plasticity.share
 
     def _step(self, deltas: list[Tensor], inputs: list[Tensor], rate: float) -> None:
         for parameter, change in zip(self._parameters(), changes(deltas, inputs, rate), strict=True):
@@ -49,12 +56,18 @@ class Cached(Direct):
     of b the store, as its learning has left it, decays and costs b times.
     """
 
-    def __init__(self, job: Job) -> None:
-        super().__init__(job)
+    applies: ClassVar[str] = "`plasticity=cached`, plain SGD, any rule"
+
+    @staticmethod
+    def misfit(spec: EngineSpec) -> str | None:
+        return restricted_misfit(spec, "cached")
+
+    def __init__(self, spec: EngineSpec) -> None:
+        super().__init__(spec)
         self.threshold, self.decay_rate, self.cost = (
-            job.plasticity.threshold,
-            job.plasticity.decay,
-            job.plasticity.cost,
+            spec.plasticity.threshold,
+            spec.plasticity.decay,
+            spec.plasticity.cost,
         )
         self.store = [torch.zeros_like(parameter) for parameter in self._parameters()]
         self.stored = torch.zeros((), dtype=torch.float64, device=self.store[0].device)  # sum of |store|
@@ -130,4 +143,8 @@ def changes(deltas: list[Tensor], inputs: list[Tensor], rate: float) -> list[Ten
     return weights + [delta.sum(0).mul_(-rate) for delta in deltas]
 
 
-PLASTICITY = {"largest": Largest, "cached": Cached}
+def restricted_misfit(spec: EngineSpec, name: str) -> str | None:
+    """Why the engine of plasticity `name` does not fit, or None."""
+    if spec.plasticity.name != name:
+        return f"is for plasticity={name}"
+    return None if Layers.fit(spec.model) and is_plain_sgd(spec.optimizer) else "is for model=mlp with plain SGD"

@@ -12,16 +12,17 @@ so a judgement needs no corrections (compare lookahead.py, which trades products
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lazyexp.accounting import Outcome
-from lazyexp.rules import Judged
+from lazyexp.rules import ScoredBatch
+from lazyexp.training.counters import Outcome
+from lazyexp.training.engine import EngineSpec
 from lazyexp.training.fast.layers import Layers, divisor, on_device
-from lazyexp.training.job import Job
+from lazyexp.training.selection import Selector
 
 # Samples that can be judged in the time of a round's other work: one launch of 5 us and some thirty small kernels of
 # 1 to 2 us each, against 0.05 us for a sample of 784 x 1000 at 30 TFLOP/s.
@@ -34,39 +35,47 @@ SWITCH = 0.5
 class Rounds:
     """SGD with any momentum and weight decay, any batch size and any rule."""
 
-    def __init__(self, job: Job) -> None:
-        self.layers, self.images, self.rule, self.energy = Layers(job.model), job.images, job.rule, job.energy
-        self.batch_size, self.reduction = job.batch_size, job.reduction
-        self.momentum, self.decay = job.optimizer.momentum, job.optimizer.weight_decay
+    applies: ClassVar[str] = "on a GPU: SGD with any momentum, weight decay and batch size, any other rule"
+
+    @staticmethod
+    def misfit(spec: EngineSpec) -> str | None:
+        if not Layers.fit(spec.model) or spec.optimizer.name != "sgd":
+            return "is for model=mlp with optimizer=sgd"
+        return None if spec.samples.pixels.is_cuda else "is for a GPU"
+
+    def __init__(self, spec: EngineSpec) -> None:
+        self.layers, self.samples, self.energy = Layers(spec.model), spec.samples, spec.energy
+        self.selector = Selector(spec.rule)
+        self.batch_size, self.reduction = spec.batch_size, spec.reduction
+        self.momentum, self.decay = spec.optimizer.momentum, spec.optimizer.weight_decay
         self.plain = not (self.momentum or self.decay)
         self.keep = self.plain and self.batch_size == 1 and self.energy.enabled  # steps, for the energy
         self.parameters = [*self.layers.weights, *self.layers.biases]
         self.velocity = [torch.zeros_like(parameter) for parameter in self.parameters] if self.momentum else []
         self.share = 1.0  # of batches that learn, as lately seen
-        self.tape = Tape(self.layers, 0, self.batch_size)
+        self.buffers = ChunkBuffers(self.layers, 0, self.batch_size)
         self.graphs: dict[tuple[int, bool], torch.cuda.CUDAGraph] = {}
 
     @torch.inference_mode()
     def train(self, index: Tensor, rates: list[float]) -> Outcome:
-        if len(index) > self.tape.room:
-            self.tape, self.graphs = Tape(self.layers, len(index), self.batch_size), {}
-        tape, rule = self.tape, self.rule
-        images, targets = self.images.batch(index)
-        tape.load(index, images.flatten(1), targets, on_device(rates, self.layers.biases[0]))
-        known = rule.prior or not rule.selects
+        if len(index) > self.buffers.room:
+            self.buffers, self.graphs = ChunkBuffers(self.layers, len(index), self.batch_size), {}
+        buffers, selector = self.buffers, self.selector
+        images, targets = self.samples.batch(index)
+        buffers.load(index, images.flatten(1), targets, on_device(rates, self.layers.biases[0]))
+        weight = selector.before(index)
+        known = weight is not None or not selector.scores
         if known:
-            # No logits: what is known beforehand needs none.
-            weight = rule.weigh(Judged(index, index, targets)) if rule.selects else None
-            tape.weight[: len(index)] = 1 if weight is None else weight
-        if known or rule.capturable:
-            self._go(len(rates), wide=rule.pointwise and not known, known=known)
+            buffers.weight[: len(index)] = 1 if weight is None else weight
+        if known or selector.capturable:
+            self._go(len(rates), wide=selector.pointwise and not known, known=known)
         else:
             self._one_by_one(index, targets)
         if self.keep:
-            for delta, h in zip(tape.deltas, [tape.inputs, *tape.hs], strict=True):
+            for delta, h in zip(buffers.deltas, [buffers.inputs, *buffers.hs], strict=True):
                 self.energy.add_rank_one_steps(delta[: len(index)], h[: len(index)])
-        logits, learned = tape.logits[: len(index)].clone(), tape.learned[: len(index)].clone()
-        forwards, updates = tape.progress[2].clone(), tape.progress[1].clone()
+        logits, learned = buffers.logits[: len(index)].clone(), buffers.learned[: len(index)].clone()
+        forwards, updates = buffers.progress[2].clone(), buffers.progress[1].clone()
         return Outcome(logits, index, forwards, updates, learned, learned)
 
     def _go(self, batches: int, wide: bool, known: bool) -> None:
@@ -81,7 +90,7 @@ class Rounds:
             if not wide or self.batch_size > WINDOW // 2:
                 return
             before = done, updates
-            done, updates, _ = self.tape.progress.tolist()  # the one question
+            done, updates, _ = self.buffers.progress.tolist()  # the one question
             self._note(done - before[0], updates - before[1])
 
     def _width(self) -> int:
@@ -95,7 +104,7 @@ class Rounds:
         self.share = max(self.share * memory + (1 - memory) * updates / max(batches, 1), 1e-6)
 
     def _play(self, window: int, known: bool) -> None:
-        if not self.tape.progress.is_cuda:
+        if not self.buffers.progress.is_cuda:
             self._round(window, known)
             return
         if (window, known) not in self.graphs:
@@ -105,11 +114,11 @@ class Rounds:
     def _capture(self, window: int, known: bool) -> torch.cuda.CUDAGraph:
         """A round as a graph. Capturing needs rehearsals: behind the room for chunks, where nobody learns and
         nothing is overwritten."""
-        tape = self.tape
-        kept = [(tensor, tensor.clone()) for tensor in (tape.size, tape.end, tape.progress)]
-        tape.size.zero_()
-        tape.end.fill_(tape.room // self.batch_size)
-        tape.progress[:1].copy_(tape.end)
+        buffers = self.buffers
+        kept = [(tensor, tensor.clone()) for tensor in (buffers.size, buffers.end, buffers.progress)]
+        buffers.size.zero_()
+        buffers.end.fill_(buffers.room // self.batch_size)
+        buffers.progress[:1].copy_(buffers.end)
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
@@ -125,56 +134,58 @@ class Rounds:
 
     def _round(self, window: int, known: bool) -> None:
         """Judges `window` samples from where the last round has come to, and makes at most one update."""
-        tape, b = self.tape, self.batch_size
-        done = tape.progress[:1]
-        rows = tape.steps[:window] + done * b
-        x, targets = tape.inputs.index_select(0, rows), tape.targets.index_select(0, rows)
+        buffers, b = self.buffers, self.batch_size
+        done = buffers.progress[:1]
+        rows = buffers.steps[:window] + done * b
+        x, targets = buffers.inputs.index_select(0, rows), buffers.targets.index_select(0, rows)
         zs, hs, logits = self.layers.rest(self.layers.first(x))
-        tape.logits.index_copy_(0, rows, logits)  # those that must be judged again are written again
+        buffers.logits.index_copy_(0, rows, logits)  # those that must be judged again are written again
         if known:
-            weight = tape.weight.index_select(0, rows)
+            weight = buffers.weight.index_select(0, rows)
         else:
-            weight = self.rule.asked(Judged(tape.index.index_select(0, rows), logits, targets)).to(logits.dtype)
-        inside = rows < tape.size
+            weight = self.selector.weights(ScoredBatch(buffers.index.index_select(0, rows), logits, targets)).to(
+                logits.dtype
+            )
+        inside = rows < buffers.size
         weight = torch.where(inside, weight, 0.0)
         first, finished = torch.zeros_like(done), torch.ones_like(done)
         presented = inside.sum()
-        tape.progress[2:].add_(presented)
+        buffers.progress[2:].add_(presented)
         if window > b:
             wants = (weight != 0).view(-1, b).any(1)
             first = wants.int().argmax(0, keepdim=True)
             finished = torch.where(wants.any(), first + 1, window // b)
-            pick = first * b + tape.steps[:b]
+            pick = first * b + buffers.steps[:b]
             presented = inside.index_select(0, pick).sum()
             rows, x, targets, logits, weight, *rest = (
                 t.index_select(0, pick) for t in (rows, x, targets, logits, weight, *zs, *hs)
             )
             zs, hs = rest[: len(zs)], rest[len(zs) :]
-        rate = tape.rates.index_select(0, done + first)
+        rate = buffers.rates.index_select(0, done + first)
         updates, deltas = self._learn(x, targets, zs, hs, logits, weight, rate, presented.clamp_min(1))
-        tape.learned.index_copy_(0, rows, weight != 0)
+        buffers.learned.index_copy_(0, rows, weight != 0)
         if self.keep:
-            for place, value in zip([*tape.deltas, *tape.hs], [*deltas, *hs], strict=True):
+            for place, value in zip([*buffers.deltas, *buffers.hs], [*deltas, *hs], strict=True):
                 place.index_copy_(0, rows, value)
-        tape.progress[1:2].add_(updates)
-        tape.progress[:1].add_(finished).clamp_max_(tape.end)
+        buffers.progress[1:2].add_(updates)
+        buffers.progress[:1].add_(finished).clamp_max_(buffers.end)
 
     def _one_by_one(self, index: Tensor, targets: Tensor) -> None:
         """The same for a rule that decides in Python: batch after batch, call by call."""
-        tape, b = self.tape, self.batch_size
+        buffers, b = self.buffers, self.batch_size
         for start in range(0, len(index), b):
             here = slice(start, min(start + b, len(index)))
-            x, size = tape.inputs[here], here.stop - start
+            x, size = buffers.inputs[here], here.stop - start
             zs, hs, logits = self.layers.rest(self.layers.first(x))
-            tape.logits[here] = logits
-            weight = self.rule.asked(Judged(index[here], logits, targets[here])).to(logits.dtype)
-            updates, deltas = self._learn(x, targets[here], zs, hs, logits, weight, tape.rates[start // b], size)
-            tape.learned[here] = weight != 0
-            tape.progress[1].add_(updates)
+            buffers.logits[here] = logits
+            weight = self.selector.weights(ScoredBatch(index[here], logits, targets[here])).to(logits.dtype)
+            updates, deltas = self._learn(x, targets[here], zs, hs, logits, weight, buffers.rates[start // b], size)
+            buffers.learned[here] = weight != 0
+            buffers.progress[1].add_(updates)
             if self.keep:
-                for place, value in zip([*tape.deltas, *tape.hs], [*deltas, *hs], strict=True):
+                for place, value in zip([*buffers.deltas, *buffers.hs], [*deltas, *hs], strict=True):
                     place[here] = value
-        tape.progress[2].add_(len(index))
+        buffers.progress[2].add_(len(index))
 
     def _learn(
         self, x: Tensor, targets: Tensor, zs: list[Tensor], hs: list[Tensor], logits: Tensor, weight: Tensor,
@@ -222,7 +233,7 @@ class Rounds:
             mine.copy_(saved)
 
 
-class Tape:
+class ChunkBuffers:
     """A chunk on the device and what became of it, with room for a window behind its end. The memory stays, graphs
     have been made for it.
 

@@ -1,0 +1,101 @@
+"""Samples on the device: images kept as bytes, gathered, shifted and scaled when a batch is asked for; or tokens."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from lazyexp.data.raw import Raw
+from lazyexp.utils.seeding import generator
+
+
+def scaling(raw: Raw, index: Tensor, scale: str) -> tuple[float, float]:
+    """(a, b) so that a * pixel + b is what the network sees.
+
+    `unit`: black to white becomes 0 to 1. `standard`: zero mean, unit variance over the pixels of the training
+    samples `index`, exactly (whole numbers are counted, not summed in floating point). Tokens are never scaled.
+    """
+    if raw.train_images.dtype == torch.int64:
+        return 1.0, 0.0
+    if scale == "unit":
+        return 1.0 / raw.white, 0.0
+    if raw.train_images.is_floating_point():
+        pixels = raw.train_images[index].double()
+        mean, std = float(pixels.mean()), float(pixels.std(unbiased=False))
+    else:
+        counts = torch.zeros(256, dtype=torch.float64)
+        for part in index.split(20000):  # bincount needs 8 bytes a pixel
+            counts += torch.bincount(raw.train_images[part].flatten(), minlength=256)
+        values = torch.arange(256, dtype=torch.float64)
+        mean = float((counts * values).sum() / counts.sum())
+        std = float(((counts * (values - mean) ** 2).sum() / counts.sum()).sqrt())
+    std = std or 1.0  # a data set of one colour
+    return 1.0 / std, -mean / std
+
+
+class Samples:
+    """Labelled samples on a device. `pixels` (n, channels, height, width) uint8 or float, `targets` (n,).
+
+    Other shapes (n, ...) are taken, too; int64 entries are tokens, which the network is given as they are.
+
+    With `max_shift` every sample is moved by up to that many pixels in each direction, black comes in at the
+    edges, and the draw depends on seed, epoch and sample alone: rules that skip samples see the same ones.
+    """
+
+    def __init__(
+        self,
+        pixels: Tensor,
+        targets: Tensor,
+        scale: float = 1.0,
+        offset: float = 0.0,
+        max_shift: int = 0,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        self.shape = tuple(pixels.shape[1:])
+        self.targets, self.scale, self.offset, self.dtype = targets, scale, offset, dtype
+        self.max_shift = max_shift
+        if max_shift:
+            pixels = torch.nn.functional.pad(pixels, (max_shift,) * 4)
+            height, width = pixels.shape[2:]
+            window = torch.arange(height * width).view(1, height, width)
+            window = window + height * width * torch.arange(self.shape[0]).view(-1, 1, 1)
+            self._window = window[:, : self.shape[1], : self.shape[2]].flatten().to(pixels.device)
+            self._row = width
+        self.pixels = pixels.flatten(1)
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def start_epoch(self, seed: int, epoch: int) -> None:
+        """Draws this epoch's shifts."""
+        if self.max_shift:
+            draws = torch.randint(
+                2 * self.max_shift + 1, (2, len(self)), generator=generator(seed, "augment", epoch)
+            ).to(self.pixels.device)
+            self._corner = draws[0] * self._row + draws[1]
+
+    def batch(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        """The samples `index` (b,) as the network sees them: (b, channels, height, width) and (b,)."""
+        pixels, targets = self.bytes(index)
+        return self._scaled(pixels), targets
+
+    def bytes(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        """The samples `index` (b,) before they are scaled: (b, channels * height * width) and (b,)."""
+        if self.max_shift:
+            places = (self._corner[index] + index * self.pixels.shape[1])[:, None] + self._window
+            pixels = self.pixels.view(-1)[places]
+        else:
+            pixels = self.pixels.index_select(0, index)
+        return pixels, self.targets.index_select(0, index)
+
+    def part(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
+        """The samples from start to stop without augmentation, for evaluation (max_shift=0 only)."""
+        return self._scaled(self.pixels[start:stop]), self.targets[start:stop]
+
+    def _scaled(self, pixels: Tensor) -> Tensor:
+        if pixels.dtype == torch.int64:
+            return pixels.view(-1, *self.shape)
+        values = pixels.to(self.dtype, copy=True).mul_(self.scale)
+        if self.offset:
+            values.add_(self.offset)
+        return values.view(-1, *self.shape)

@@ -1,0 +1,91 @@
+"""What produced a run: versions, device, threads, commit, data; and what of it has changed when a run goes on."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+import sys
+from dataclasses import asdict
+from datetime import datetime, timezone
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lazyexp.config.schema import Settings
+from lazyexp.data import Data
+from lazyexp.training.precision import in_use
+
+PACKAGES = ("lazyexp", "torch", "torchvision", "hydra-core", "omegaconf", "numpy", "pandas", "scikit-learn")
+
+
+def provenance(config: Settings, run_id: str, data: Data, device: torch.device) -> dict[str, Any]:
+    """What produced a run, for run.json."""
+    return {
+        "run_id": run_id,
+        "status": "running",
+        "start": now(),
+        "end": None,
+        "command": sys.argv,
+        "settings": asdict(config),
+        **session(device),
+        "device_type": device.type,
+        "platform": platform.platform(),
+        "data": {"sha256": data.sha256, "counts": data.counts, "notes": data.notes},
+        "subset_chosen_by": data.scoring,
+    }
+
+
+def session(device: torch.device) -> dict[str, Any]:
+    """What can differ between the sessions of a resumed run."""
+    return {
+        "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else _processor(),
+        "threads": torch.get_num_threads(),
+        "fp32_precision": in_use(),
+        "git_commit": _git_commit(),
+    }
+
+
+def changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """What a user should know of when a run goes on under other conditions."""
+    pairs = {name: (before.get(name), now[name]) for name in ("device", "threads", "git_commit")}
+    for name in ("lazyexp", "torch"):
+        pairs[name] = ((before.get("versions") or {}).get(name), now["versions"][name])
+    return [f"{name} was {old}, is now {new}" for name, (old, new) in pairs.items() if old is not None and old != new]
+
+
+def now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def _git_commit() -> str | None:
+    """The commit of the checkout that this code runs from, if it does."""
+    root = Path(__file__).resolve().parents[2]
+    if not (root / ".git").exists():
+        return None
+    try:
+        answer = subprocess.run(
+            ["git", "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return answer.stdout.strip() if answer.returncode == 0 else None

@@ -1,0 +1,58 @@
+"""How exactly products of float32 matrices are computed, said explicitly and in PyTorch's own words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+# The setting `precision` in the words of torch.set_float32_matmul_precision.
+TORCH_NAMES = {"float32": "highest", "tf32": "high", "bfloat16": "medium"}
+
+
+@contextmanager
+def matmul_precision(name: str) -> Iterator[None]:
+    """Inside, products of float32 matrices are as exact as the setting `precision` says: float32, tf32 or bfloat16.
+
+    As torch.set_float32_matmul_precision: `float32` is exact; `bfloat16` lets factors be rounded to
+    bfloat16, with sums in float32, where the processor has instructions for it (AMX, AVX512-BF16); TF32 on a GPU.
+    """
+    former = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(TORCH_NAMES[name])
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(former)
+
+
+def exact_on_a_gpu() -> None:
+    """No TF32 but where `precision` asks for it: a run on a GPU then differs from the CPU's by rounding."""
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.cudnn.allow_tf32 = False
+
+
+def in_use() -> dict[str, str]:
+    """The choices that hold outside of `matmul_precision`, for run.json."""
+    return {
+        "float32_matmul": torch.get_float32_matmul_precision(),
+        "cudnn": "tf32" if torch.backends.cudnn.allow_tf32 else "float32",
+    }
+
+
+def fastest_scoring_precision(mlp: bool, pixels: torch.Tensor) -> str:
+    """What `packing.precision=auto` means for a network, its data and this machine: bfloat16, int8 or float32.
+
+    bfloat16 where a CPU multiplies it (AVX512-BF16, AMX), int8 where it has only VNNI and the pixels are bytes: both
+    several times as fast as float32 there (docs/performance.md). On a GPU float32, since nothing was measured on one.
+    """
+    if not mlp or pixels.is_cuda:
+        return "float32"
+    if _has("avx512_bf16"):
+        return "bfloat16"
+    return "int8" if _has("vnni") and pixels.dtype == torch.uint8 else "float32"
+
+
+def _has(feature: str) -> bool:
+    """Whether the processor has it, as far as this version of torch can tell."""
+    return bool(getattr(torch.cpu, f"_is_{feature}_supported", bool)())

@@ -1,0 +1,68 @@
+"""A rule as the engines use it: when it decides, and its answers, checked."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from lazyexp.errors import UserError
+from lazyexp.rules import Rule, ScoredBatch
+
+
+class Selector:
+    """Asks a rule for its decisions. `selects`: whether it ever leaves a sample out; `scores`: whether it may need
+    logits to decide. Raises UserError for an answer of the wrong shape, which would otherwise be broadcast."""
+
+    def __init__(self, rule: Rule) -> None:
+        self.rule, kind = rule, type(rule)
+        self.scores = kind.select is not Rule.select
+        self._preselects = kind.preselect is not Rule.preselect
+        self.selects = self.scores or self._preselects
+        self.pointwise = rule.pointwise and self.scores
+        self.capturable = rule.capturable
+
+    def before(self, index: Tensor) -> Tensor | None:
+        """The decision for the samples `index` (m,) if it needs no forward pass: (m,) bool or weights, else None."""
+        if not self._preselects:
+            return None
+        return self._checked("preselect", self.rule.preselect(index), index)
+
+    def decided(self, index: Tensor) -> bool:
+        """Whether the decision for the samples `index` (m,) needs no forward pass."""
+        return not self.scores or self.before(index) is not None
+
+    def select(self, batch: ScoredBatch) -> Tensor | None:
+        """The decision for a scored batch: (b,) bool or weights; None: all samples, with weight 1."""
+        if self._preselects:
+            weight = self.before(batch.index)
+            if weight is not None:
+                return weight
+        if not self.scores:
+            return None
+        return self._checked("select", self.rule.select(batch), batch.index)
+
+    def weights(self, batch: ScoredBatch) -> Tensor:
+        """As `select`, with ones (b,) bool where all samples are selected."""
+        weight = self.select(batch)
+        return torch.ones_like(batch.index, dtype=torch.bool) if weight is None else weight
+
+    def _checked(self, method: str, weight: Tensor | None, index: Tensor) -> Tensor | None:
+        if weight is not None and (not isinstance(weight, Tensor) or weight.shape != index.shape):
+            shape = tuple(weight.shape) if isinstance(weight, Tensor) else type(weight).__name__
+            raise UserError(
+                f"rule {type(self.rule).__name__}: {method} must return None or ({len(index)},), not {shape}"
+            )
+        return weight
+
+
+def checked_order(rule: Rule, epoch: int) -> Tensor:
+    """The epoch's indices (m,) int64. Raises UserError unless they are positions in the training set, at least one."""
+    order = rule.epoch_indices(epoch)
+    if type(rule).__module__.startswith("lazyexp.rules."):  # a GPU need not be waited for
+        return order
+    valid = isinstance(order, Tensor) and order.dim() == 1 and order.dtype == torch.int64
+    if not valid or len(order) == 0 or int(order.min()) < 0 or int(order.max()) >= rule.info.samples:
+        raise UserError(
+            f"rule {type(rule).__name__}: epoch_indices must return (m,) int64, m >= 1, positions of training samples"
+        )
+    return order

@@ -1,0 +1,68 @@
+"""What a report of many runs costs: copies a finished run so often, with other rules, widths and seeds, and reports.
+
+    python scripts/bench/report_load.py RUN FOLDER [2000]
+
+Prints processor seconds and the peak of memory. The copies have other accuracies and seconds, drawn at random.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import random
+import resource
+import sys
+import time
+from pathlib import Path
+
+from lazyexp.report.cli import write_report
+from lazyexp.runs.reader import read_rows
+
+RULES = (
+    "backprop",
+    "lazy",
+    "confidence",
+    "random",
+    "mistake_gated",
+    "progressive",
+    "top_loss",
+    "infobatch",
+    "kakurenbo",
+)
+WIDTHS = (50, 100, 200, 400, 800)
+
+
+def copy(run: Path, place: Path, rule: str, width: int, seed: int) -> None:
+    """One more run like `run`; not its arrays and its network."""
+    place.mkdir(parents=True)
+    slower, better = random.lognormvariate(0, 0.3), random.gauss(0, 0.002)
+    for name in ("metrics.csv", "summary.csv"):
+        rows = read_rows(run / name)
+        for row in rows:
+            row.update(run_id=place.name, rule=rule, width=width, seed=seed, rule_options="{}")
+            row["train_seconds"] *= slower
+            row["test_accuracy"] = min(1.0, row["test_accuracy"] + better)
+        fields = [key for key in rows[0] if name == "summary.csv" or key != "rule_options"]
+        with (place / name).open("w", newline="") as stream:
+            writer = csv.DictWriter(stream, fields, extrasaction="ignore")
+            writer.writeheader()
+            writer.writerows(rows)
+    facts = json.loads((run / "run.json").read_text())
+    facts["settings"].update(seed=seed, rule={"name": rule}, rule_label=None)
+    facts["settings"]["model"]["width"] = width
+    (place / "run.json").write_text(json.dumps(facts))
+
+
+def main(run: Path, folder: Path, count: int) -> None:
+    for number in range(count):
+        rule, rest = RULES[number % len(RULES)], number // len(RULES)
+        width, seed = WIDTHS[rest % len(WIDTHS)], rest // len(WIDTHS)
+        copy(run, folder / "runs" / f"{rule}-{width}-{seed}", rule, width, seed)
+    start = time.process_time()
+    write_report([folder / "runs"], folder / "report")
+    megabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(f"{count} runs: {time.process_time() - start:.1f} processor seconds, {megabytes:.0f} MB at most")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]) if len(sys.argv) > 3 else 2000)

@@ -1,0 +1,66 @@
+"""docs/examples/text: data and network of next-character prediction, through the doors."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import only_run, rows
+
+FOLDER = Path(__file__).resolve().parents[2] / "docs" / "examples" / "text"
+
+
+@pytest.fixture
+def characters(monkeypatch):
+    monkeypatch.syspath_prepend(FOLDER)
+    yield importlib.import_module("characters")
+    sys.modules.pop("characters")
+
+
+def test_windows_are_followed_by_their_characters_and_parts_do_not_overlap(characters):
+    from pydoc_data import topics
+
+    x_train, y_train, x_test, y_test = characters.windows(length=5, train=500, test=200)
+    assert x_train.shape == (500, 5) and x_test.shape == (200, 5)
+    text = "\n".join(topics.topics[name] for name in sorted(topics.topics))
+    # The table is told by the text itself: the most frequent letters have the highest codes, the others are 0.
+    ranked = sorted(set(text), key=lambda letter: (-text.count(letter), text.index(letter)))[: characters.LETTERS - 1]
+    codes = {letter: characters.LETTERS - 1 - rank for rank, letter in enumerate(ranked)}
+    coded = np.array([codes.get(letter, 0) for letter in text])
+    border = len(coded) * 4 // 5
+    for part, x, y in ((coded[:border], x_train, y_train), (coded[border:], x_test, y_test)):
+        there = {tuple(piece) for piece in np.lib.stride_tricks.sliding_window_view(part, 6).tolist()}
+        assert all((*window, after) in there for window, after in zip(x.tolist(), y.tolist(), strict=True))
+
+
+@pytest.mark.parametrize("rule", ["lazy", "spaced"])
+def test_a_transformer_trains_on_tokens(call, characters, rule, tmp_path):
+    answer = call(
+        "dataset._target_=characters.windows", "dataset.options={length: 8, train: 600, test: 200}",
+        "model._target_=characters.Transformer", "model.options={width: 16, layers: 1}", f"rule={rule}",
+        "optimizer=adam", "batch_size=32", "epochs=2", "eval_every=600",
+    )  # fmt: skip
+    assert answer.code == 0, answer.err
+    last = rows(only_run(tmp_path) / "metrics.csv")[-1]
+    # ScoredBatch without a graph, and those who learn forwarded again.
+    assert int(last["forward_samples"]) == int(last["samples_seen"]) + int(last["backward_samples"])
+    assert 0 < int(last["backward_samples"]) <= 1200 and last["width"] == ""
+
+
+@pytest.mark.slow
+def test_the_comparison_at_equal_seconds(characters, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    comparison = importlib.import_module("run")
+    try:
+        small = ["dataset.options={length: 8, train: 600, test: 100}", "model.options={width: 16, layers: 1}"]
+        table = comparison.main(0.3, 1, small).set_index("rule")
+    finally:
+        sys.modules.pop("run")
+    assert list(table.index) == [*comparison.ARMS, "as_many"]
+    for name in ("epochs", "backward_samples"):
+        assert table.loc["as_many", name] == table.loc["lazy", name]
+    assert (table["epochs"] >= 1).all()
+    assert table.loc["backprop", "backward_samples"] == 600 * table.loc["backprop", "epochs"]

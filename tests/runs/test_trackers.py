@@ -1,0 +1,266 @@
+"""Trackers are told the rows of metrics.csv, once each, and never harm a run; with the real libraries, offline."""
+
+from __future__ import annotations
+
+import json
+import struct
+import sys
+from collections import defaultdict
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+from conftest import only_run, rows, timeless
+
+from lazyexp.runs import trackers
+from lazyexp.runs.columns import MEASURED
+from lazyexp.runs.recorder import Recorder
+
+MEASURES = [column.name for column in MEASURED]
+
+
+def told_to_tensorboard(place: Path):
+    """Of every run: (step, value) of every figure, its settings, its status."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    for folder in (place / "tensorboard").iterdir():
+        events = EventAccumulator(str(folder), size_guidance={"scalars": 0, "tensors": 0}).Reload()
+        figures = {tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+        texts = {
+            tag: [e.tensor_proto.string_val[0].decode() for e in events.Tensors(tag)]
+            for tag in events.Tags()["tensors"]
+        }
+        lines = texts["settings/text_summary"][0].splitlines()[2:]
+        settings = dict([cell.strip() for cell in line.strip("|").split("|")] for line in lines)
+        yield figures, settings, texts.get("status/text_summary", [None])[-1]
+
+
+def told_to_mlflow(place: Path):
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{place / 'mlflow.db'}")
+    for run in client.search_runs([client.get_experiment_by_name("lazyexp").experiment_id]):
+        names = run.data.metrics
+        figures = {
+            name: [(m.step, m.value) for m in client.get_metric_history(run.info.run_id, name)] for name in names
+        }
+        yield figures, run.data.params, run.data.tags.get("status")
+
+
+def records(path: Path):
+    """The records of wandb's offline file: LevelDB's log format, blocks of 32 KiB of (crc, length, type, bytes)."""
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    content, place, parts = path.read_bytes(), 7, b""  # the file begins with a header of its own
+    while place + 7 <= len(content):
+        if 32768 - place % 32768 < 7:
+            place += 32768 - place % 32768
+            continue
+        _, length, kind = struct.unpack_from("<IHB", content, place)
+        if not kind:
+            break
+        parts += content[place + 7 : place + 7 + length]
+        place += 7 + length
+        if kind in (1, 4):  # whole, or the last part
+            yield Record.FromString(parts)
+            parts = b""
+
+
+def told_to_wandb(place: Path):
+    """The files of a resumed run, which have one id, count as one."""
+    runs: dict = defaultdict(lambda: (defaultdict(list), {}, {}))
+    for path in sorted((place / "wandb").glob("offline-run-*/*.wandb")):
+        id = None
+        for record in records(path):
+            kind = record.WhichOneof("record_type")
+            if kind == "run":
+                id = record.run.run_id
+                runs[id][1].update({item.key: json.loads(item.value_json) for item in record.run.config.update})
+            elif kind == "history":
+                items = {
+                    (item.key or item.nested_key[0]): json.loads(item.value_json) for item in record.history.item
+                }
+                for name in items.keys() & set(MEASURES):
+                    runs[id][0][name].append((record.history.step.num, items[name]))
+            elif kind == "summary":
+                for item in record.summary.update:
+                    runs[id][2][item.key or item.nested_key[0]] = json.loads(item.value_json)
+    for figures, settings, summary in runs.values():
+        yield figures, settings, summary.get("status")
+
+
+REAL = [
+    pytest.param("tensorboard", told_to_tensorboard),
+    pytest.param("mlflow", told_to_mlflow, marks=pytest.mark.slow),
+    pytest.param("wandb", told_to_wandb, marks=pytest.mark.slow),
+]
+
+
+@pytest.fixture
+def train(call, toy_npz, monkeypatch):
+    """`train("tracker=...", ...)`: four rows on toy data, a checkpoint after each."""
+    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "WANDB_PROJECT"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
+    monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
+    data = ("dataset=folder", f"dataset.path={toy_npz}", "model.width=8", "epochs=2", "eval_every=200")
+    return lambda *more: call(*data, "checkpoint_every=0", *more)
+
+
+def fails_at_checkpoint(monkeypatch, number):
+    """The run ends with an error between a row and the checkpoint that would hold it."""
+    save, calls = Recorder.checkpoint, []
+
+    def failing(self, state):
+        calls.append(1)
+        if len(calls) == number:
+            raise OSError(28, "No space left on device")
+        save(self, state)
+
+    monkeypatch.setattr(Recorder, "checkpoint", failing)
+    return lambda: monkeypatch.setattr(Recorder, "checkpoint", save)
+
+
+def expected(folder: Path):
+    """What metrics.csv says: (step, value) of every figure."""
+    table = rows(folder / "metrics.csv")
+    return {
+        name: [(int(row["samples_seen"]), float(row[name])) for row in table]
+        for name in MEASURES
+        if table[0][name] != ""
+    }
+
+
+def compare(told, folder: Path):
+    ((figures, settings, status),) = told
+    wanted = expected(folder)
+    assert set(figures) == set(wanted) and len(wanted["epoch"]) == 4
+    for name, pairs in wanted.items():
+        assert [step for step, _ in figures[name]] == [step for step, _ in pairs], name
+        if "seconds" not in name:  # a row that was made twice took other seconds the second time
+            assert [value for _, value in figures[name]] == pytest.approx([value for _, value in pairs], rel=1e-6), (
+                name
+            )
+    assert str(settings["model.width" if "model.width" in settings else "width"]) == "8"
+    assert str(settings["rule"]) == "lazy" and str(settings["seed"]) == "0"
+    assert status == "finished"
+
+
+@pytest.mark.parametrize("name, told", REAL)
+def test_the_rows_the_settings_and_the_end(train, tmp_path, name, told):
+    pytest.importorskip(name)
+    before = set(tmp_path.iterdir())
+    answer = train(f"tracker={name}")
+    assert answer.code == 0 and "warning" not in answer.err
+    run = only_run(tmp_path / "runs")
+    compare(told(tmp_path / "runs"), run)
+    assert not (run / trackers.MEMORY).exists() and set(tmp_path.iterdir()) - before == {tmp_path / "runs"}
+    assert "finished before" in train(f"tracker={name}").out and "finished before" in train().out
+
+
+@pytest.mark.parametrize("name, told", REAL)
+def test_a_resumed_run_goes_on_in_the_same_one_without_doubles(train, tmp_path, monkeypatch, name, told):
+    pytest.importorskip(name)
+    undo = fails_at_checkpoint(monkeypatch, 3)
+    assert train(f"tracker={name}").code != 0
+    undo()
+    (memory,) = tmp_path.glob("runs/*/" + trackers.MEMORY)
+    assert json.loads(memory.read_text())["step"] == 600
+    assert train(f"tracker={name}").code == 0
+    compare(told(tmp_path / "runs"), only_run(tmp_path / "runs"))
+
+
+class Told:
+    """A tracker that writes down what it is told, and fails where it shall."""
+
+    fails_at: str | None = None
+    error: type[BaseException] = RuntimeError
+
+    def __init__(self, run_id, settings, place, id):
+        self.id, self.said = id or "new", Told.all
+        self.tell("init", id)
+
+    def tell(self, what, *values):
+        if what == Told.fails_at:
+            raise Told.error("of no\nuse")
+        self.said.append((what, *values))
+
+    def row(self, step, figures):
+        self.tell("row", step)
+
+    def finish(self, status):
+        self.tell("finish", status)
+
+
+@pytest.fixture
+def told(monkeypatch):
+    monkeypatch.setattr(Told, "all", [], raising=False)
+    monkeypatch.setitem(trackers.TRACKERS, "wandb", Told)
+    return Told.all
+
+
+@pytest.mark.parametrize("error", [RuntimeError, SystemExit, OSError])
+@pytest.mark.parametrize("place", ["init", "row", "finish"])
+def test_a_failing_tracker_warns_once_and_harms_nothing(train, told, tmp_path, monkeypatch, place, error):
+    monkeypatch.setattr(Told, "fails_at", place)
+    monkeypatch.setattr(Told, "error", error)
+    answer = train("tracker=wandb", "runs_dir=with")
+    assert answer.code == 0
+    (warning,) = [line for line in answer.err.splitlines() if "warning" in line]
+    assert f"tracker=wandb: {error.__name__}: of no use; the run goes on without it" in warning
+    assert train("runs_dir=without").code == 0
+    with_it, without = only_run(tmp_path / "with"), only_run(tmp_path / "without")
+    assert with_it.name == without.name
+    for name in ("metrics.csv", "summary.csv"):
+        assert timeless(with_it / name) == timeless(without / name)
+
+
+def test_a_missing_library_is_named(train, monkeypatch):
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    answer = train("tracker=wandb")
+    assert answer.code == 0 and 'pip install "lazyexp[wandb]"' in answer.err
+
+
+def test_an_unknown_tracker_is_refused(train):
+    answer = train("tracker=notebook")
+    assert answer.code == 2 and "tracker=notebook: must be one of tensorboard, mlflow, wandb" in answer.err
+
+
+def test_what_is_told_and_when(train, told, monkeypatch):
+    undo = fails_at_checkpoint(monkeypatch, 2)
+    train("tracker=wandb")
+    undo()
+    assert told == [("init", None), ("row", 200), ("row", 400), ("finish", "failed")]
+    told.clear()
+    train("tracker=wandb")  # the row at 400 is made again
+    assert told == [("init", "new"), ("row", 600), ("row", 800), ("finish", "finished")]
+    told.clear()
+    train("tracker=wandb", "overwrite=true")
+    assert told[0] == ("init", None) and len(told) == 6
+
+
+def test_turned_on_in_the_midst_of_a_run(train, told, monkeypatch):
+    undo = fails_at_checkpoint(monkeypatch, 3)
+    train()
+    undo()
+    train("tracker=wandb")
+    assert told == [("init", None), *(("row", step) for step in (200, 400, 600, 800)), ("finish", "finished")]
+
+
+def test_the_memory_of_another_run_is_forgotten(tmp_path):
+    (tmp_path / trackers.MEMORY).write_text('{"tracker": "wandb", "id": "old", "step": 9}')
+    trackers.Tracking(None, tmp_path, tmp_path).start("run", {}, False, [])
+    assert not (tmp_path / trackers.MEMORY).exists()
+    for content in ("", "[]", '{"tracker": "mlflow", "id": "old", "step": 9}'):
+        (tmp_path / trackers.MEMORY).write_text(content)
+        assert trackers.Tracking("wandb", tmp_path, tmp_path)._recall() == {}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not find_spec("mlflow"), reason="needs mlflow")
+def test_a_server_that_is_not_there(train, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://localhost:9")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    answer = train("tracker=mlflow")
+    assert answer.code == 0 and answer.err.count("warning: tracker=mlflow") == 1
