@@ -53,20 +53,19 @@ def fill(page: str, runs: Path, output: Path) -> str:
         if (folder, make) not in made:
             target.mkdir(parents=True, exist_ok=True)
             made[folder, make] = make(source, target)
-            copy_figures(page, source, target)
+            copy_figures(page, target.relative_to(output.parent).as_posix(), source, target)
             print(f"{source}: tables {', '.join(made[folder, make])}")
         return f"<!-- table: {match[1]} -->\n\n{made[folder, make][kind]}\n\n<!-- end -->"
 
     return MARKED.sub(table, page)
 
 
-def copy_figures(page: str, source: Path, target: Path) -> None:
-    """Copy the figures that the page links to from the report of these runs, or of their finals."""
-    for link in re.findall(r"!\[[^\]]*\]\(([^)]+\.png)\)", page):
-        name = Path(link).name
-        for figures in (source / "figures", source / "finals" / "figures"):
-            if target.as_posix().endswith(Path(link).parent.as_posix()) and (figures / name).is_file():
-                shutil.copyfile(figures / name, target / name)
+def copy_figures(page: str, link: str, source: Path, target: Path) -> None:
+    """Copy the figures that the page links to as `link`/NAME.png from the report of these runs or of their finals."""
+    for name in re.findall(rf"\({link}/([^/)]+\.png)\)", page):
+        for figure in (source / "figures" / name, source / "finals" / "figures" / name):
+            if figure.is_file():
+                shutil.copyfile(figure, target / name)
 
 
 if __name__ == "__main__":

@@ -5,8 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 from tables.report import (
-    comparisons, energy_blocks, energy_table, markdown, matched_groups, method_rows, read_runs, run_table,
-)  # fmt: skip
+    comparisons,
+    energy_blocks,
+    energy_table,
+    markdown,
+    matched_groups,
+    method_rows,
+    read_runs,
+    run_table,
+)
 
 # Columns of the energy sweep's summary.csv.
 KEPT = ("run_id", "dataset.name", "rule", "epochs", "optimizer.lr", "batch_size", "seed", "status", "test_accuracy")

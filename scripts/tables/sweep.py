@@ -7,9 +7,22 @@ from pathlib import Path
 import pandas as pd
 
 from tables.report import (
-    BASELINE, Group, Run, crossing, final_table, interval, markdown, matched_groups, ratio, read_runs, run_table,
-    short, shown, speedup_table, tuned_groups,
-)  # fmt: skip
+    BASELINE,
+    Group,
+    Run,
+    crossing,
+    final_table,
+    interval,
+    markdown,
+    matched_groups,
+    ratio,
+    read_runs,
+    run_table,
+    short,
+    shown,
+    speedup_table,
+    tuned_groups,
+)
 
 # Column heads and cells in place of a swept key and its values.
 HEADS = {
@@ -46,7 +59,12 @@ def final(groups: list[Group]) -> str:
     rows = []
     for row in final_table(groups):
         below = "" if row["rule"] == BASELINE else shown(row["behind"], 1, 2)  # paired by seed
-        cells = [shown(row["test_accuracy"], 100, 4), below, short(row["train_seconds"]), short(row["backward_samples"])]
+        cells = [
+            shown(row["test_accuracy"], 100, 4),
+            below,
+            short(row["train_seconds"]),
+            short(row["backward_samples"]),
+        ]
         rows.append([f"`{row['rule']}`", *cells])
     return with_settings(groups, columns, rows)
 

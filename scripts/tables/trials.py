@@ -14,12 +14,31 @@ import pandas as pd
 
 from lazyexp.rules import make_rule
 from tables.report import (
-    BASELINE, MARGINS, MAX_MISSED, Comparison, Configuration, comparisons, markdown, number, read_runs, shown,
-    time_table, within_table,
-)  # fmt: skip
+    BASELINE,
+    MARGINS,
+    MAX_MISSED,
+    Comparison,
+    Configuration,
+    comparisons,
+    markdown,
+    number,
+    read_runs,
+    shown,
+    time_table,
+    within_table,
+)
 
 # Columns of finals.csv: the settings that differ between finals, and the final figures.
-COLUMNS = ["run_id", "rule", "rule_options", "seed", "epochs", "batch_size", "packing.block_size", "packing.precision"]
+COLUMNS = [
+    "run_id",
+    "rule",
+    "rule_options",
+    "seed",
+    "epochs",
+    "batch_size",
+    "packing.block_size",
+    "packing.precision",
+]
 COLUMNS += ["optimizer.name", "lr", "optimizer.momentum", "optimizer.schedule", "optimizer.reduction"]
 COLUMNS += ["train_seconds", "test_accuracy", "forward_samples", "backward_samples", "updates"]
 # Entries of run.json in about.json.
