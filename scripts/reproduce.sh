@@ -27,7 +27,7 @@ esac
 quick=()
 if [ "${1:-}" = --quick ]; then
   shift
-  quick=(dataset.train_size=1000 epochs=2 eval_every=1000 model.width=32 seed=0,1)
+  quick=(dataset.train_size=1000 epochs=2 eval_every=1000 model.width=32 "seed=0,1")
 fi
 folder=${1:-runs/reproduce}
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
@@ -107,11 +107,12 @@ sweeps() {
 
 # The same number of trials for every rule, then fresh seeds of the chosen settings.
 fair_fight() {
-  local rules="spaced backprop confidence lazy infobatch random" trials=30 shift_trials=24 seeds=10
+  local rules="spaced backprop confidence lazy infobatch random"
+  local trials=30 borrowing_trials=57 shift_trials=24 seeds=10
   local datasets="emnist fashion_mnist" common=(energy=false eval_every=1000000 precision=bfloat16)
   local dataset rule searches borrowed other shifts val_size
   if [ ${#quick[@]} != 0 ]; then
-    trials=5 shift_trials=5 seeds=2 datasets=emnist # three of the five trials are given, two are drawn
+    trials=5 borrowing_trials=12 shift_trials=5 seeds=2 datasets=emnist # three of the five trials are given, two are drawn
     common+=(dataset.train_size=1000 model.width=32)
   fi
   for dataset in $datasets; do
@@ -128,7 +129,7 @@ fair_fight() {
       for other in "$folder"/methods/trials/*/trials.csv; do
         [ ! -f "$other" ] || borrowed+=("$(dirname "$other")")
       done
-      search fair_fight/borrowed/backprop $((trials * 12 / 5)) backprop rule_label=backprop dataset=emnist \
+      search fair_fight/borrowed/backprop $borrowing_trials backprop rule_label=backprop dataset=emnist \
         "${common[@]}" dataset.val_size=9000 --borrow "${borrowed[@]}"
       finals fair_fight/borrowed/finals $seeds "$folder/fair_fight/borrowed/backprop" "$folder/fair_fight/emnist/spaced"
     fi

@@ -29,17 +29,16 @@ from tables.report import (
 )
 
 # Columns of finals.csv: the settings that differ between finals, and the final figures.
-COLUMNS = [
-    "run_id",
-    "rule",
-    "rule_options",
-    "seed",
-    "epochs",
-    "batch_size",
+COLUMNS = ["run_id", "rule", "rule_options", "seed", "epochs", "batch_size"]
+COLUMNS += [
     "packing.block_size",
     "packing.precision",
+    "optimizer.name",
+    "lr",
+    "optimizer.momentum",
+    "optimizer.schedule",
+    "optimizer.reduction",
 ]
-COLUMNS += ["optimizer.name", "lr", "optimizer.momentum", "optimizer.schedule", "optimizer.reduction"]
 COLUMNS += ["train_seconds", "test_accuracy", "forward_samples", "backward_samples", "updates"]
 # Entries of run.json in about.json.
 MADE_WITH = ("versions", "device", "threads", "git_commit")
