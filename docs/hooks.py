@@ -16,7 +16,7 @@ from mkdocs.structure.files import File, Files
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # document the checkout, not an installed version
 
-from lazyexp.config.fields import BOUNDS  # noqa: E402
+from lazyexp.config.fields import BOUNDS, default_of  # noqa: E402
 from lazyexp.config.registry import DATASETS, RULES  # noqa: E402
 from lazyexp.config.schema import Config  # noqa: E402
 from lazyexp.runs.columns import markdown as column_table  # noqa: E402
@@ -45,7 +45,7 @@ def option_tables() -> str:
     """One table per group of settings."""
     groups: dict[str, list[tuple[str, Field]]] = {"General": []}
     for entry in fields(Config):
-        default = value_of(entry)
+        default = default_of(entry)
         if is_dataclass(default):
             groups[entry.name] = [(f"{entry.name}.{inner.name}", inner) for inner in fields(default)]
         elif entry.name != "rule":
@@ -76,7 +76,7 @@ def dataset_table() -> str:
 
 def table(entries: list[tuple[str, Field]]) -> str:
     """A row per setting: key, default, meaning with choices or bounds."""
-    rows = [f"| `{key}` | `{shown(value_of(entry))}` | {meaning(entry)} |" for key, entry in entries]
+    rows = [f"| `{key}` | `{shown(default_of(entry))}` | {meaning(entry)} |" for key, entry in entries]
     return "\n".join(["| key | default | meaning |", "|---|---|---|", *rows])
 
 
@@ -101,11 +101,6 @@ def shown(value: Any) -> str:
     if isinstance(value, str):
         return value or '""'
     return {"None": "null", "True": "true", "False": "false"}.get(str(value), str(value))
-
-
-def value_of(entry: Field) -> Any:
-    """The default of a field."""
-    return entry.default_factory() if callable(entry.default_factory) else entry.default
 
 
 TABLES = {

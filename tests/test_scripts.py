@@ -48,7 +48,7 @@ def test_reproduce_asks_for_all_runs_with_settings_that_exist(part, size, tmp_pa
         with cli.hydra_session():
             jobs = cli.expand(words) if "-m" in command else [words]
             for job in (jobs[0], jobs[-1]):
-                cli.checked(cli.compose_readably(job))
+                cli.checked(cli.compose_settings(job))
 
 
 def collect(*folders: Path) -> None:
