@@ -19,7 +19,7 @@ sys.path.insert(0, str(ROOT))  # document the checkout, not an installed version
 from lazyexp.config.fields import BOUNDS, default_of  # noqa: E402
 from lazyexp.config.registry import DATASETS, RULES  # noqa: E402
 from lazyexp.config.schema import Config  # noqa: E402
-from lazyexp.runs.columns import markdown as column_table  # noqa: E402
+from lazyexp.runs.columns import markdown as columns  # noqa: E402
 from lazyexp.training.engines import engine_table  # noqa: E402
 
 PAGES = {"contributing.md": "CONTRIBUTING.md", "changelog.md": "CHANGELOG.md"}
@@ -63,6 +63,11 @@ def rule_option_tables() -> str:
         text = table(options) if options else "No options."
         parts.append(f"### [`{name}`](rules.md#{name}) {{#rule-{name}}}\n\n{text}")
     return "\n\n".join(parts)
+
+
+def column_table() -> str:
+    """The columns of metrics.csv; names that share a row are set one by one, so that the row can wrap."""
+    return re.sub(r"(?m)^\| `([^`]*)`", lambda match: f"| `{match[1].replace(', ', '`, `')}`", columns())
 
 
 def dataset_table() -> str:
