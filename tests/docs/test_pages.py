@@ -32,8 +32,9 @@ def test_commands_have_valid_settings(page, monkeypatch):
     for arguments in filter(valid, lazyexp_commands(page)):
         overrides = [word for word in arguments if word != "-m"]
         with cli.hydra_session():
-            for job in cli.expand(overrides) if "-m" in arguments else [overrides]:
-                cli.compose_settings(job)
+            jobs = cli.expand(overrides) if "-m" in arguments else [overrides]
+            for job in (jobs[0], jobs[-1]):
+                cli.checked(cli.compose_settings(job))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=NAMES)
@@ -42,7 +43,7 @@ def test_scripts_and_sweeps_exist(page):
         for word in words:
             if re.match(r"(scripts|tests|examples)/\S+\.(py|sh)$", word):
                 assert (ROOT / word).is_file(), word
-    for name in re.findall(r"sweep=(\w+)", page.read_text(encoding="utf-8")):
+    for name in re.findall(r"sweep=([a-z_]+)\b", page.read_text(encoding="utf-8")):
         assert (ROOT / "conf" / "sweep" / f"{name}.yaml").is_file(), name
 
 
