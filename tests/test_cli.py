@@ -223,16 +223,16 @@ def test_named_sweeps_are_runs_with_a_matched_control(name):
     jobs, settings = composed_in_bulk(f"sweep={name}")
     assert {job.runs_dir for job in settings} == {f"runs/{name}"}
     rules = {job.rule["name"] for job in settings}
-    assert {"backprop", "lazy"} <= rules and (name != "arena" or rules == set(RULES))
+    assert {"backprop", "lazy"} <= rules and (name != "methods" or rules == set(RULES))
     seeds = {word for job in jobs for word in job if word.startswith("seed=")}
-    assert len(seeds) == (5 if name in ("arena", "energy", "headline") else 3)
+    assert len(seeds) == (5 if name in ("methods", "energy", "headline") else 3)
     text = (ROOT / "conf" / "sweep" / f"{name}.yaml").read_text()
-    assert all(word in text for word in ("# Claim", "Cost:", "Read:"))
+    assert all(word in text for word in ("# Our choices", "# Cost:", "# How to read:"))
 
 
 def test_the_promised_sweeps_exist():
     promised = "headline width dataset_size augmentation learning_rate batch_size energy datasets coreset rules"
-    more = "equal_seconds shifts failure arena"
+    more = "equal_seconds shifts failure methods"
     assert set(promised.split()) <= set(SWEEPS) <= {*promised.split(), *more.split()}
 
 

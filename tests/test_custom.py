@@ -555,7 +555,7 @@ def test_resnet_goes_on_after_kill_9_as_if_nothing_had_happened(tmp_path):
 
 
 def test_the_text_example_goes_through_the_doors(call, monkeypatch):
-    monkeypatch.syspath_prepend(ROOT / "docs" / "examples" / "text")
+    monkeypatch.syspath_prepend(ROOT / "examples" / "text")
     words = ["dataset._target_=characters.windows", "dataset.options.train=600"]
     words += [
         "dataset.options.test=50",

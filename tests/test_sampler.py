@@ -310,7 +310,7 @@ def test_two_processes(tmp_path, samples):
 
 
 def example(name):
-    path = Path(__file__).resolve().parent.parent / "docs" / "examples" / "loops" / f"{name}.py"
+    path = Path(__file__).resolve().parent.parent / "examples" / "loops" / f"{name}.py"
     spec = importlib.util.spec_from_file_location(name, path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
