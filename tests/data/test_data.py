@@ -430,7 +430,7 @@ def test_subset_takes_what_was_learned_from(tmp_path):
     assert subset.index.tolist() == [5, 77, 1000]
     assert subset.train.scale == data.train.scale  # the same pixels for the network
     np.savez(path, index=data.index.numpy(), learned=learned.numpy(), data_sha256=np.array("other"))
-    with pytest.raises(UserError, match="other data"):
+    with pytest.raises(UserError, match="another data set"):
         load("digits", tmp_path, subset=str(path))
     with pytest.raises(UserError, match="not a readable learned.npz"):
         load("digits", tmp_path, subset="/nowhere.npz")
