@@ -29,8 +29,8 @@ def session():
 def test_ten_thousand_seeds_are_composed_once(session, monkeypatch):
     jobs = compose.expand(["seed=range(0,10000)", "optimizer.lr=0.1,0.2", "rule=lazy,backprop"])
     composed = []
-    original = compose.compose_readably
-    monkeypatch.setattr(compose, "compose_readably", lambda words: composed.append(words) or original(words))
+    original = compose.compose_settings
+    monkeypatch.setattr(compose, "compose_settings", lambda words: composed.append(words) or original(words))
     settings = compose.sweep_settings(jobs, [])
     assert len(jobs) == 40000 and len(composed) == 2
     assert sorted(config.rule["name"] for config in settings) == ["backprop", "lazy"]
