@@ -21,7 +21,8 @@ from torch import nn
 
 from lazyexp.config.schema import ModelConfig, OptimizerConfig
 from lazyexp.data import Samples
-from lazyexp.models.builtin import check_output, make_model
+from lazyexp.models.builtin import make_model
+from lazyexp.models.checks import check_output
 from lazyexp.rules import RunInfo, make_rule
 from lazyexp.training import EngineSpec, accuracy, make_engine
 from lazyexp.training.autograd import AutogradEngine

@@ -1,7 +1,7 @@
 """Faults in the training set for experiments: wrong labels and rare classes.
 
-The affected samples depend on the data and the settings alone, not on a run's seed; those of a smaller share are among
-those of a larger one. Test and validation samples are not changed.
+The affected samples depend on the data and the settings alone, not on a run's seed; those of a smaller share are
+among those of a larger one. Test and validation samples are not changed.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from lazyexp.utils.seeding import generator
 def make_imbalanced(targets: Tensor, index: Tensor, ratio: float, classes: int) -> Tensor:
     """The samples `index` (n,), reduced so that class c of C keeps the share ratio^(c / (C - 1)).
 
-    Exponential class sizes (Cui et al. 2019, arXiv 1901.05555): of balanced data the last class keeps `ratio` times as
-    many samples as the first one. `targets` (all,) are the labels of the whole data set. Every class keeps at least
+    Exponential class sizes (Cui et al. 2019, arXiv 1901.05555): of balanced data the last class keeps `ratio` times
+    as many samples as the first one. `targets` (all,) are the labels of the whole data set. Every class keeps at least
     one sample.
     """
     if ratio == 1:

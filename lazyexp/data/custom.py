@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from torch import Tensor
+from tqdm.auto import tqdm
 
 from lazyexp.config.imports import attribute_errors, resolve
 from lazyexp.data.arrays import PARTS, Array, as_array, make_raw
@@ -16,7 +17,7 @@ from lazyexp.data.raw import Raw
 from lazyexp.errors import UserError
 from lazyexp.utils.memory import require
 from lazyexp.utils.seeding import fixed_global_seed
-from lazyexp.utils.terminal import NO_BAR, tqdm
+from lazyexp.utils.terminal import NO_BAR
 
 WANTED = "(x_train, y_train, x_test, y_test), ((x_train, y_train), (x_test, y_test)), or two map-style data sets"
 REPEATED = 8  # samples of a map-style data set that are read again, to notice random ones
@@ -113,8 +114,8 @@ def _check_repeatable(dataset: Any, name: str, samples: list[Array], labels: lis
             for first, second in zip((samples[index], labels[index]), again, strict=True):
                 if first.shape != second.shape or not _equal(first, second):
                     raise UserError(
-                        f"{name}: item {index} differs when it is read again. Samples are read once, before training: "
-                        "return them without random changes and set dataset.augment"
+                        f"{name}: item {index} differs when it is read again. Samples are read once, before "
+                        "training: return them without random changes and set dataset.augment"
                     )
 
 

@@ -47,7 +47,9 @@ def load(folders: dict[str, Path], size: tuple[int, int] | None = None) -> Raw:
     if arrays[0].shape[-1] == 4 and arrays[0].ndim == 4:
         notes.append(f"{names[0]}: some images are transparent; all have 4 channels, the last one is the opacity")
     return make_raw(
-        [arrays[0], labels[0].numpy(), arrays[1], labels[1].numpy()], [names[0], names[0], names[1], names[1]], targets
+        [arrays[0], labels[0].numpy(), arrays[1], labels[1].numpy()],
+        [names[0], names[0], names[1], names[1]],
+        targets,
     )
 
 

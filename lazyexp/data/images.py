@@ -66,7 +66,8 @@ def unify(samples: Sequence[Array], name: str) -> list[Array]:
         if any(sample.size and sample.max() > 1 for sample in floats) or any(i.dtype != np.uint8 for i in integers):
             raise UserError(f"{name}: some samples are integers, others floats beyond 1; give one type")
         samples = [
-            sample if sample.dtype.kind == "f" else (sample / np.float32(255)).astype(np.float32) for sample in samples
+            sample if sample.dtype.kind == "f" else (sample / np.float32(255)).astype(np.float32)
+            for sample in samples
         ]
     depths = {sample.shape[2] if sample.ndim == 3 else 1 for sample in samples if sample.ndim in (2, 3)}
     mixed = len(depths) > 1 and depths <= {1, 3, 4} and all(sample.ndim in (2, 3) for sample in samples)

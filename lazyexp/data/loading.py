@@ -96,7 +96,9 @@ def load_data(
     if index is not None:
         candidates = index
     elif config.subset:
-        chosen = choose(scorers(config.subset), candidates, available, sha256, config.subset_score, config.subset_size)
+        chosen = choose(
+            scorers(config.subset), candidates, available, sha256, config.subset_score, config.subset_size
+        )
         if random_subset:
             chosen = balanced_split(raw.train_targets, candidates, len(chosen), "subset")[0].sort().values
         candidates, subset = chosen, hashlib.sha256(chosen.numpy().data).hexdigest()

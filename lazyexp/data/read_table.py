@@ -159,9 +159,11 @@ def _header(file: Path, label: str) -> tuple[str, list[str], int]:
     Lines that start with # before the header are comments; the last of them is the header if it alone has `label`.
     """
     comment: str | None = None
-    with gzip.open(file, "rt", encoding="utf-8-sig", newline=None) if file.name.lower().endswith(".gz") else file.open(
-        encoding="utf-8-sig"
-    ) as lines:
+    with (
+        gzip.open(file, "rt", encoding="utf-8-sig", newline=None)
+        if file.name.lower().endswith(".gz")
+        else file.open(encoding="utf-8-sig") as lines
+    ):
         for number, line in enumerate(_lines(lines)):
             if line.startswith("#") and label not in _fields(line, label)[1]:
                 comment = line
@@ -204,9 +206,13 @@ def _labels(column: pd.Series[Any], label: str, source: str, notes: list[str]) -
     plain = [_scalar(value) for value in plain]
     numbers = [_number(value) for value in plain]
     if all(number is not None for number in numbers):
-        _note_spelling({str(value): number for value, number in zip(plain, numbers, strict=True)}, label, source, notes)
+        _note_spelling(
+            {str(value): number for value, number in zip(plain, numbers, strict=True)}, label, source, notes
+        )
         if any(number != int(number) for number in set(numbers) if number is not None):
-            notes.append(f"{source}: {label} holds {len(set(numbers))} different numbers, not all whole; each is a class")
+            notes.append(
+                f"{source}: {label} holds {len(set(numbers))} different numbers, not all whole; each is a class"
+            )
         return [int(number) if number == int(number) else number for number in numbers if number is not None]
     text = [str(value) for value in plain]
     missing = sorted(set(text) & set(EMPTY))
