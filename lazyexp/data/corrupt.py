@@ -16,8 +16,8 @@ def make_imbalanced(targets: Tensor, index: Tensor, ratio: float, classes: int) 
     """The samples `index` (n,), reduced so that class c of C keeps the share ratio^(c / (C - 1)).
 
     Exponential class sizes (Cui et al. 2019, arXiv 1901.05555): of balanced data the last class keeps `ratio` times
-    as many samples as the first one. `targets` (all,) are the labels of the whole data set. Every class keeps at least
-    one sample.
+    as many samples as the first one. `targets` (all,) are the labels of the whole data set. Every class keeps at
+    least one sample.
     """
     if ratio == 1:
         return index

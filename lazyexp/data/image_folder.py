@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 from PIL import Image
+from tqdm.auto import tqdm
 
 from lazyexp.data.arrays import Array, make_raw
 from lazyexp.data.custom import stack_samples
@@ -16,7 +17,7 @@ from lazyexp.data.raw import Raw
 from lazyexp.data.splits import find_parts
 from lazyexp.errors import UserError
 from lazyexp.utils.memory import require
-from lazyexp.utils.terminal import NO_BAR, tqdm
+from lazyexp.utils.terminal import NO_BAR
 
 
 def find(path: Path) -> tuple[dict[str, Path], list[str]]:

@@ -45,7 +45,7 @@ def to_array(image: Image.Image, name: str, size: tuple[int, int] | None = None)
         return np.array(_resized(Image.fromarray(values), size))
     if {"A", "a"} & set(image.getbands()) or "transparency" in image.info:
         clear = image.convert("RGBA")
-        if clear.getextrema()[3] != (255, 255):
+        if clear.getchannel("A").getextrema() != (255, 255):
             return np.array(_resized(clear, size))
     return np.array(_resized(image.convert("L" if image.mode in ("1", "L", "LA") else "RGB"), size))
 

@@ -160,7 +160,7 @@ def balanced_split(targets: Tensor, index: Tensor, size: int, purpose: str) -> t
     shuffled = index[torch.randperm(len(index), generator=generator(0, purpose))]
     labels = targets[shuffled]
     turn = torch.empty_like(shuffled)
-    for label in labels.unique():
+    for label in torch.unique(labels):
         members = (labels == label).nonzero().flatten()
         turn[members] = torch.arange(len(members))
     order = shuffled[turn.argsort(stable=True)]

@@ -44,17 +44,20 @@ def load_folder(path: str | Path, label: Any = None, drop: Any = None, keep: Any
     path = Path(path).expanduser()
     if not path.exists():
         raise UserError(f"dataset.path={path}: no such file or folder")
+    folders: dict[str, Path] = {}
+    files: dict[str, list[Path]] = {}
+    notes: list[str] = []
     try:
-        folders, notes = image_folder.find(path) if path.is_dir() else ({}, [])
-        files, more = ([], []) if folders else tables.find(path)
+        if path.is_dir():
+            folders, notes = image_folder.find(path)
+        if not folders:
+            files, notes = tables.find(path)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from None
     columns = {"label": label, "drop": drop, "keep": keep}
     given = [key for key, value in columns.items() if value is not None]
     if given and not files:
-        raise UserError(
-            f"dataset.options.{given[0]}={columns[given[0]]}: must be left out, {path} is not a table (.csv, .parquet)"
-        )
+        raise UserError(f"dataset.options.{given[0]}={columns[given[0]]}: must be left out, {path} is not a table")
     if folders:
         raw = image_folder.load(folders, _size(size))
     elif files:
@@ -65,7 +68,7 @@ def load_folder(path: str | Path, label: Any = None, drop: Any = None, keep: Any
             raise UserError(f"dataset.options.size={size}: must be left out, {path} is not a folder of image files")
         arrays, names = _read_idx(path, notes) if path.is_dir() else _read_file(path, notes)
         raw = make_raw(arrays, names)
-    raw.notes = notes + more + raw.notes
+    raw.notes = notes + raw.notes
     return raw
 
 
@@ -89,7 +92,7 @@ def _read_file(path: Path, notes: list[str]) -> tuple[list[Array], list[str]]:
 
 def _read_idx(folder: Path, notes: list[str]) -> tuple[list[Array], list[str]]:
     """The four IDX files of a folder. Raises UserError."""
-    files = []
+    files: list[Path] = []
     for name in IDX_NAMES:
         found = sorted(file for file in folder.glob(f"{name}*") if file.is_file())
         if not found and not files:

@@ -9,7 +9,6 @@ import math
 import re
 import warnings
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -159,12 +158,9 @@ def _header(file: Path, label: str) -> tuple[str, list[str], int]:
     Lines that start with # before the header are comments; the last of them is the header if it alone has `label`.
     """
     comment: str | None = None
-    with (
-        gzip.open(file, "rt", encoding="utf-8-sig", newline=None)
-        if file.name.lower().endswith(".gz")
-        else file.open(encoding="utf-8-sig") as lines
-    ):
-        for number, line in enumerate(_lines(lines)):
+    packed = file.name.lower().endswith(".gz")
+    with gzip.open(file, "rt", encoding="utf-8-sig") if packed else file.open(encoding="utf-8-sig") as lines:
+        for number, line in enumerate(lines):
             if line.startswith("#") and label not in _fields(line, label)[1]:
                 comment = line
             elif line.strip() and not line.lower().startswith("sep="):
@@ -177,16 +173,11 @@ def _header(file: Path, label: str) -> tuple[str, list[str], int]:
     raise UserError(f"{file} is an empty table")
 
 
-def _lines(lines: Any) -> Iterator[str]:
-    for line in lines:
-        yield line.rstrip("\r\n")
-
-
 def _fields(line: str, label: str) -> tuple[str, list[str]]:
     """The separator that shows `label` in a line, else the one with most fields, and the fields."""
     found = {}
     for separator in SEPARATORS:
-        row = next(csv.reader([line], delimiter=separator, skipinitialspace=True), [])
+        row = next(csv.reader([line.rstrip("\r\n")], delimiter=separator, skipinitialspace=True), [])
         found[separator] = [name.strip() for name in row]
     best = max(found, key=lambda separator: (label in found[separator], len(found[separator])))
     return best, found[best]
@@ -205,21 +196,18 @@ def _labels(column: pd.Series[Any], label: str, source: str, notes: list[str]) -
         raise UserError(f"{source}: {label} holds values of the type {type(odd).__name__}, not numbers or text")
     plain = [_scalar(value) for value in plain]
     numbers = [_number(value) for value in plain]
-    if all(number is not None for number in numbers):
-        _note_spelling(
-            {str(value): number for value, number in zip(plain, numbers, strict=True)}, label, source, notes
-        )
-        if any(number != int(number) for number in set(numbers) if number is not None):
-            notes.append(
-                f"{source}: {label} holds {len(set(numbers))} different numbers, not all whole; each is a class"
-            )
-        return [int(number) if number == int(number) else number for number in numbers if number is not None]
+    whole = [number for number in numbers if number is not None]
     text = [str(value) for value in plain]
+    if len(whole) == len(numbers):
+        _note_spelling(dict(zip(text, whole, strict=True)), "one class", label, source, notes)
+        if any(number != int(number) for number in whole):
+            notes.append(f"{source}: the {len(set(whole))} numbers in {label}, not all whole, are one class each")
+        return [int(number) if number == int(number) else number for number in whole]
     missing = sorted(set(text) & set(EMPTY))
     if missing:
         notes.append(f"{source}: {', '.join(missing)} in {label} is the name of a class, not a missing value")
-    _note_spelling({value: (_number(value), value.casefold())[_number(value) is None] for value in text}, label,
-                   source, notes, joined=False)  # fmt: skip
+    keys = {value: value.casefold() if _number(value) is None else _number(value) for value in text}
+    _note_spelling(keys, "different classes", label, source, notes)
     return text
 
 
@@ -244,13 +232,12 @@ def _number(value: Any) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def _note_spelling(keys: dict[str, Any], label: str, source: str, notes: list[str], joined: bool = True) -> None:
-    """A note on labels that differ in their spelling alone."""
+def _note_spelling(keys: dict[str, Any], verdict: str, label: str, source: str, notes: list[str]) -> None:
+    """A note on labels that have the same key, and so differ in their spelling alone."""
     groups: dict[Any, list[str]] = {}
     for spelling, key in keys.items():
         groups.setdefault(key, []).append(spelling)
     for spellings in groups.values():
         if len(spellings) > 1:
-            verdict = "one class" if joined else "different classes"
             notes.append(f"{source}: {' and '.join(sorted(spellings)[:3])} in {label} are {verdict}")
             return

@@ -24,7 +24,7 @@ def scaling(raw: Raw, index: Tensor, scale: str) -> tuple[float, float]:
         mean, std = float(pixels.mean()), float(pixels.std(unbiased=False))
     else:
         counts = torch.zeros(256, dtype=torch.float64)
-        for part in index.split(20000):  # bincount needs 8 bytes a pixel
+        for part in torch.split(index, 20000):  # bincount needs 8 bytes a pixel
             counts += torch.bincount(raw.train_images[part].flatten(), minlength=256)
         values = torch.arange(256, dtype=torch.float64)
         mean = float((counts * values).sum() / counts.sum())

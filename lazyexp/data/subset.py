@@ -40,8 +40,8 @@ def choose(paths: list[Path], index: Tensor, available: int, sha256: str, score:
     """The samples of `index` with the highest scores, averaged over the runs that wrote `paths` (learned.npz).
 
     `size` None: as many as the run selected, for a single run. Ties are broken at random, equally in every run.
-    Forgetting: a sample that was never classified correctly ranks first (Toneva et al. 2019). `available` and `sha256`
-    are those of the whole data set. Raises UserError.
+    Forgetting: a sample that was never classified correctly ranks first (Toneva et al. 2019). `available` and
+    `sha256` are those of the whole data set. Raises UserError.
     """
     shown = "+".join(map(str, paths)) if len(paths) < 3 else f"{paths[0]} and {len(paths) - 1} more"
     if size is None and len(paths) > 1:

@@ -152,12 +152,12 @@ def _numbers(frame: pd.DataFrame, name: str) -> Array:
     for column in frame.columns:
         if not pd.api.types.is_numeric_dtype(frame[column].dtype) or frame[column].dtype.kind not in "iufb":
             raise UserError(
-                f"{name}: column {column} does not hold numbers ({_sample(frame[column])}); encode it, or leave it out "
-                f"by dataset.options.drop=[{column}]"
+                f"{name}: column {column} does not hold numbers ({_sample(frame[column])}); encode it, or leave "
+                f"it out by dataset.options.drop=[{column}]"
             )
         if frame[column].isna().any():
             raise UserError(f"{name}: column {column} has empty or infinite entries")
-    values = frame.to_numpy(np.float64)
+    values: Array = frame.to_numpy(np.float64)
     if not np.isfinite(values).all():
         column = frame.columns[int(np.argwhere(~np.isfinite(values))[0, 1])]
         raise UserError(f"{name}: column {column} has empty or infinite entries")
@@ -176,7 +176,7 @@ def _standardised(parts: list[Array]) -> list[Array]:
     if not (np.isfinite(mean).all() and np.isfinite(std).all()):
         raise UserError("a column of the table holds numbers too large for double precision; scale it")
     std[std <= 1e-12 * np.abs(mean)] = 1.0  # constant but for rounding
-    with np.errstate(over="ignore"):  # infinite values are refused later
+    with np.errstate(all="ignore"):  # infinite values are refused later
         return [((part - mean) / std).astype(np.float32) for part in parts]
 
 

@@ -16,17 +16,18 @@ import numpy as np
 import torch
 from filelock import FileLock, Timeout
 from torch import Tensor
+from tqdm.auto import tqdm
 
 from lazyexp.config.registry import DATASETS
 from lazyexp.data.idx import read_idx
 from lazyexp.data.raw import Raw
 from lazyexp.errors import UserError
-from lazyexp.utils.terminal import NO_BAR, log, tqdm
+from lazyexp.utils.terminal import NO_BAR, log
 
 
 @dataclass(frozen=True)
 class Source:
-    """torchvision's class of a data set, the EMNIST split, the number of classes, and the official numbers of samples."""
+    """torchvision's class of a data set, the EMNIST split, the numbers of classes and of official samples."""
 
     kind: str
     classes: int
@@ -159,7 +160,7 @@ def _resources(source: Source) -> list[tuple[str, str, str]]:
 
 
 def _download(name: str, source: Source, root: Path, mirror: str | None) -> None:
-    """Download and unpack under a lock, so that runs that start together do not disturb each other. Raises UserError."""
+    """Download and unpack, one process at a time. Raises UserError."""
     from torchvision.datasets.utils import check_integrity
 
     resources, folder = _resources(source), _folder(source, root)

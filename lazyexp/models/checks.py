@@ -29,7 +29,7 @@ def call(model: nn.Module, inputs: Tensor) -> Any:
     version = inputs._version
     output = model(inputs)
     if inputs._version != version:
-        raise UserError(f"the model {type(model).__name__} changes its input in place; {COPY}")
+        raise UserError(f"model {type(model).__name__}: changes its input in place; {COPY}")
     return output
 
 
@@ -45,13 +45,13 @@ def check_output(model: nn.Module, inputs: Tensor, classes: int, what: str) -> N
     model.eval()
     try:
         with attribute_errors(f"{what}, called with {tuple(inputs.shape)} {inputs.dtype}"):
-            output = model(inputs)
+            output = call(model, inputs)
     except UserError as error:
         if inputs.dtype != torch.int64:
             raise
         raise UserError(
-            f"{error}; whole-number samples of shape {tuple(inputs.shape[1:])} are tokens: for a table of numbers give "
-            "floats, such as x.astype('float32')"
+            f"{error}; whole-number samples of shape {tuple(inputs.shape[1:])} are tokens: for a table of numbers "
+            "give floats, such as x.astype('float32')"
         ) from None
     finally:
         model.train(training)
@@ -94,7 +94,7 @@ def _check_training_mode(model: nn.Module, inputs: Tensor, what: str) -> None:
         try:
             trial = copy.deepcopy(model).train()
             trial(given)
-            changed = not torch.equal(given, inputs)
+            changed = given._version > 0 or not torch.equal(given, inputs)
             first, generators = _hidden_state(trial), _generators()
             trial(inputs.clone())
             second = _hidden_state(trial)

@@ -25,7 +25,7 @@ def classifier(shape: tuple[int, ...], classes: int, arch: str, small: bool = Fa
         raise UserError(f"model=torchvision: is for images, not for samples of shape {shape}")
     if arch in ("googlenet", "inception_v3"):  # without auxiliary outputs, and without a warning
         options = {"aux_logits": False, "init_weights": True, **options}
-    model = models.get_model(arch, weights=None, num_classes=classes, **options)
+    model: nn.Module = models.get_model(arch, weights=None, num_classes=classes, **options)
     if small:
         if not isinstance(model, models.ResNet):
             raise UserError(f"model.options.small=true: is for ResNets, not for {arch}")
