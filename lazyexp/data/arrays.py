@@ -26,10 +26,10 @@ def make_raw(arrays: Sequence[Array], names: Sequence[str], targets: Targets | N
     """
     x_train, y_train, x_test, y_test = arrays
     notes: list[str] = []
+    targets = targets or encode_labels(y_train, y_test, (names[1], names[3]))
     train, test = _samples(x_train, names[0], notes), _samples(x_test, names[2], [])
     if train.dtype != test.dtype:
         raise UserError(f"{names[0]} and {names[2]} must both hold integers or both hold floats")
-    targets = targets or encode_labels(y_train, y_test, (names[1], names[3]))
     sources = dict(zip(PARTS, names, strict=True))
     raw = Raw(train, targets.train, test, targets.test, targets.classes, sources)
     raw.white, raw.class_names, raw.notes = white(train), targets.names, notes + targets.notes

@@ -47,7 +47,8 @@ def counting_columns(
 def _counts(values: Array, named: bool) -> bool:
     if not np.isfinite(values).all() or (values.dtype.kind == "f" and (values != values.round()).any()):
         return False
-    steps = np.diff(values.astype(np.float64))
+    with np.errstate(over="ignore"):
+        steps = np.diff(values.astype(np.float64))
     if steps[0] != 0 and (steps == steps[0]).all():
         return True
     if len(np.unique(values)) < len(values):
@@ -56,7 +57,8 @@ def _counts(values: Array, named: bool) -> bool:
 
 
 def _rises(values: Array) -> bool:
-    steps = np.diff(values)
+    with np.errstate(over="ignore"):
+        steps = np.diff(values)
     return len(values) >= FEW and bool((steps > 0).all() or (steps < 0).all())
 
 
