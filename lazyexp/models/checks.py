@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import io
 import random
+from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,36 +17,25 @@ from lazyexp.config.imports import attribute_errors
 from lazyexp.errors import UserError
 from lazyexp.utils.terminal import log
 
+MODULE_ATTRIBUTES = frozenset(vars(nn.Module()))
 COPY = "let it work on a copy, x = x.clone()"
-
-
-def call(model: nn.Module, inputs: Tensor) -> Any:
-    """The output of `model`. Raises UserError if it changed `inputs` in place.
-
-    PyTorch counts the in-place changes of a tensor, except of one made in inference mode.
-    """
-    if inputs.is_inference():
-        return model(inputs)
-    version = inputs._version
-    output = model(inputs)
-    if inputs._version != version:
-        raise UserError(f"model {type(model).__name__}: changes its input in place; {COPY}")
-    return output
 
 
 @torch.no_grad()
 def check_output(model: nn.Module, inputs: Tensor, classes: int, what: str) -> None:
     """Refuse a network whose output for `inputs` (b, ...) is not (b, classes) floats, or that changes its input.
 
-    Prints a note if training mode changes state that is not in the network's state_dict, or draws from a random
-    generator without a seed. Raises UserError.
+    PyTorch counts the in-place changes of a tensor, except those through `x.data` or NumPy, which the values show. Prints
+    a note if training mode changes lists or dictionaries of the network, which no state_dict saves, or draws from a
+    random generator without a seed. Raises UserError.
     """
-    before = inputs.clone()
+    inputs = inputs.clone()
+    before, version = inputs.clone(), inputs._version
     training = model.training
     model.eval()
     try:
         with attribute_errors(f"{what}, called with {tuple(inputs.shape)} {inputs.dtype}"):
-            output = call(model, inputs)
+            output = model(inputs)
     except UserError as error:
         if inputs.dtype != torch.int64:
             raise
@@ -60,9 +50,9 @@ def check_output(model: nn.Module, inputs: Tensor, classes: int, what: str) -> N
         raise UserError(f"{what}: its output is a {type(output).__name__}, not a tensor of shape {wanted}")
     if output.shape != wanted or not output.is_floating_point():
         raise UserError(f"{what}: its output is {tuple(output.shape)} {output.dtype}, must be {wanted} floats")
-    if not torch.equal(inputs, before):
+    if inputs._version != version or not torch.equal(inputs, before):
         raise UserError(f"{what}: changes its input in place; {COPY}")
-    _check_training_mode(model, inputs, what)
+    _check_training_mode(model, before, what)
 
 
 def check_state(model: nn.Module, what: str) -> None:
@@ -121,33 +111,29 @@ def _generators() -> tuple[Any, ...]:
 
 
 def _hidden_state(model: nn.Module) -> dict[str, Any]:
-    """Fingerprints of the plain attributes and unsaved buffers of all modules."""
+    """The lists, dictionaries and similar attributes of all modules, in a form that can be compared.
+
+    Changes of numbers and of tensors outside of the state_dict are noted while training.
+    """
     found: dict[str, Any] = {}
     for path, module in model.named_modules():
-        if type(module).get_extra_state is not nn.Module.get_extra_state or type(module).__module__.startswith(
-            "torch."
-        ):
+        kind = type(module)
+        if kind.get_extra_state is not nn.Module.get_extra_state or kind.__module__.startswith("torch."):
             continue
-        unsaved = {name: module._buffers.get(name) for name in module._non_persistent_buffers_set}
-        plain = {name: value for name, value in vars(module).items() if name not in MODULE_ATTRIBUTES}
-        for name, value in {**plain, **unsaved}.items():
-            found[f"{path}.{name}".lstrip(".")] = _fingerprint(value)
+        for name, value in vars(module).items():
+            if name not in MODULE_ATTRIBUTES and isinstance(value, (list, set, deque, dict)):
+                found[f"{path}.{name}".lstrip(".")] = _comparable(value)
     return found
 
 
-MODULE_ATTRIBUTES = frozenset(vars(nn.Module()))
-
-
-def _fingerprint(value: Any, depth: int = 3) -> Any:
-    """Something that is equal for equal values; of objects that are not known, their type alone."""
+def _comparable(value: Any, depth: int = 3) -> Any:
+    """Something that is equal for equal values; of unknown objects, their type alone."""
     if isinstance(value, Tensor):
-        return None if value.is_sparse else value.detach().double().cpu().numpy().tobytes()
-    if isinstance(value, np.ndarray):
-        return value.tobytes() if value.dtype.kind in "iubf" else None
-    if isinstance(value, (int, float, str, bool, type(None))):
+        return value.detach().cpu().numpy().tobytes() if value.layout == torch.strided else None
+    if isinstance(value, (int, float, str, type(None))):
         return value
     if isinstance(value, Mapping) and depth:
-        return [(str(key), _fingerprint(item, depth - 1)) for key, item in value.items()]
-    if hasattr(value, "__iter__") and hasattr(value, "__len__") and depth:
-        return [_fingerprint(item, depth - 1) for item in value]
+        return [(str(key), _comparable(item, depth - 1)) for key, item in value.items()]
+    if isinstance(value, (list, tuple, set, deque)) and depth:
+        return [_comparable(item, depth - 1) for item in value]
     return type(value).__name__

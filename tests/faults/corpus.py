@@ -665,10 +665,6 @@ def only_in_training(module: nn.Module, x: Tensor) -> None:
         x.add_(1)
 
 
-def counter(module: Any, x: Tensor) -> None:
-    module.seen = getattr(module, "seen", 0) + 1
-
-
 def recent(module: Any, x: Tensor) -> None:
     if not hasattr(module, "recent"):
         module.recent = deque(maxlen=99)
@@ -698,7 +694,6 @@ GLOBAL = Net()
 model("x.mul_(.5)", "refused", lambda: Net(lambda module, x: x.mul_(0.5)), IN_PLACE, "issue")
 model("get_extra_state: a dictionary", "value", lambda: Extra({"steps": 3}), "", "issue")
 model("get_extra_state: an object", "refused", lambda: Extra(object()), "which cannot be saved safely", "issue")
-model("state outside of state_dict", "warning", lambda: Net(counter), "keeps seen outside of its state_dict", "issue")
 model("ReLU(inplace=True) first", "refused", lambda: nn.Sequential(nn.ReLU(inplace=True), nn.Flatten(), nn.Linear(16, 3)), IN_PLACE)
 model("ReLU(inplace=True) later", "value", lambda: nn.Sequential(nn.Flatten(), nn.Linear(16, 3), nn.ReLU(inplace=True)))
 model("x[:, 0] = 0", "refused", lambda: Net(lambda module, x: x.__setitem__((slice(None), 0), 0.0)), IN_PLACE)
@@ -706,7 +701,7 @@ model("x.data.clamp_()", "refused", lambda: Net(lambda module, x: x.data.clamp_(
 model("x.numpy() += 1", "refused", lambda: Net(lambda module, x: x.detach().numpy().__iadd__(1)), IN_PLACE)
 model("a change through a view", "refused", lambda: Net(lambda module, x: x.flatten(1).t().add_(1)), IN_PLACE)
 model("a change in training mode alone", "refused", lambda: Net(only_in_training), "in training mode")
-model("a list of recent batches", "warning", lambda: Net(recent), "outside of its state_dict")
+model("a list of recent batches", "warning", lambda: Net(recent), "keeps recent outside of its state_dict")
 model("a cache that is filled once", "value", lambda: Net(cached))
 model("NumPy's generator in forward", "warning", lambda: Net(lambda module, x: np.random.random()), "which have no seed")
 model("Python's generator in forward", "warning", lambda: Net(lambda module, x: random.random()), "which have no seed")
