@@ -47,7 +47,7 @@ def counting_columns(
 def _counts(values: Array, named: bool) -> bool:
     if not np.isfinite(values).all() or (values.dtype.kind == "f" and (values != values.round()).any()):
         return False
-    with np.errstate(over="ignore"):
+    with np.errstate(all="ignore"):
         steps = np.diff(values.astype(np.float64))
     if steps[0] != 0 and (steps == steps[0]).all():
         return True
@@ -57,7 +57,7 @@ def _counts(values: Array, named: bool) -> bool:
 
 
 def _rises(values: Array) -> bool:
-    with np.errstate(over="ignore"):
+    with np.errstate(all="ignore"):
         steps = np.diff(values)
     return len(values) >= FEW and bool((steps > 0).all() or (steps < 0).all())
 

@@ -25,9 +25,9 @@ COPY = "let it work on a copy, x = x.clone()"
 def check_output(model: nn.Module, inputs: Tensor, classes: int, what: str) -> None:
     """Refuse a network whose output for `inputs` (b, ...) is not (b, classes) floats, or that changes its input.
 
-    PyTorch counts the in-place changes of a tensor, except those through `x.data` or NumPy, which the values show. Prints
-    a note if training mode changes lists or dictionaries of the network, which no state_dict saves, or draws from a
-    random generator without a seed. Raises UserError.
+    PyTorch counts the in-place changes of a tensor, except those through `x.data` or NumPy, which the values show.
+    Prints a note if training mode changes lists or dictionaries of the network, which no state_dict saves, or draws
+    from a random generator without a seed. Raises UserError.
     """
     inputs = inputs.clone()
     before, version = inputs.clone(), inputs._version
