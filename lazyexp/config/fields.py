@@ -72,11 +72,14 @@ def default_of(entry: Field[Any]) -> Any:
     return entry.default_factory() if callable(entry.default_factory) else entry.default
 
 
-def walk(schema: type, prefix: str = "") -> Iterator[tuple[str, Field[Any]]]:
-    """Dotted key and field of every setting of `schema`, groups included, in order of definition."""
+def walk(schema: Any, prefix: str = "") -> Iterator[tuple[str, Field[Any]]]:
+    """Dotted key and field of every setting of a dataclass or an instance of one, in order of definition.
+
+    A field that is a dataclass is a group: its own settings follow, with its name before them.
+    """
     for entry in fields(schema):
-        group = entry.default_factory
-        if isinstance(group, type) and is_dataclass(group):
+        group = entry.default_factory if isinstance(schema, type) else getattr(schema, entry.name)
+        if is_dataclass(group):
             yield from walk(group, f"{prefix}{entry.name}.")
         else:
             yield prefix + entry.name, entry

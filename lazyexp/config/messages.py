@@ -19,9 +19,11 @@ def readable_errors() -> Iterator[None]:
     """Raise UserError, in one line, for whatever Hydra raises inside. Hydra meets odd words with odd exceptions."""
     try:
         yield
-    except (UserError, OSError, MemoryError):
+    except (UserError, MemoryError):
         raise
     except Exception as error:
+        if isinstance(error, OSError) and not isinstance(error, MissingConfigException):  # a missing file of Hydra's is both
+            raise
         raise UserError(_explain(error)) from None
 
 

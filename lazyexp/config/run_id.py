@@ -59,5 +59,5 @@ def network_label(model: ModelConfig) -> str:
 
 def differing(config: Config) -> dict[str, Any]:
     """The settings that are not at their defaults, by dotted key."""
-    values = {key: (value_at(config, key), default_of(entry)) for key, entry in walk(Config)}
-    return {key: value for key, (value, default) in values.items() if value != default}
+    defaults = {key: default_of(entry) for schema in (config, Config) for key, entry in walk(schema)}
+    return {key: value_at(config, key) for key, default in defaults.items() if value_at(config, key) != default}

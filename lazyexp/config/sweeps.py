@@ -14,14 +14,13 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
 from omegaconf import DictConfig
-from tqdm.auto import tqdm
 
 from lazyexp.config.compose import checked, compose_settings, config_loader
 from lazyexp.config.messages import readable_errors
 from lazyexp.config.schema import Settings
 from lazyexp.config.validation import NUMBERS, check_value
 from lazyexp.errors import UserError
-from lazyexp.utils.terminal import NO_BAR
+from lazyexp.utils.terminal import NO_BAR, tqdm
 
 # The packages of the launchers in conf/hydra/launcher, and the extras that install them.
 EXTRAS = {"hydra_joblib_launcher": "parallel", "hydra_submitit_launcher": "slurm"}

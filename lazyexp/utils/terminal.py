@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from tqdm.auto import tqdm
+from tqdm.auto import tqdm as tqdm
 
 from lazyexp.runs.columns import CROSSING
 
