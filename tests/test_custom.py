@@ -24,6 +24,7 @@ from lazyexp.data import Samples
 from lazyexp.models.builtin import make_model
 from lazyexp.models.checks import check_output
 from lazyexp.rules import RunInfo, make_rule
+from lazyexp.runs.rebuild import rebuild
 from lazyexp.training import EngineSpec, accuracy, make_engine
 from lazyexp.training.autograd import AutogradEngine
 from lazyexp.training.clock import Clock
@@ -234,7 +235,9 @@ def test_torchvision_models_take_any_number_of_channels(arch, channels):
     config = ModelConfig(name="torchvision", arch=arch, options={"image_size": 32} if arch == "vit_b_16" else {})
     model, three = make_model(config, (channels, 32, 32), 7, 0), make_model(config, (3, 32, 32), 7, 0)
     check_output(model, torch.rand(2, channels, 32, 32), 7, arch)
-    custom, theirs = (next(layer for layer in net.modules() if isinstance(layer, nn.Conv2d)) for net in (model, three))
+    custom, theirs = (
+        next(layer for layer in net.modules() if isinstance(layer, nn.Conv2d)) for net in (model, three)
+    )
     assert custom.weight.shape == (len(theirs.weight), channels, *theirs.weight.shape[2:])
     assert custom.stride == theirs.stride and custom.padding == theirs.padding
     assert (custom.bias is None) == (theirs.bias is None)
@@ -368,6 +371,65 @@ def test_tables(call, tmp_path, kind):
     assert last["train_size"] == "142" and float(last["test_accuracy"]) > 0.9
     answer = call(*words)
     assert answer.code == 2 and "no column label" in answer.err
+
+
+CHANGING = """
+import torch
+from torch import nn
+
+class Tokens(nn.Module):
+    def __init__(self, shape, classes, change=""):
+        super().__init__()
+        self.change, self.table, self.out = change, nn.Embedding(64, 8), nn.Linear(8 * shape[0], classes)
+    def forward(self, x):
+        if self.change:
+            x.add_(7).remainder_(64)
+        return self.out(self.table(x).flatten(1))
+
+class Floats(nn.Module):
+    def __init__(self, shape, classes):
+        super().__init__()
+        self.out = nn.Linear(64, classes)
+    def forward(self, x):
+        return self.out(x.mul_(0.5).flatten(1))
+
+class Extra(nn.Module):
+    def __init__(self, shape, classes):
+        super().__init__()
+        self.steps, self.out = 0, nn.Linear(64, classes)
+    def forward(self, x):
+        self.steps += self.training
+        return self.out(x.flatten(1))
+    def get_extra_state(self):
+        return {"steps": self.steps}
+    def set_extra_state(self, state):
+        self.steps = state["steps"]
+"""
+
+
+@pytest.mark.parametrize("name", ["Tokens", "Floats"])
+def test_a_model_that_changes_its_input_is_refused(call, parts, tmp_path, name):
+    (tmp_path / f"{parts}_more.py").write_text(CHANGING)
+    words = [*SMALL[1:-1], f"model._target_={parts}_more.{name}"]
+    if name == "Tokens":
+        words += [f"dataset._target_={parts}.windows", "model.options.change=yes"]
+    answer = call(*words)
+    assert answer.code == 2 and answer.err.count("\n") == 1
+    assert "changes its input in place" in answer.err and "x.clone()" in answer.err
+
+
+def test_a_model_with_extra_state_trains_to_the_end_and_is_rebuilt(call, parts, tmp_path):
+    (tmp_path / f"{parts}_more.py").write_text(CHANGING)
+    assert call(*CUSTOM_MODEL, f"model._target_={parts}_more.Extra", "checkpoint_every=0").code == 0
+    assert rebuild(only_run(tmp_path / "runs")).model.steps > 0
+
+
+def test_class_names_are_in_run_json(call, tmp_path):
+    table = "a,b,label\n" + "".join(f"{row % 7},{row % 5 / 10},{['cat', 'dog'][row % 2]}\n" for row in range(40))
+    (tmp_path / "pets.csv").write_text(table)
+    assert call("dataset=folder", f"dataset.path={tmp_path}/pets.csv", "model.width=4", "epochs=1").code == 0
+    facts = json.loads((only_run(tmp_path / "runs") / "run.json").read_text())
+    assert facts["data"]["class_names"] == ["cat", "dog"]
 
 
 # --- training and evaluation mode -------------------------------------------------------------------------
@@ -555,7 +617,7 @@ def test_resnet_resumes_exactly_after_sigkill(tmp_path):
 
 
 def test_the_text_example_as_custom_parts(call, monkeypatch):
-    monkeypatch.syspath_prepend(ROOT / "docs" / "examples" / "text")
+    monkeypatch.syspath_prepend(ROOT / "examples" / "text")
     words = ["dataset._target_=characters.windows", "dataset.options.train=600"]
     words += [
         "dataset.options.test=50",
