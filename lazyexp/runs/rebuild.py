@@ -67,11 +67,8 @@ def _trained_on(folder: Path) -> tuple[torch.Tensor, str]:
     try:
         with np.load(folder / "learned.npz", allow_pickle=False) as archive:
             return torch.from_numpy(archive["index"].astype(np.int64)), str(archive["data_sha256"])
-    except Exception as error:  # NumPy and zipfile meet damaged files with many types of exceptions
-        reason = " ".join(str(error).split())[:150]
-        raise UserError(
-            f"{folder}/learned.npz cannot be read ({reason}): the run has not ended, or is damaged"
-        ) from None
+    except Exception:  # NumPy and zipfile meet damaged files with many types of exceptions
+        raise UserError(f"{folder}/learned.npz cannot be read: the run has not ended, or the file is damaged") from None
 
 
 def _data_dir(name: str, recorded: str, download: bool) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import corpus
 import pytest
 import torch
@@ -64,3 +66,9 @@ def test_the_corpus_is_large_enough():
     assert count["c"] >= 20 and count["b"] >= 10, count
     names = [one.name for one in corpus.DATA + corpus.MODELS]
     assert len(set(names)) == len(names)
+
+
+def test_the_tables_of_the_docs_are_those_of_the_corpus():
+    """To update them: python tests/faults/corpus.py."""
+    page = Path(__file__).resolve().parents[2] / "docs" / "inputs.md"
+    assert corpus.markdown() in page.read_text(encoding="utf-8")

@@ -53,7 +53,7 @@ def test_a_rebuilt_run_has_its_weights_and_its_samples(settings, subset):
     "damage, message",
     [
         (lambda folder: (folder / "run.json").write_text("{}"), "has no settings"),
-        (lambda folder: (folder / "learned.npz").unlink(), "learned.npz cannot be read, the run has not ended"),
+        (lambda folder: (folder / "learned.npz").unlink(), "learned.npz cannot be read: the run has not ended"),
         (lambda folder: (folder / "model.pt").write_bytes(b"x"), "model.pt does not fit"),
     ],
 )
