@@ -71,18 +71,9 @@ class Run:
 
     def model(self) -> nn.Module:
         """The trained network, on the CPU, in evaluation mode. Loads the data set to know its shape."""
-        import torch
+        from lazyexp.runs.rebuild import rebuild
 
-        from lazyexp.data import load_data
-        from lazyexp.models.builtin import make_model
-        from lazyexp.runs import matching
-
-        config = self.settings
-        dataset, random_subset = matching.resolve(config)
-        data = load_data(dataset, config.data_dir, torch.device("cpu"), random_subset=random_subset)
-        model = make_model(config.model, data.shape, data.classes, config.seed)
-        model.load_state_dict(torch.load(self.folder / "model.pt", map_location="cpu", weights_only=True))
-        return model.eval()
+        return rebuild(self.folder).model
 
 
 def open(folder: str | os.PathLike[str]) -> Run:

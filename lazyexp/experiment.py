@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,8 @@ from lazyexp.config.schema import Settings
 from lazyexp.config.validation import custom_targets
 from lazyexp.data import Data, load_data
 from lazyexp.errors import UserError
-from lazyexp.models.builtin import check_output, make_model
+from lazyexp.models.builtin import make_model
+from lazyexp.models.checks import check_output
 from lazyexp.rules import Rule, RunInfo, make_rule
 from lazyexp.runs import matching
 from lazyexp.runs.folder import RunFolder
@@ -48,9 +49,10 @@ def run(config: Settings, concurrent: bool = False) -> RunResult:
     device = pick_device(config.device)
     if device.type == "cuda":
         exact_on_a_gpu()
-    dataset, random_subset = matching.resolve(config)
-    data = load_data(dataset, config.data_dir, device, random_subset=random_subset)
-    data.scoring = matching.cost(config, dataset)
+    subset = matching.resolve(asdict(config))
+    dataset = replace(config.dataset, subset=subset.path, subset_size=subset.size)
+    data = load_data(dataset, config.data_dir, device, random_subset=subset.random)
+    data.scoring = matching.cost(asdict(config), subset)
     if config.batch_size > len(data.train):
         raise UserError(f"batch_size={config.batch_size}: larger than the training set ({len(data.train)})")
     for note in data.notes:

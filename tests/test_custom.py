@@ -1,4 +1,4 @@
-"""Models, rules, data and optimizers that are brought along."""
+"""Custom models, rules, data and optimizers."""
 
 from __future__ import annotations
 
@@ -19,10 +19,12 @@ import torch
 from conftest import only_run, rows, timeless, toy
 from torch import nn
 
-from lazyexp.config.schema import ModelConfig, OptimizerConfig
+from lazyexp.config.schema import ModelConfig, OptimizerConfig, PackingConfig
 from lazyexp.data import Samples
-from lazyexp.models.builtin import check_output, make_model
+from lazyexp.models.builtin import make_model
+from lazyexp.models.checks import check_output
 from lazyexp.rules import RunInfo, make_rule
+from lazyexp.runs.rebuild import rebuild
 from lazyexp.training import EngineSpec, accuracy, make_engine
 from lazyexp.training.autograd import AutogradEngine
 from lazyexp.training.clock import Clock
@@ -63,7 +65,7 @@ VALUE = 3
 @dataclass
 class HalfLazy(Rule):
     threshold: float = 0.5
-    def select(self, judged): return judged.wrong | (judged.confidence < self.threshold)
+    def select(self, batch): return batch.wrong | (batch.confidence < self.threshold)
 @dataclass
 class Bounded(Rule):
     low: float = setting(0.5, at_least=0)
@@ -72,8 +74,8 @@ class Bounded(Rule):
         if self.low > self.high: raise UserError("rule.low: must not be above rule.high")
 @dataclass
 class Raises(Rule):
-    def select(self, judged):
-        if judged.index.min() >= 0: raise ValueError("no idea")
+    def select(self, batch):
+        if batch.index.min() >= 0: raise ValueError("no idea")
 @dataclass
 class BadStart(Rule):
     def start(self, info): raise ValueError("no start")
@@ -81,14 +83,14 @@ class BadStart(Rule):
 class BadName(Rule):
     def identity(self): raise ValueError("no name")
 @dataclass
-class BadMemory(Rule):
-    def update(self, judged): raise ValueError("no memory")
+class BadUpdate(Rule):
+    def update(self, batch): raise ValueError("no update")
 @dataclass
-class Nobody(Rule):
+class NoIndices(Rule):
     def epoch_indices(self, epoch): return torch.empty(0, dtype=torch.int64)
 @dataclass
 class Broad(Rule):
-    def select(self, judged): return judged.wrong[:, None]
+    def select(self, batch): return batch.wrong[:, None]
 @dataclass
 class Beyond(Rule):
     def epoch_indices(self, epoch): return torch.tensor([10**6])
@@ -117,13 +119,13 @@ def pair():
     return torch.utils.data.TensorDataset(x[:40], y[:40]), torch.utils.data.TensorDataset(x[40:], y[40:])
 """
 SMALL = ["dataset.train_size=200", "epochs=2", "batch_size=20", "eval_every=100", "model.width=8"]
-OWN_MODEL = [*SMALL[:-1], "model=own"]
+CUSTOM_MODEL = SMALL[:-1]
 NUMBER = itertools.count()
 
 
 @pytest.fixture
 def parts(tmp_path, monkeypatch):
-    """A module of the user's in the current directory; its name is another one in every test."""
+    """A user's module in the current directory; its name differs in every test."""
     name = f"my_parts_{os.getpid()}_{next(NUMBER)}"
     (tmp_path / f"{name}.py").write_text(PARTS)
     monkeypatch.syspath_prepend(tmp_path)
@@ -131,7 +133,7 @@ def parts(tmp_path, monkeypatch):
 
 
 BAD = [
-    (["model=own"], "model._target_=None: must be set for model=own"),
+    (["model=own"], "model=own: no such choice"),
     (["model._target_=nope_nets.Net"], "no module nope_nets in"),
     (["model._target_=M.Nope"], "has no Nope"),
     (["model._target_=M.VALUE"], "is a int, not a class or a function"),
@@ -141,24 +143,24 @@ BAD = [
     (["model._target_=M.wide"], "its output is (2, 11) torch.float32, must be (2, 10) floats"),
     (["model._target_=M.frozen"], "has no parameters to train"),
     (["model._target_=M.Net", "model.options.nope=1"], "unexpected keyword argument 'nope'"),
-    (["model._target_=M.Net", "model.width=7"], "model.width=7: must be an option"),
-    (["model.options.width=3"], "must be left alone for model=mlp"),
+    (["model._target_=M.Net", "model.width=7"], "model.width=7: must be unset here; use model.options.width=VALUE"),
+    (["model.options.width=3"], "must be empty for model=mlp"),
     (["model=torchvision", "model.arch=nope"], "model.arch=nope: must be one of"),
     (["model=torchvision", "model.arch=alexnet", "model.options.small=true"], "is for ResNets"),
     (["rule._target_=M.NoRule"], "derived from lazyexp.Rule"),
-    (["rule._target_=M.HalfLazy", "rule.nope=1"], "unknown option of rule HalfLazy (it has: threshold)"),
+    (["rule._target_=M.HalfLazy", "rule.nope=1"], "unknown option"),
     (["rule._target_=M.HalfLazy", "rule.threshold=high"], "must be of type float"),
     (["rule._target_=M.Bounded", "rule.low=-1"], "rule.low=-1.0: must be at least 0"),
-    (["rule._target_=M.Bounded", "rule.high=2"], "rule.high=2.0: must be above 0, at most 1"),
+    (["rule._target_=M.Bounded", "rule.high=2"], "rule.high=2.0: must be greater than 0, at most 1"),
     (["rule._target_=M.Bounded", "rule.high=0.1"], "rule.low: must not be above rule.high"),
-    (["rule._target_=M.Nobody"], "visit must return (m,) int64, places of samples, at least one"),
+    (["rule._target_=M.NoIndices"], "epoch_indices must return (m,) int64, m >= 1, positions of training samples"),
     (["rule._target_=M.BadStart"], "ValueError: no start (M.py, line "),
     (["rule._target_=M.BadName"], "ValueError: no name (M.py, line "),
-    (["rule._target_=M.BadMemory"], "ValueError: no memory (M.py, line "),
+    (["rule._target_=M.BadUpdate"], "ValueError: no update (M.py, line "),
     (["rule._target_=M.Raises"], "ValueError: no idea (M.py, line "),
-    (["rule._target_=M.Broad"], "weigh must return None or (20,), not (20, 1)"),
-    (["rule._target_=M.Beyond"], "visit must return (m,) int64"),
-    (["dataset._target_=M.lengths"], "has 150 images but"),
+    (["rule._target_=M.Broad"], "select must return None or (20,), not (20, 1)"),
+    (["rule._target_=M.Beyond"], "epoch_indices must return (m,) int64"),
+    (["dataset._target_=M.lengths"], "has 150 samples but"),
     (["dataset._target_=M.beyond"], "is mislabelled: labels run from 0 to 5, expected 0 to 2"),
     (["dataset._target_=M.negative"], "labels run from -1 to"),
     (["dataset._target_=M.three"], "must return (x_train, y_train, x_test, y_test)"),
@@ -169,7 +171,7 @@ BAD = [
 
 
 @pytest.mark.parametrize("arguments, message", BAD, ids=[" ".join(words) for words, _ in BAD])
-def test_what_cannot_work_is_told_in_one_line(call, parts, arguments, message):
+def test_errors_are_one_line(call, parts, arguments, message):
     words = [word.replace("=M.", f"={parts}.") for word in arguments]
     dataset = any(word == "dataset=own" for word in words)
     network = any(word.startswith(("model=", "model.")) for word in words)
@@ -180,7 +182,7 @@ def test_what_cannot_work_is_told_in_one_line(call, parts, arguments, message):
 
 
 def test_parts_are_found_in_the_current_directory(call, tmp_path, monkeypatch):
-    """As for the command in a shell: nothing but the current directory leads there."""
+    """As for the command in a shell: no other entry of sys.path has the module."""
     name = f"only_here_{os.getpid()}"
     (tmp_path / f"{name}.py").write_text(PARTS)
     monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry not in ("", ".", str(tmp_path))])
@@ -189,12 +191,12 @@ def test_parts_are_found_in_the_current_directory(call, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("group", ["model", "rule", "dataset", "optimizer"])
-def test_source_and_options_of_every_part_name_the_run(call, parts, tmp_path, group):
+def test_source_and_options_of_every_part_are_in_the_run_id(call, parts, tmp_path, group):
     more = "class Fall(torch.optim.SGD): pass\n"
     (tmp_path / f"{parts}.py").write_text(PARTS + more)
     tokens = [f"model._target_={parts}.Tokens"]
     words, option = {
-        "model": ([*OWN_MODEL, f"model._target_={parts}.Net"], "model.options.width=5"),
+        "model": ([*CUSTOM_MODEL, f"model._target_={parts}.Net"], "model.options.width=5"),
         "rule": ([*SMALL, f"rule._target_={parts}.HalfLazy"], "rule.threshold=0.3"),
         "dataset": ([f"dataset._target_={parts}.windows", *tokens], "dataset.options.length=4"),
         "optimizer": ([*SMALL, f"optimizer._target_={parts}.Fall"], "optimizer.options.momentum=.5"),
@@ -209,8 +211,8 @@ def test_source_and_options_of_every_part_name_the_run(call, parts, tmp_path, gr
     assert len(list((tmp_path / "runs").iterdir())) == 3
 
 
-def test_the_start_of_a_network_depends_on_the_seed_alone(parts):
-    config = ModelConfig(name="own", _target_=f"{parts}.Net")
+def test_initial_weights_depend_on_the_seed_alone(parts):
+    config = ModelConfig(name="custom", _target_=f"{parts}.Net")
 
     def start(seed):
         return torch.cat([value.flatten() for value in make_model(config, (1, 8, 8), 10, seed).parameters()])
@@ -221,7 +223,7 @@ def test_the_start_of_a_network_depends_on_the_seed_alone(parts):
     torch.manual_seed(2)
     assert torch.equal(start(0), first) and not torch.equal(start(1), first)
     torch.manual_seed(1)
-    assert torch.equal(torch.rand(3), drawn)  # nor does it take anything from what others draw
+    assert torch.equal(torch.rand(3), drawn)  # the global generator is not advanced
 
 
 ARCHITECTURES = ["resnet18", "mobilenet_v3_small", "squeezenet1_1", "convnext_tiny", "vgg11", "googlenet", "vit_b_16"]
@@ -229,26 +231,28 @@ ARCHITECTURES = ["resnet18", "mobilenet_v3_small", "squeezenet1_1", "convnext_ti
 
 @pytest.mark.parametrize("channels", [1, 4])
 @pytest.mark.parametrize("arch", ARCHITECTURES)
-def test_networks_of_torchvision_take_any_number_of_channels(arch, channels):
+def test_torchvision_models_take_any_number_of_channels(arch, channels):
     config = ModelConfig(name="torchvision", arch=arch, options={"image_size": 32} if arch == "vit_b_16" else {})
     model, three = make_model(config, (channels, 32, 32), 7, 0), make_model(config, (3, 32, 32), 7, 0)
     check_output(model, torch.rand(2, channels, 32, 32), 7, arch)
-    own, theirs = (next(layer for layer in net.modules() if isinstance(layer, nn.Conv2d)) for net in (model, three))
-    assert own.weight.shape == (len(theirs.weight), channels, *theirs.weight.shape[2:])
-    assert own.stride == theirs.stride and own.padding == theirs.padding
-    assert (own.bias is None) == (theirs.bias is None)
-    assert float(own.weight.detach().std()) == pytest.approx(float(theirs.weight.detach().std()), rel=0.2)
+    custom, theirs = (
+        next(layer for layer in net.modules() if isinstance(layer, nn.Conv2d)) for net in (model, three)
+    )
+    assert custom.weight.shape == (len(theirs.weight), channels, *theirs.weight.shape[2:])
+    assert custom.stride == theirs.stride and custom.padding == theirs.padding
+    assert (custom.bias is None) == (theirs.bias is None)
+    assert float(custom.weight.detach().std()) == pytest.approx(float(theirs.weight.detach().std()), rel=0.2)
 
 
-def test_a_network_of_torchvision_that_fails_in_training_is_told_in_one_line(call, parts):
-    """With its side outputs GoogLeNet gives logits while it is tried, and three tensors while it is trained."""
+def test_a_torchvision_model_that_fails_in_training_is_an_error_of_one_line(call, parts):
+    """With auxiliary outputs GoogLeNet returns logits in evaluation mode and three tensors in training mode."""
     words = ["model=torchvision", "model.arch=googlenet", "model.options.aux_logits=true", "batch_size=8", "epochs=1"]
     answer = call(*words, f"dataset._target_={parts}.photos", "rule=backprop")
     assert answer.code == 2 and answer.err.count("\n") == 1 and "googlenet" in answer.err, answer.err
 
 
-def test_a_model_is_part_of_the_identity_and_recorded(call, parts, tmp_path):
-    words = [*OWN_MODEL, f"model._target_={parts}.Net"]
+def test_a_model_is_in_the_run_id_and_in_run_json(call, parts, tmp_path):
+    words = [*CUSTOM_MODEL, f"model._target_={parts}.Net"]
     assert call(*words, "model.options.width=12").code == 0
     assert call(*words).code == 0
     folders = sorted((tmp_path / "runs").glob("digits-lazy-Net-*"))
@@ -261,9 +265,9 @@ def test_a_model_is_part_of_the_identity_and_recorded(call, parts, tmp_path):
 
 
 @pytest.mark.slow
-def test_an_edited_source_is_another_run(tmp_path):
+def test_an_edited_source_file_makes_another_run(tmp_path):
     (tmp_path / "nets.py").write_text(PARTS)
-    words = ["-m", "lazyexp", *OWN_MODEL, "model._target_=nets.Net", "runs_dir=runs"]
+    words = ["-m", "lazyexp", *CUSTOM_MODEL, "model._target_=nets.Net", "runs_dir=runs"]
     for text in (PARTS, PARTS + "\n# edited\n"):
         (tmp_path / "nets.py").write_text(text)
         done = subprocess.run(
@@ -284,7 +288,7 @@ def test_settings_files_and_sweeps(call, parts, tmp_path):
     assert len(list((tmp_path / "runs").glob("digits-*-small_net-*"))) == 3
 
 
-def test_own_rule_with_options(call, parts, tmp_path):
+def test_a_custom_rule_with_options(call, parts, tmp_path):
     answer = call(*SMALL, f"rule._target_={parts}.HalfLazy", "rule.threshold=0")
     lazy = call(*SMALL, "rule=lazy", "engine=autograd", "runs_dir=lazy")
     assert answer.code == lazy.code == 0
@@ -293,13 +297,13 @@ def test_own_rule_with_options(call, parts, tmp_path):
         assert mine[name] == theirs[name], name
 
 
-def test_tokens_reach_the_model_as_they_are(call, parts, tmp_path):
+def test_tokens_reach_the_model_unscaled(call, parts, tmp_path):
     words = [f"dataset._target_={parts}.windows", "epochs=20", "batch_size=10", "eval_every=150"]
     answer = call(*words, f"model._target_={parts}.Tokens", "optimizer.lr=0.5")
     assert answer.code == 0
     assert float(rows(only_run(tmp_path / "runs") / "metrics.csv")[-1]["test_accuracy"]) > 0.9
     refused = call(*words)
-    assert refused.code == 2 and "torch.int64" in refused.err
+    assert refused.code == 2 and "torch.int64" in refused.err and "x.astype('float32')" in refused.err
 
 
 def mlp_like(*hidden: int, bias: bool = True, activation: nn.Module | None = None) -> nn.Sequential:
@@ -310,7 +314,7 @@ def mlp_like(*hidden: int, bias: bool = True, activation: nn.Module | None = Non
     return nn.Sequential(*layers[:-1])
 
 
-def test_the_hand_derived_loops_take_only_what_they_compute():
+def test_fast_engines_take_only_models_that_they_compute():
     assert Layers.fit(mlp_like(8)) and Layers.fit(mlp_like(8, 8, activation=nn.GELU()))
     frozen, hooked = mlp_like(8), mlp_like(8)
     frozen[1].weight.requires_grad_(False)
@@ -326,9 +330,9 @@ def test_a_pair_of_data_sets(call, parts):
 
 
 def test_any_torch_optimizer_equals_the_same_by_name(call, tmp_path):
-    general = ["engine=autograd", *SMALL]
-    assert call(*general, "optimizer._target_=torch.optim.Adam", "optimizer.lr=0.001").code == 0
-    assert call(*general, "optimizer=adam", "runs_dir=named").code == 0
+    autograd = ["engine=autograd", *SMALL]
+    assert call(*autograd, "optimizer._target_=torch.optim.Adam", "optimizer.lr=0.001").code == 0
+    assert call(*autograd, "optimizer=adam", "runs_dir=named").code == 0
     mine, theirs = (timeless(only_run(tmp_path / folder) / "metrics.csv") for folder in ("runs", "named"))
     assert [row["test_accuracy"] for row in mine] == [row["test_accuracy"] for row in theirs]
 
@@ -369,11 +373,70 @@ def test_tables(call, tmp_path, kind):
     assert answer.code == 2 and "no column label" in answer.err
 
 
+CHANGING = """
+import torch
+from torch import nn
+
+class Tokens(nn.Module):
+    def __init__(self, shape, classes, change=""):
+        super().__init__()
+        self.change, self.table, self.out = change, nn.Embedding(64, 8), nn.Linear(8 * shape[0], classes)
+    def forward(self, x):
+        if self.change:
+            x.add_(7).remainder_(64)
+        return self.out(self.table(x).flatten(1))
+
+class Floats(nn.Module):
+    def __init__(self, shape, classes):
+        super().__init__()
+        self.out = nn.Linear(64, classes)
+    def forward(self, x):
+        return self.out(x.mul_(0.5).flatten(1))
+
+class Extra(nn.Module):
+    def __init__(self, shape, classes):
+        super().__init__()
+        self.steps, self.out = 0, nn.Linear(64, classes)
+    def forward(self, x):
+        self.steps += self.training
+        return self.out(x.flatten(1))
+    def get_extra_state(self):
+        return {"steps": self.steps}
+    def set_extra_state(self, state):
+        self.steps = state["steps"]
+"""
+
+
+@pytest.mark.parametrize("name", ["Tokens", "Floats"])
+def test_a_model_that_changes_its_input_is_refused(call, parts, tmp_path, name):
+    (tmp_path / f"{parts}_more.py").write_text(CHANGING)
+    words = [*SMALL[1:-1], f"model._target_={parts}_more.{name}"]
+    if name == "Tokens":
+        words += [f"dataset._target_={parts}.windows", "model.options.change=yes"]
+    answer = call(*words)
+    assert answer.code == 2 and answer.err.count("\n") == 1
+    assert "changes its input in place" in answer.err and "x.clone()" in answer.err
+
+
+def test_a_model_with_extra_state_trains_to_the_end_and_is_rebuilt(call, parts, tmp_path):
+    (tmp_path / f"{parts}_more.py").write_text(CHANGING)
+    assert call(*CUSTOM_MODEL, f"model._target_={parts}_more.Extra", "checkpoint_every=0").code == 0
+    assert rebuild(only_run(tmp_path / "runs")).model.steps > 0
+
+
+def test_class_names_are_in_run_json(call, tmp_path):
+    table = "a,b,label\n" + "".join(f"{row % 7},{row % 5 / 10},{['cat', 'dog'][row % 2]}\n" for row in range(40))
+    (tmp_path / "pets.csv").write_text(table)
+    assert call("dataset=folder", f"dataset.path={tmp_path}/pets.csv", "model.width=4", "epochs=1").code == 0
+    facts = json.loads((only_run(tmp_path / "runs") / "run.json").read_text())
+    assert facts["data"]["class_names"] == ["cat", "dog"]
+
+
 # --- training and evaluation mode -------------------------------------------------------------------------
 
 
 class Watched(nn.Module):
-    """Says in which mode, and for how many samples, it was called."""
+    """Records the mode and the number of samples of every call."""
 
     def __init__(self, *middle: nn.Module) -> None:
         super().__init__()
@@ -384,47 +447,46 @@ class Watched(nn.Module):
         return self.layers(x)
 
 
-def make_general(model, batch_size=10, rule="lazy", block=0, engine=None):
+def make_autograd(model, batch_size=10, rule="lazy", block=0, engine=None):
     x, y = torch.rand(40, 1, 4, 4, generator=torch.Generator().manual_seed(0)), torch.arange(40) % 3
-    chosen = make_rule({"name": rule, **({"block": block} if block else {})})
+    chosen = make_rule({"name": rule})
     chosen.start(RunInfo(40, batch_size, 1, 0, torch.device("cpu")))
     images = Samples(x, y)
-    job = EngineSpec(
-        model, images, chosen, OptimizerConfig(lr=0.1), batch_size, Energy(model, Clock(torch.device("cpu")))
-    )
-    return engine("auto", job) if engine else AutogradEngine(job), images
+    energy, packing = Energy(model, Clock(torch.device("cpu"))), PackingConfig(block_size=block)
+    spec = EngineSpec(model, images, chosen, OptimizerConfig(lr=0.1), batch_size, energy, packing=packing)
+    return engine("auto", spec) if engine else AutogradEngine(spec), images
 
 
-def test_judging_is_in_evaluation_mode_and_learning_in_training_mode():
+def test_scoring_is_in_evaluation_mode_and_training_in_training_mode():
     torch.manual_seed(0)
     model = Watched(nn.Dropout(0.5))
-    engine, _ = make_general(model)
+    engine, _ = make_autograd(model)
     outcome = engine.train(torch.arange(10), [0.1])
     number = int(outcome.learned.numel())
     assert model.calls == [(False, 10), (True, number)] and outcome.forwards == 10 + number
 
 
-def test_with_batch_norm_there_is_one_pass_and_its_statistics_are_backprops():
+def test_batch_norm_has_one_pass_and_the_statistics_of_backprop():
     statistics = {}
     for rule in ("lazy", "backprop"):
         torch.manual_seed(0)
         model = Watched(nn.BatchNorm1d(6))
-        engine, _ = make_general(model, rule=rule)
+        engine, _ = make_autograd(model, rule=rule)
         outcome = engine.train(torch.arange(10), [0.1])
         assert model.calls == [(True, 10)] and outcome.forwards == 10
         statistics[rule] = model.layers[2].running_mean.clone()
     assert torch.equal(statistics["lazy"], statistics["backprop"]) and statistics["lazy"].any()
 
 
-def test_with_packing_statistics_are_those_of_the_batches_that_learn():
+def test_with_packing_statistics_are_those_of_the_training_batches():
     torch.manual_seed(0)
     model = Watched(nn.BatchNorm1d(6))
-    engine, images = make_general(model, rule="lazy", block=32, engine=make_engine)
+    engine, images = make_autograd(model, rule="lazy", block=32, engine=make_engine)
     start = copy.deepcopy(model.layers)
     outcome = engine.train(torch.arange(40), [0.1] * 4)
-    judged = [size for training, size in model.calls if not training]
+    batch = [size for training, size in model.calls if not training]
     learned = [size for training, size in model.calls if training]
-    assert sum(judged) == 40 and sum(learned) == outcome.learned.numel() > 0 and set(learned) == {10}
+    assert sum(batch) == 40 and sum(learned) == outcome.learned.numel() > 0 and set(learned) == {10}
     layer = model.layers[2]
     assert int(layer.num_batches_tracked) == len(learned) == outcome.updates
     # By hand, of the first batch that learned: the running mean has moved a tenth of the way.
@@ -439,24 +501,24 @@ def test_with_packing_statistics_are_those_of_the_batches_that_learn():
 
 def test_a_batch_of_one_uses_running_statistics():
     model = Watched(nn.BatchNorm1d(6))
-    engine, _ = make_general(model, batch_size=1)
+    engine, _ = make_autograd(model, batch_size=1)
     engine.train(torch.arange(3), [0.1] * 3)
     assert not model.layers[2].running_mean.any() and int(model.layers[2].num_batches_tracked) == 0
 
 
-def test_testing_leaves_statistics_and_mode_alone():
+def test_evaluation_changes_neither_statistics_nor_mode():
     model = Watched(nn.BatchNorm1d(6), nn.Dropout(0.5)).train()
-    _, images = make_general(model)
+    _, images = make_autograd(model)
     assert accuracy(model, images) == accuracy(model, images)
     assert model.training and not model.layers[2].running_mean.any()
 
 
-def test_dropout_draws_repeat_whatever_was_drawn_before():
+def test_dropout_does_not_depend_on_earlier_draws():
     weights = []
     for seed in (1, 2):
         torch.manual_seed(0)
         model = Watched(nn.Dropout(0.5))
-        engine, _ = make_general(model, rule="backprop")
+        engine, _ = make_autograd(model, rule="backprop")
         torch.manual_seed(seed)
         engine.train(torch.arange(40), [0.1] * 4)
         weights.append(model.layers[1].weight.detach().clone())
@@ -505,9 +567,9 @@ def environment() -> dict[str, str]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
-def test_workers_of_launchers_find_the_parts(tmp_path, launcher):
+def test_workers_of_launchers_import_custom_parts(tmp_path, launcher):
     (tmp_path / "nets.py").write_text(PARTS)
-    words = [*OWN_MODEL, "model._target_=nets.Net", "runs_dir=runs", "seed=0,1", f"hydra/launcher={launcher}"]
+    words = [*CUSTOM_MODEL, "model._target_=nets.Net", "runs_dir=runs", "seed=0,1", f"hydra/launcher={launcher}"]
     done = subprocess.run(
         [sys.executable, "-m", "lazyexp", "-m", *words],
         cwd=tmp_path,
@@ -536,7 +598,7 @@ def test_resnet_on_photographs_and_its_counters(tmp_path, rule):
 
 
 @pytest.mark.slow
-def test_resnet_goes_on_after_kill_9_as_if_nothing_had_happened(tmp_path):
+def test_resnet_resumes_exactly_after_sigkill(tmp_path):
     whole = resnet(tmp_path, "lazy", "whole", epochs=3)
     assert subprocess.run(whole, cwd=tmp_path, env=environment(), capture_output=True).returncode == 0
     command = resnet(tmp_path, "lazy", "killed", epochs=3)
@@ -546,7 +608,7 @@ def test_resnet_goes_on_after_kill_9_as_if_nothing_had_happened(tmp_path):
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    assert not list((tmp_path / "killed").rglob("summary.csv")), "it was done before it was killed"
+    assert not list((tmp_path / "killed").rglob("summary.csv")), "the run ended before the signal"
     assert subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True).returncode == 0
     one, other = only_run(tmp_path / "whole"), only_run(tmp_path / "killed")
     assert timeless(one / "metrics.csv") == timeless(other / "metrics.csv")
@@ -554,12 +616,11 @@ def test_resnet_goes_on_after_kill_9_as_if_nothing_had_happened(tmp_path):
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-def test_the_text_example_goes_through_the_doors(call, monkeypatch):
+def test_the_text_example_as_custom_parts(call, monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "examples" / "text")
     words = ["dataset._target_=characters.windows", "dataset.options.train=600"]
     words += [
         "dataset.options.test=50",
-        "model=own",
         "model._target_=characters.Transformer",
         "model.options.width=16",
     ]

@@ -16,7 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lazyexp.config.schema import ModelConfig, OptimizerConfig
-from lazyexp.data import Samples, _split
+from lazyexp.data import Samples
+from lazyexp.data.loading import balanced_split
 from lazyexp.models.builtin import make_model
 from lazyexp.report.groups import Group
 from lazyexp.report.read import MEASURES, Run
@@ -173,7 +174,7 @@ def test_subsets_are_balanced_nested_and_disjoint_from_the_rest(labels, sizes, p
     targets = torch.tensor(labels)
     everything = torch.arange(len(labels))
     small, large = sorted(min(size, len(labels)) for size in sizes)
-    (few, _), (many, rest) = (_split(targets, everything, size, purpose) for size in (small, large))
+    (few, _), (many, rest) = (balanced_split(targets, everything, size, purpose) for size in (small, large))
     assert len(few) == small and len(many) == large
     assert set(few.tolist()) <= set(many.tolist())
     assert sorted([*many.tolist(), *rest.tolist()]) == everything.tolist()

@@ -1,7 +1,7 @@
-"""Faults in the training set, made on purpose: wrong labels and rare classes.
+"""Faults in the training set for experiments: wrong labels and rare classes.
 
-Which samples are hit depends on the data and the settings alone, not on a run's seed, and a smaller fault is
-contained in a larger one. Test and validation samples are left as they are.
+The affected samples depend on the data and the settings alone, not on a run's seed; those of a smaller share are
+among those of a larger one. Test and validation samples are not changed.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ from lazyexp.utils.seeding import generator
 
 
 def make_imbalanced(targets: Tensor, index: Tensor, ratio: float, classes: int) -> Tensor:
-    """Those of the samples `index` (n,) that are left when class c of C keeps the share ratio^(c / (C - 1)).
+    """The samples `index` (n,), reduced so that class c of C keeps the share ratio^(c / (C - 1)).
 
-    Exponential class sizes (Cui et al. 2019, arXiv 1901.05555): of balanced data the last class keeps `ratio` as many
-    as the first one. `targets` (all,) are the labels of the published set. At least one sample of a class is left.
+    Exponential class sizes (Cui et al. 2019, arXiv 1901.05555): of balanced data the last class keeps `ratio` times
+    as many samples as the first one. `targets` (all,) are the labels of the whole data set. Every class keeps at
+    least one sample.
     """
     if ratio == 1:
         return index
@@ -29,9 +30,9 @@ def make_imbalanced(targets: Tensor, index: Tensor, ratio: float, classes: int) 
 
 
 def add_label_noise(targets: Tensor, index: Tensor, share: float, classes: int) -> tuple[Tensor, Tensor]:
-    """Labels of the samples `index` (n,) of which a `share`, rounded, is wrong, and (n,) bool which ones they are.
+    """Labels of the samples `index` (n,) with a `share` (rounded) of wrong ones, and (n,) bool: which are wrong.
 
-    Symmetric noise: a wrong label is any of the others with the same probability.
+    Symmetric noise: a wrong label is any of the others with equal probability.
     """
     draws = generator(0, "label_noise")
     rank = torch.rand(len(targets), generator=draws)[index].argsort().argsort()

@@ -1,4 +1,4 @@
-"""A data set as it was published, in one layout, with its checks and its fingerprint."""
+"""A data set as it was read, in one layout, with its checks and its fingerprint."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from lazyexp.errors import UserError
 class Raw:
     """Samples (n, channels, height, width), uint8 or float32, and targets (n,) int64, on the CPU.
 
-    Samples of other shapes (n, ...) are float32, or int64 for tokens.
+    Samples that are not images are (n, ...) float32, or int64 for tokens.
 
-    `sources` names the four parts for error messages: the file (or folder) to look at. `white` is the pixel
-    value that `scale=unit` maps to 1.
+    `sources` names the four parts in error messages: the file or folder to look at. `white` is the pixel value that
+    `scale=unit` maps to 1. `class_names` are the labels as the files spell them, None for numbers from 0. `official`
+    are the published numbers of training and test samples. `notes` are printed at the start of a run.
     """
 
     train_images: Tensor
@@ -30,25 +31,26 @@ class Raw:
     white: float = 255.0
     official: tuple[int, int] | None = None
     notes: list[str] = field(default_factory=list)
+    class_names: list[str] | None = None
 
     def check(self) -> None:
-        """Refuses what cannot be trained on, naming the file. Raises UserError."""
+        """Refuse data that cannot be trained on; the error names the file. Raises UserError."""
         for part in ("train", "test"):
             images, targets = getattr(self, f"{part}_images"), getattr(self, f"{part}_targets")
             where_images, where_targets = self.sources[f"{part}_images"], self.sources[f"{part}_targets"]
-            kinds = (torch.uint8, torch.float32) if images.dim() == 4 else (torch.float32, torch.int64)
-            if images.dim() < 2 or targets.dim() != 1 or images.dtype not in kinds:
+            dtypes = (torch.uint8, torch.float32) if images.dim() == 4 else (torch.float32, torch.int64)
+            if images.dim() < 2 or targets.dim() != 1 or images.dtype not in dtypes:
                 shapes = f"{tuple(images.shape)} and {tuple(targets.shape)}"
-                raise UserError(f"{where_images} and {where_targets} do not hold images and labels: {shapes}")
+                raise UserError(f"{where_images} and {where_targets} do not hold samples and labels: {shapes}")
             if len(images) != len(targets):
                 raise UserError(
-                    f"{where_images} has {len(images)} images but {where_targets} has {len(targets)} labels; "
-                    "delete the wrong one and fetch it again"
+                    f"{where_images} has {len(images)} samples but {where_targets} has {len(targets)} labels; "
+                    "the numbers must be equal"
                 )
             if len(images) == 0:
-                raise UserError(f"{where_images} holds no images")
+                raise UserError(f"{where_images} holds no samples")
             if images.is_floating_point() and not bool(torch.isfinite(images).all()):
-                raise UserError(f"{where_images} holds pixels that are NaN or infinite")
+                raise UserError(f"{where_images} holds values that are NaN or infinite in single precision")
             low, high = int(targets.min()), int(targets.max())
             if low < 0 or high >= self.classes:
                 raise UserError(
@@ -57,7 +59,7 @@ class Raw:
                 )
         if self.train_images.shape[1:] != self.test_images.shape[1:]:
             raise UserError(
-                f"images of {self.sources['train_images']} and {self.sources['test_images']} differ in size: "
+                f"samples of {self.sources['train_images']} and {self.sources['test_images']} differ in size: "
                 f"{tuple(self.train_images.shape[1:])} and {tuple(self.test_images.shape[1:])}"
             )
         counts = (len(self.train_images), len(self.test_images))
@@ -68,7 +70,7 @@ class Raw:
             )
 
     def sha256(self) -> str:
-        """Of all pixels and labels with their shapes and types, in the order of the files."""
+        """SHA-256 of all samples and labels with their shapes and types, in the order of the files."""
         digest = hashlib.sha256()
         for name in ("train_images", "train_targets", "test_images", "test_targets"):
             array = getattr(self, name).contiguous().numpy()

@@ -1,4 +1,4 @@
-"""Samples on the device: images kept as bytes, gathered, shifted and scaled when a batch is asked for; or tokens."""
+"""Samples on the device: images stored as bytes, gathered, shifted and scaled for every batch; or tokens."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from lazyexp.utils.seeding import generator
 
 
 def scaling(raw: Raw, index: Tensor, scale: str) -> tuple[float, float]:
-    """(a, b) so that a * pixel + b is what the network sees.
+    """(a, b) so that a * pixel + b is the input of the network.
 
-    `unit`: black to white becomes 0 to 1. `standard`: zero mean, unit variance over the pixels of the training
+    `unit`: 0 to `raw.white` becomes 0 to 1. `standard`: zero mean, unit variance over the pixels of the training
     samples `index`, exactly (whole numbers are counted, not summed in floating point). Tokens are never scaled.
     """
     if raw.train_images.dtype == torch.int64:
@@ -24,22 +24,34 @@ def scaling(raw: Raw, index: Tensor, scale: str) -> tuple[float, float]:
         mean, std = float(pixels.mean()), float(pixels.std(unbiased=False))
     else:
         counts = torch.zeros(256, dtype=torch.float64)
-        for part in index.split(20000):  # bincount needs 8 bytes a pixel
+        for part in torch.split(index, 20000):  # bincount needs 8 bytes a pixel
             counts += torch.bincount(raw.train_images[part].flatten(), minlength=256)
         values = torch.arange(256, dtype=torch.float64)
         mean = float((counts * values).sum() / counts.sum())
         std = float(((counts * (values - mean) ** 2).sum() / counts.sum()).sqrt())
-    std = std or 1.0  # a data set of one colour
+    std = std or 1.0  # all pixels are equal
     return 1.0 / std, -mean / std
+
+
+def unit_notes(raw: Raw) -> list[str]:
+    """A note if `scale=unit` cannot be sure which pixel value is white."""
+    if raw.train_images.dtype == torch.int64:
+        return []
+    low, high = float(raw.train_images.min()), float(raw.train_images.max())
+    name, fits = raw.sources["train_images"], -0.001 <= low and 0.5 * raw.white <= high <= 1.001 * raw.white
+    if fits and (raw.white == 1 or not raw.train_images.is_floating_point()):
+        return []
+    change = "leaves them as they are" if raw.white == 1 else f"divides them by {raw.white:g}"
+    return [f"{name}: values run from {low:g} to {high:g}; dataset.scale=unit {change}"]
 
 
 class Samples:
     """Labelled samples on a device. `pixels` (n, channels, height, width) uint8 or float, `targets` (n,).
 
-    Other shapes (n, ...) are taken, too; int64 entries are tokens, which the network is given as they are.
+    Samples may have another shape (n, ...); int64 entries are tokens, which reach the network unscaled.
 
-    With `max_shift` every sample is moved by up to that many pixels in each direction, black comes in at the
-    edges, and the draw depends on seed, epoch and sample alone: rules that skip samples see the same ones.
+    With `max_shift` every sample is shifted by up to that many pixels in each direction and the edges are filled with
+    zeros. The draw depends on seed, epoch and sample alone, so it is the same for rules that skip samples.
     """
 
     def __init__(
@@ -75,22 +87,26 @@ class Samples:
             self._corner = draws[0] * self._row + draws[1]
 
     def batch(self, index: Tensor) -> tuple[Tensor, Tensor]:
-        """The samples `index` (b,) as the network sees them: (b, channels, height, width) and (b,)."""
+        """Inputs (b, channels, height, width) and targets (b,) of the samples `index` (b,), as new tensors."""
         pixels, targets = self.bytes(index)
         return self._scaled(pixels), targets
 
     def bytes(self, index: Tensor) -> tuple[Tensor, Tensor]:
-        """The samples `index` (b,) before they are scaled: (b, channels * height * width) and (b,)."""
+        """The samples `index` (b,) before scaling: (b, channels * height * width) and (b,)."""
         if self.max_shift:
-            places = (self._corner[index] + index * self.pixels.shape[1])[:, None] + self._window
-            pixels = self.pixels.view(-1)[places]
+            positions = (self._corner[index] + index * self.pixels.shape[1])[:, None] + self._window
+            pixels = self.pixels.view(-1)[positions]
         else:
             pixels = self.pixels.index_select(0, index)
         return pixels, self.targets.index_select(0, index)
 
     def part(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
-        """The samples from start to stop without augmentation, for evaluation (max_shift=0 only)."""
-        return self._scaled(self.pixels[start:stop]), self.targets[start:stop]
+        """Inputs and targets from start to stop without augmentation, for evaluation (max_shift=0 only).
+
+        The inputs are new tensors: a network that changes them in place does not change the data.
+        """
+        pixels = self.pixels[start:stop]
+        return self._scaled(pixels.clone() if pixels.dtype == torch.int64 else pixels), self.targets[start:stop]
 
     def _scaled(self, pixels: Tensor) -> Tensor:
         if pixels.dtype == torch.int64:

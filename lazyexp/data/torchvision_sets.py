@@ -1,10 +1,9 @@
-"""The published data sets, through torchvision: files, checksums and layouts are its business."""
+"""The published data sets through torchvision, which knows their files, checksums and layouts."""
 
 from __future__ import annotations
 
 import os
 import socket
-import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -17,17 +16,18 @@ import numpy as np
 import torch
 from filelock import FileLock, Timeout
 from torch import Tensor
+from tqdm.auto import tqdm
 
 from lazyexp.config.registry import DATASETS
 from lazyexp.data.idx import read_idx
 from lazyexp.data.raw import Raw
 from lazyexp.errors import UserError
-from lazyexp.utils.terminal import NO_BAR, log, tqdm
+from lazyexp.utils.terminal import NO_BAR, log
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where a data set comes from: torchvision's class, how to ask for a part, and its official size."""
+    """torchvision's class of a data set, the EMNIST split, the numbers of classes and of official samples."""
 
     kind: str
     classes: int
@@ -35,14 +35,14 @@ class Source:
     split: str | None = None
 
 
-STALL = 30.0  # seconds without a byte after which a download is given up
+STALL = 30.0  # seconds without a byte after which a download fails
 SOURCES = {name: Source(**entry.options) for name, entry in DATASETS.items() if "kind" in entry.options}
 
 
 def load_torchvision(name: str, data_dir: str, mirror: str | None = None, **source_options: Any) -> Raw:
-    """The named data set from `data_dir`, downloaded into it if it is not there. Raises UserError.
+    """The named data set from `data_dir`, downloaded into it if it is missing. Raises UserError.
 
-    The other arguments are those of its `Source`.
+    The other arguments are the fields of `Source`.
     """
     source, root = Source(**source_options), Path(data_dir).expanduser()
     files = {part: _idx_files(source, root, part) for part in ("train", "test")}
@@ -54,7 +54,7 @@ def load_torchvision(name: str, data_dir: str, mirror: str | None = None, **sour
         where = [str(file) for file in files[part]] or [str(_folder(source, root))] * 2
         sources.update({f"{part}_images": where[0], f"{part}_targets": where[1]})
         if files[part]:
-            # Read here: importing torchvision takes two seconds, and it does not notice files cut short.
+            # Not by torchvision: importing it takes two seconds, and it does not notice truncated files.
             images, targets = (torch.from_numpy(read_idx(file)) for file in files[part])
         else:
             with _readable_errors(name, source, root):
@@ -103,12 +103,12 @@ def _images(source: Source, images: Tensor) -> Tensor:
 def _targets(source: Source, targets: Tensor) -> Tensor:
     """(n,) int64 from 0."""
     if source.kind == "QMNIST" and targets.dim() == 2:
-        targets = targets[:, 0]  # the other columns tell who wrote the digit
+        targets = targets[:, 0]  # the other columns describe the writer
     return targets.long() - int(source.split == "letters")  # EMNIST's letters start at 1
 
 
 def _folder(source: Source, root: Path) -> Path:
-    """Where torchvision keeps the files, and where a user has to put them by hand."""
+    """The folder in which torchvision looks for the files."""
     in_raw = source.kind.endswith("MNIST")
     return root / source.kind / "raw" if in_raw else root
 
@@ -130,11 +130,22 @@ def _idx_files(source: Source, root: Path, part: str) -> list[Path]:
 def _present(source: Source, root: Path, files: dict[str, list[Path]]) -> bool:
     if any(files.values()):
         return all(file.exists() for part in files.values() for file in part)
-    return all((root / name).exists() for _, name, _ in _resources(source, root))
+    if source.kind.startswith("CIFAR"):
+        return _cifar_is_unpacked(source, root)
+    return all((root / name).exists() for _, name, _ in _resources(source))
 
 
-def _resources(source: Source, root: Path) -> list[tuple[str, str, str]]:
-    """(address, file name, md5) of everything the data set is downloaded as."""
+def _cifar_is_unpacked(source: Source, root: Path) -> bool:
+    """Whether all files of the archive are there; their checksums tell an unpacking that was cut off."""
+    from torchvision.datasets.utils import check_integrity
+
+    kind = _class(source)
+    files = [*kind.train_list, *kind.test_list, (kind.meta["filename"], kind.meta["md5"])]
+    return all(check_integrity(str(root / kind.base_folder / name), md5) for name, md5 in files)
+
+
+def _resources(source: Source) -> list[tuple[str, str, str]]:
+    """(URL, file name, md5) of the files to download."""
     kind = _class(source)
     if source.kind == "EMNIST":
         return [(kind.url, Path(kind.url).name, kind.md5)]
@@ -149,14 +160,17 @@ def _resources(source: Source, root: Path) -> list[tuple[str, str, str]]:
 
 
 def _download(name: str, source: Source, root: Path, mirror: str | None) -> None:
-    """Fetches and unpacks under a lock, so that runs started together do not write into one another."""
-    resources, folder = _resources(source, root), _folder(source, root)
+    """Download and unpack, one process at a time. Raises UserError."""
+    from torchvision.datasets.utils import check_integrity
+
+    resources, folder = _resources(source), _folder(source, root)
     files = ", ".join(file for _, file, _ in resources)
     by_hand = f"get {files} from {os.path.dirname(resources[0][0])} and put it into {folder}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with _lock(root / f".{source.kind}.lock", name), _no_longer_than(STALL):
-            log(f"downloading {name} into {folder}")
+            there = all(check_integrity(str(folder / file), md5) for _, file, md5 in resources)
+            log(f"{'unpacking' if there else 'downloading'} {name} into {folder}")
             if mirror:
                 for _, file, md5 in resources:
                     _from_mirror(f"{mirror.rstrip('/')}/{file}", folder / file, md5)
@@ -174,7 +188,7 @@ def _lock(path: Path, name: str) -> Iterator[None]:
     try:
         lock.acquire(timeout=1)
     except Timeout:
-        log(f"waiting for another run that downloads {name} (it holds {path})")
+        log(f"waiting for another run that downloads {name} (lock: {path})")
         lock.acquire(timeout=24 * 3600)
     try:
         yield
@@ -184,7 +198,7 @@ def _lock(path: Path, name: str) -> Iterator[None]:
 
 @contextmanager
 def _no_longer_than(seconds: float) -> Iterator[None]:
-    """Lets every wait for a byte end in a TimeoutError: torchvision itself would wait for ever."""
+    """Make every wait for a byte end in a TimeoutError; torchvision has no timeout."""
     former = socket.getdefaulttimeout()
     socket.setdefaulttimeout(seconds)
     try:
@@ -194,40 +208,40 @@ def _no_longer_than(seconds: float) -> Iterator[None]:
 
 
 def _from_mirror(url: str, path: Path, md5: str) -> None:
-    """Puts the mirror's copy where torchvision will look before it downloads, if the checksum holds."""
+    """Download from the mirror to the path where torchvision looks first, if the checksum is right."""
     from torchvision.datasets.utils import check_integrity
 
     if check_integrity(str(path), md5):
         return
-    beside = path.with_name(f".{path.name}.part")
+    partial = path.with_name(f".{path.name}.part")
     try:
-        with urllib.request.urlopen(url, timeout=STALL) as answer, beside.open("wb") as stream:
+        with urllib.request.urlopen(url, timeout=STALL) as answer, partial.open("wb") as stream:
             size = int(answer.headers.get("Content-Length") or 0) or None
             with tqdm(total=size, unit="B", unit_scale=True, desc=path.name, disable=NO_BAR) as bar:
                 while part := answer.read(2**20):
                     stream.write(part)
                     bar.update(len(part))
-        if not check_integrity(str(beside), md5):
+        if not check_integrity(str(partial), md5):
             raise ValueError("its checksum is not the published one")
-        os.replace(beside, path)
+        os.replace(partial, path)
     except (OSError, ValueError) as error:
-        print(f"lazyexp: {url}: {_line(error)}; trying the official address", file=sys.stderr)
+        log(f"{url}: {_line(error)}; trying the official address")
     finally:
-        beside.unlink(missing_ok=True)
+        partial.unlink(missing_ok=True)
 
 
 @contextmanager
 def _readable_errors(name: str, source: Source, root: Path) -> Iterator[None]:
-    """torchvision meets damaged files with all kinds of exceptions; the user needs the file's name."""
+    """Turn the many exceptions of torchvision on damaged files into a UserError that names the files."""
     try:
         yield
     except UserError:
         raise
     except Exception as error:
-        files = ", ".join(file for _, file, _ in _resources(source, root))
+        files = ", ".join(file for _, file, _ in _resources(source))
         raise UserError(
-            f"dataset {name} cannot be read ({_line(error)}); delete {files} and what was unpacked from it "
-            f"in {_folder(source, root)}, then fetch it again"
+            f"dataset {name} cannot be read ({_line(error)}); delete {files} and the files unpacked from it "
+            f"in {_folder(source, root)}, then run the command again"
         ) from None
 
 

@@ -1,84 +1,81 @@
-"""The networks: the built-in ones, and the door through which every network comes."""
+"""The networks `mlp` and `cnn`, and the function that makes every network, built-in or custom."""
 
 from __future__ import annotations
 
+import copy
 import inspect
 import math
 from collections.abc import Callable
 from dataclasses import fields
 from itertools import pairwise
 from typing import Any
+from weakref import WeakSet
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from lazyexp.config.imports import attribute_errors, resolve
 from lazyexp.config.registry import MODELS
 from lazyexp.config.schema import ModelConfig
 from lazyexp.errors import UserError
+from lazyexp.models.checks import check_state
 from lazyexp.utils.memory import require
-from lazyexp.utils.seeding import generator
+from lazyexp.utils.seeding import fixed_global_seed, generator
 
 ACTIVATIONS = {"relu": nn.ReLU, "leaky_relu": nn.LeakyReLU, "gelu": nn.GELU, "tanh": nn.Tanh}
+_made: WeakSet[nn.Module] = WeakSet()  # networks of this process
 
 
 def make_model(config: ModelConfig, shape: tuple[int, ...], classes: int, seed: int) -> nn.Module:
     """The network for samples of `shape`, (channels, height, width) for images, on the CPU, initialised from `seed`.
 
-    Its class or function is called as target(shape=shape, classes=classes, **options), whoever wrote it, with
-    PyTorch's generator seeded. Two runs with one seed start from identical weights, whatever their rule or device.
-    Raises UserError.
+    Built-in and custom networks are called alike: target(shape=shape, classes=classes, **options), with the global
+    random generators seeded. Runs of one seed start from identical weights, whatever their rule or device. Raises
+    UserError.
     """
-    own = config._target_
-    target = resolve(own, "model._target_") if own else MODELS[config.name]
+    path = config._target_
+    target = resolve(path, "model._target_") if path else MODELS[config.name]
     parameters = inspect.signature(target).parameters
-    keys = [] if own else [entry.name for entry in fields(config) if entry.name in parameters]
-    options = {**{key: getattr(config, key) for key in keys if key != "options"}, **config.options}
+    keys = [] if path else [entry.name for entry in fields(config) if entry.name in parameters]
+    options = {**{key: getattr(config, key) for key in keys if key != "options"}, **copy.deepcopy(config.options)}
     builtin = "activation" in keys
     if builtin:
         _require_memory(target, config, dict(shape=shape, classes=classes, **options))
-    what = f"model={config.name}" if not own else f"model._target_={own}"
+    what = f"model._target_={path}" if path else f"model={config.name}"
+    dtype = torch.get_default_dtype()
     with (
-        torch.random.fork_rng(devices=[]),
+        fixed_global_seed(generator(seed, "weights").initial_seed()),
         attribute_errors(f"{what}, called with shape={shape}, classes={classes}, {options}"),
     ):
-        torch.manual_seed(generator(seed, "weights").initial_seed())
         model = target(shape=shape, classes=classes, **options)
+    if torch.get_default_dtype() != dtype:
+        torch.set_default_dtype(dtype)
+        raise UserError(f"{what}: changes PyTorch's default dtype; give a dtype to its layers instead")
     if not isinstance(model, nn.Module):
         raise UserError(f"{what}: returned a {type(model).__name__}, not a torch.nn.Module")
+    if model in _made:
+        raise UserError(f"{what}: returned the same network as before; it must make a new one at every call")
+    _made.add(model)
     if builtin:
         initialise(model, config.init, seed)
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise UserError(f"{what}: has no parameters to train")
+    if path:
+        check_state(model, what)
     return model
 
 
-@torch.no_grad()
-def check_output(model: nn.Module, inputs: Tensor, classes: int, what: str) -> None:
-    """Refuses a network that does not make (b, classes) floats of `inputs` (b, ...). Raises UserError."""
-    training = model.training
-    model.eval()
-    with attribute_errors(f"{what}, given {tuple(inputs.shape)} {inputs.dtype}"):
-        output = model(inputs)
-    model.train(training)
-    wanted = (len(inputs), classes)
-    if not isinstance(output, Tensor):
-        raise UserError(f"{what}: its output is a {type(output).__name__}, not a tensor of shape {wanted}")
-    if output.shape != wanted or not output.is_floating_point():
-        raise UserError(f"{what}: its output is {tuple(output.shape)} {output.dtype}, must be {wanted} floats")
-
-
 def _require_memory(target: Callable[..., nn.Module], config: ModelConfig, arguments: dict[str, Any]) -> None:
-    """Refuses a network whose weights and gradients would not fit, before any of them is made."""
-    what, mend = f"model.width={config.width}, model.depth={config.depth}", "choose smaller ones"
-    if config.name == "cnn" and config.depth > 40:  # the number of channels alone is beyond counting
-        raise UserError(f"{what}: channels double at every stage; {mend}")
+    """Refuse a network whose weights and gradients need more than the free memory, before it is made."""
+    what, advice = f"model.width={config.width}, model.depth={config.depth}", "choose smaller ones"
+    if config.name == "cnn" and config.depth > 40:  # 2^40 channels
+        raise UserError(f"{what}: channels double at every stage; {advice}")
     try:
         with torch.device("meta"):
             weights = sum(parameter.numel() for parameter in target(**arguments).parameters())
-    except RuntimeError:  # more weights than 64 bits can count
-        raise UserError(f"{what}: more weights than can be counted; {mend}") from None
-    require(8 * weights, f"{what}: a network of {weights:,} weights", mend)
+    except RuntimeError:
+        raise UserError(f"{what}: more weights than 64 bits can count; {advice}") from None
+    require(8 * weights, f"{what}: a network of {weights:,} weights", advice)
 
 
 def mlp(shape: tuple[int, ...], classes: int, width: int, depth: int, activation: str) -> nn.Sequential:
@@ -93,7 +90,7 @@ def mlp(shape: tuple[int, ...], classes: int, width: int, depth: int, activation
 def cnn(shape: tuple[int, ...], classes: int, width: int, depth: int, activation: str) -> nn.Sequential:
     """`depth` stages of a 3x3 convolution and 2x2 max pooling; `width` channels, doubled at every stage.
 
-    Pooling stops when there is but one pixel left, so any image size will do.
+    Pooling stops at a height or width of one pixel, so images may have any size.
     """
     if len(shape) != 3:
         raise UserError(f"model=cnn: is for images, not for samples of shape {shape}")
@@ -111,8 +108,9 @@ def cnn(shape: tuple[int, ...], classes: int, width: int, depth: int, activation
 
 @torch.no_grad()
 def initialise(model: nn.Module, init: str, seed: int) -> None:
-    """Draws all weights anew: `uniform` U(-a, a), a = 1/sqrt(fan_in), biases too (PyTorch's own default);
-    `lecun_normal` N(0, 1/fan_in), zero biases; `kaiming` N(0, 2/fan_in), zero biases (He et al. 2015)."""
+    """Draw all weights: `uniform` U(-a, a), a = 1/sqrt(fan_in), biases too (PyTorch's default); `lecun_normal`
+    N(0, 1/fan_in), zero biases; `kaiming` N(0, 2/fan_in), zero biases (He et al. 2015).
+    """
     rng = generator(seed, "weights")
     for layer in model.modules():
         if not isinstance(layer, (nn.Linear, nn.Conv2d)):

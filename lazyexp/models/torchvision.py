@@ -13,8 +13,8 @@ from lazyexp.errors import UserError
 def classifier(shape: tuple[int, ...], classes: int, arch: str, small: bool = False, **options: Any) -> nn.Module:
     """The network `arch` of torchvision.models for images of `shape` (channels, height, width), with its `options`.
 
-    `small`: a ResNet's stem for small images, a 3x3 convolution without stride and no pooling, as He et al. 2016
-    (arXiv 1512.03385, section 4.2) have it for CIFAR, instead of 7x7 with stride 2 and pooling. Raises UserError.
+    `small` gives a ResNet the stem for small images: a 3x3 convolution without stride or pooling, as for CIFAR in He
+    et al. 2016 (arXiv 1512.03385, section 4.2), instead of 7x7 with stride 2 and pooling. Raises UserError.
     """
     from torchvision import models
 
@@ -23,9 +23,9 @@ def classifier(shape: tuple[int, ...], classes: int, arch: str, small: bool = Fa
         raise UserError(f"model.arch={arch}: must be one of {', '.join(known)}")
     if len(shape) != 3:
         raise UserError(f"model=torchvision: is for images, not for samples of shape {shape}")
-    if arch in ("googlenet", "inception_v3"):  # else several outputs, and a warning
+    if arch in ("googlenet", "inception_v3"):  # without auxiliary outputs, and without a warning
         options = {"aux_logits": False, "init_weights": True, **options}
-    model = models.get_model(arch, weights=None, num_classes=classes, **options)
+    model: nn.Module = models.get_model(arch, weights=None, num_classes=classes, **options)
     if small:
         if not isinstance(model, models.ResNet):
             raise UserError(f"model.options.small=true: is for ResNets, not for {arch}")
@@ -38,7 +38,7 @@ def classifier(shape: tuple[int, ...], classes: int, arch: str, small: bool = Fa
 
 
 def _take_channels(model: nn.Module, channels: int) -> None:
-    """Gives the first convolution as many input channels as the data have, initialised as the former one was."""
+    """Replace the first convolution by one for `channels` input channels, with weights of the same variance."""
     name, first = next((name, layer) for name, layer in model.named_modules() if isinstance(layer, nn.Conv2d))
     kept = {key: getattr(first, key) for key in inspect.signature(nn.Conv2d).parameters if hasattr(first, key)}
     fresh = nn.Conv2d(**{**kept, "in_channels": channels, "bias": first.bias is not None})

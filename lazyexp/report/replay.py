@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import os
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from lazyexp.config.schema import DatasetConfig, ModelConfig
-from lazyexp.data import Data, load_data
-from lazyexp.data.torchvision_sets import SOURCES, is_there
+from lazyexp.data import Data
 from lazyexp.errors import UserError
-from lazyexp.models.builtin import make_model
-from lazyexp.runs.reader import read_json
+from lazyexp.runs.rebuild import rebuild
 
 CHUNK = 2048
 
@@ -66,30 +61,8 @@ class Seen:
 
 def replay(folder: Path) -> Seen:
     """What the run in `folder` ended with. Nothing is downloaded. Raises Unavailable."""
-    settings = read_json(folder / "run.json").get("settings") or {}
     try:
-        dataset = replace(_part(DatasetConfig, settings["dataset"]), augment=[])
-        model = _part(ModelConfig, settings["model"])
-        places = (str(settings.get("data_dir") or ""), os.environ.get("LAZYEXP_DATA", ""))
-        place = next((folder for folder in places if _has(dataset, folder)), None)
-        if place is None:
-            raise Unavailable(f"its files are not in {settings.get('data_dir')}; set LAZYEXP_DATA to where they are")
-        data = load_data(dataset, place, torch.device("cpu"))
-        network = make_model(model, data.shape, data.classes, 0)
-        network.load_state_dict(torch.load(folder / "model.pt", map_location="cpu", weights_only=True))
-        with np.load(folder / "learned.npz", allow_pickle=False) as archive:
-            if str(archive["data_sha256"]) != data.sha256 or not np.array_equal(archive["index"], data.index.numpy()):
-                raise Unavailable("the data there are not those of the run")
+        rebuilt = rebuild(folder, download=False)
     except (UserError, OSError, RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise Unavailable(" ".join(str(error).split())[:150]) from None
-    return Seen(network.eval(), data)
-
-
-def _part(schema: type, given: dict[str, Any]) -> Any:
-    known = {entry.name for entry in fields(schema)}
-    return schema(**{key: value for key, value in given.items() if key in known})
-
-
-def _has(dataset: DatasetConfig, data_dir: str) -> bool:
-    """Whether the data can be read without a download."""
-    return dataset.name not in SOURCES or (bool(data_dir) and is_there(dataset.name, Path(data_dir).expanduser()))
+    return Seen(rebuilt.model, rebuilt.data)

@@ -1,15 +1,19 @@
-"""Which run tells another one what to train on, and what that cost."""
+"""Subsets by the name of a run: `dataset.subset=matched` and `random`, and the cost of the runs that chose them.
+
+Settings are plain dictionaries, as `dataclasses.asdict` and run.json have them.
+"""
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from lazyexp.config.run_id import NOT_IN_RUN_ID
-from lazyexp.config.schema import DatasetConfig, PackingConfig, PlasticityConfig, Settings
+from lazyexp.config.schema import DatasetConfig, PackingConfig, PlasticityConfig
 from lazyexp.data.subset import scorers
 from lazyexp.errors import UserError
 from lazyexp.rules import make_rule
@@ -17,38 +21,49 @@ from lazyexp.runs.columns import SCORING
 from lazyexp.runs.reader import read_json, read_rows
 
 
-def resolve(config: Settings) -> tuple[DatasetConfig, bool]:
-    """The data set's settings with the path of a learned.npz, and whether random samples replace its own.
-
-    `dataset.subset` is such a path, several with wildcards, or `matched`: that of the finished lazy run of the same
-    settings in runs_dir, or `random`: as many samples as that run learned from, but any. `matched` with another
-    `dataset.subset_score` is the finished backprop run of the same settings, and the size is still that of the lazy
-    one. Raises UserError if there is no such run.
+@dataclass(frozen=True)
+class Subset:
+    """A resolved `dataset.subset`: the path of a learned.npz (or a pattern), the number of samples, and whether
+    random samples replace those of the path.
     """
-    data = config.dataset
-    if data.subset not in ("matched", "random"):
-        return data, False
-    lazy = _matched(config, "lazy")
-    if data.subset_score == "learned":
-        return replace(data, subset=str(lazy)), data.subset == "random"
-    size = data.subset_size
+
+    path: str | None
+    size: int | None
+    random: bool = False
+
+
+def resolve(settings: Mapping[str, Any]) -> Subset:
+    """The subset that the settings of a run ask for.
+
+    `matched` is the subset of the finished lazy run with the same settings in runs_dir; `random` has as many samples,
+    drawn at random. `matched` with another `dataset.subset_score` than `learned` takes the scores of the finished
+    backprop run of the same settings, and the size from the lazy one. Raises UserError if there is no such run.
+    """
+    data = settings["dataset"]
+    subset, size = data["subset"], data["subset_size"]
+    if subset not in ("matched", "random"):
+        return Subset(subset, size)
+    lazy = _matched(settings, "lazy")
+    if data["subset_score"] == "learned":
+        return Subset(str(lazy), size, subset == "random")
     if size is None:
         with np.load(lazy, allow_pickle=False) as archive:
             size = int((archive["learned"] > 0).sum())
-    return replace(data, subset=str(_matched(config, "backprop")), subset_size=size), False
+    return Subset(str(_matched(settings, "backprop")), size)
 
 
-def cost(config: Settings, data: DatasetConfig) -> dict[str, Any]:
-    """What the runs have cost that chose the subset of `data`, the resolved settings of `config`'s data set.
+def cost(settings: Mapping[str, Any], subset: Subset) -> dict[str, Any]:
+    """The cost of the runs that chose a subset: their names joined by `+`, and sums of seconds and samples.
 
-    Their names, joined by `+`, and sums of training seconds and of samples. Besides the run that scored the samples
-    that is the lazy one whose size was taken, if it is another. Empty where nothing tells.
+    Besides the run that scored the samples this is the lazy run whose size was taken, if it is another one. Empty if
+    there is no subset or no summary.
     """
-    if not data.subset:
+    if not subset.path:
         return {}
-    folders = [path.parent for path in scorers(data.subset)]
-    if config.dataset.subset in ("matched", "random") and config.dataset.subset_size is None:
-        folders.append(_matched(config, "lazy").parent)
+    folders = [path.parent for path in scorers(subset.path)]
+    data = settings["dataset"]
+    if data["subset"] in ("matched", "random") and data["subset_size"] is None:
+        folders.append(_matched(settings, "lazy").parent)
     rows = [row for folder in dict.fromkeys(folders) for row in read_rows(folder / "summary.csv")]
     if not rows:
         return {}
@@ -56,34 +71,38 @@ def cost(config: Settings, data: DatasetConfig) -> dict[str, Any]:
     return names | {name: sum(row.get(name) or 0 for row in rows) for name in SCORING}
 
 
-def _matched(config: Settings, rule: str) -> Path:
-    """The learned.npz of the finished run of `rule`, plain, with otherwise the same settings. Raises UserError."""
-    own = _comparable(asdict(config))
-    for path in sorted(Path(config.runs_dir).expanduser().glob(f"{config.dataset.name}-{rule}-*/run.json")):
+def _matched(settings: Mapping[str, Any], rule: str) -> Path:
+    """The learned.npz of the finished run of the plain `rule` with otherwise equal settings. Raises UserError."""
+    wanted = _comparable(settings)
+    for path in sorted(
+        Path(settings["runs_dir"]).expanduser().glob(f"{settings['dataset']['name']}-{rule}-*/run.json")
+    ):
         facts = read_json(path)
         other = facts.get("settings")
         if facts.get("status") not in ("finished", "stopped") or not isinstance(other, dict):
             continue
         if not all(isinstance(other.get(part), dict) for part in ("dataset", "rule")):
             continue
-        # Plain lazy: one that sleeps or packs learns from other samples.
-        plain = not make_rule(other["rule"]).identity()
-        if plain and not other["dataset"].get("subset") and _comparable(other) == own:
+        # With options, the rule selects other samples.
+        if _is_plain(other["rule"]) and not other["dataset"].get("subset") and _comparable(other) == wanted:
             return path.parent / "learned.npz"
     raise UserError(
-        f"dataset.subset={config.dataset.subset}: no finished run of rule={rule} with these settings in "
-        f"{config.runs_dir}; do that one first, with dataset.subset=null"
+        f"dataset.subset={settings['dataset']['subset']}: no finished run of rule={rule} with these settings in "
+        f"{settings['runs_dir']}; do that one first, with dataset.subset=null"
     )
 
 
-def _comparable(settings: dict[str, Any]) -> dict[str, Any]:
+def _is_plain(rule: dict[str, Any]) -> bool:
+    """Whether all options of a rule have their defaults; not if another version wrote options unknown here."""
+    try:
+        return not make_rule(rule).identity()
+    except UserError:
+        return False
+
+
+def _comparable(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings in which two matched runs are equal; those that an older version did not know are defaults."""
     kept = {key: value for key, value in settings.items() if key not in (*NOT_IN_RUN_ID, "rule")}
-    # A run that knows nothing of a setting had it at its default.
-    data = {
-        **asdict(DatasetConfig()),
-        **kept["dataset"],
-        "subset": None,
-        "subset_score": "learned",
-        "subset_size": None,
-    }
-    return {**{"plasticity": asdict(PlasticityConfig()), "packing": asdict(PackingConfig())}, **kept, "dataset": data}
+    subset = {"subset": None, "subset_score": "learned", "subset_size": None}
+    data = {**asdict(DatasetConfig()), **kept["dataset"], **subset}
+    return {"plasticity": asdict(PlasticityConfig()), "packing": asdict(PackingConfig()), **kept, "dataset": data}

@@ -32,7 +32,7 @@ def provenance(config: Settings, run_id: str, data: Data, device: torch.device) 
         **session(device),
         "device_type": device.type,
         "platform": platform.platform(),
-        "data": {"sha256": data.sha256, "counts": data.counts, "notes": data.notes},
+        "data": {"sha256": data.sha256, "counts": data.counts, "notes": data.notes, "class_names": data.class_names},
         "subset_chosen_by": data.scoring,
     }
 

@@ -1,4 +1,4 @@
-"""Every data set in its own format, at its smallest; own data; subsets, scaling, augmentation; damage."""
+"""Every published format at its smallest; downloads, damage; local data; subsets, scaling, augmentation."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import bz2
 import hashlib
 import multiprocessing
 import pickle
+import shutil
 import tarfile
 import urllib.error
 import zipfile
@@ -18,7 +19,8 @@ from conftest import REAL, needs_data, toy, write_idx
 from lazyexp.config.schema import DatasetConfig
 from lazyexp.data import Samples, load_data, load_raw
 from lazyexp.data.idx import read_idx
-from lazyexp.data.local import PARTS, load_folder
+from lazyexp.data.local import load_folder
+from lazyexp.data.npz import PARTS
 from lazyexp.data.torchvision_sets import SOURCES
 from lazyexp.errors import UserError
 
@@ -221,7 +223,7 @@ def test_processes_that_start_together_do_not_spoil_each_others_download(tmp_pat
 
 
 @pytest.mark.parametrize("name", ["mnist", "emnist", "qmnist", "usps", "svhn", "cifar10"])
-def test_without_a_network_the_error_tells_what_to_fetch(tmp_path, monkeypatch, name):
+def test_without_a_network_the_error_names_what_to_download(tmp_path, monkeypatch, name):
     def offline(*args, **kwargs):
         raise urllib.error.URLError("no route to host")
 
@@ -284,21 +286,37 @@ def test_mislabelled(tmp_path):
 
 def test_fewer_labels_than_images(tmp_path):
     message = damaged_mnist(tmp_path, lambda f: write_idx(f / LABELS, toy(50)[1]))
-    assert "60 images" in message and "50 labels" in message
+    assert "60 samples" in message and "50 labels" in message
+
+
+@pytest.mark.parametrize("cut_off", [False, True])
+def test_an_archive_that_was_put_there_by_hand_is_unpacked(tmp_path, cifar, cut_off, capsys):
+    """Also if unpacking was cut off before: a file is missing, another one is damaged."""
+    images, _ = cifar("cifar10")
+    unpacked = tmp_path / "cifar-10-batches-py"
+    if cut_off:
+        (unpacked / "data_batch_3").write_bytes(b"nonsense")
+        (unpacked / "test_batch").unlink()
+    else:
+        shutil.rmtree(unpacked)
+    data = load("cifar10", tmp_path)
+    assert np.array_equal(data.test.pixels.view(-1, 3, 32, 32).numpy(), images.transpose(0, 3, 1, 2))
+    assert "unpacking cifar10" in capsys.readouterr().err
 
 
 def test_corrupt_archives_are_named(tmp_path, cifar):
     cifar("cifar10")
     (tmp_path / "cifar-10-batches-py" / "data_batch_3").write_bytes(b"nonsense")
-    with pytest.raises(UserError, match=r"delete cifar-10-python.tar.gz"):
+    (tmp_path / "cifar-10-python.tar.gz").write_bytes(b"nonsense")
+    with pytest.raises(UserError, match=r"get cifar-10-python.tar.gz from http.* and put it into"):
         load("cifar10", tmp_path)
 
 
-# --- own data --------------------------------------------------------------------------------------------
+# --- local data -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("zipped", [False, True])
-def test_own_idx_files(tmp_path, zipped):
+def test_local_idx_files(tmp_path, zipped):
     suffix = ".gz" if zipped else ""
     for part, n in (("train", 60), ("t10k", 20)):
         images, labels = toy(n, 3, (5, 9))
@@ -309,7 +327,7 @@ def test_own_idx_files(tmp_path, zipped):
 
 
 @pytest.mark.parametrize("shape, expected", [((7, 5), (1, 7, 5)), ((7, 5, 3), (3, 7, 5)), ((3, 7, 5), (3, 7, 5))])
-def test_own_npz(tmp_path, shape, expected):
+def test_npz(tmp_path, shape, expected):
     x, y = toy(40, 4, shape)
     np.savez(tmp_path / "d.npz", x_train=x, y_train=y, x_test=x[:8], y_test=y[:8])
     data = load("folder", tmp_path, path=str(tmp_path / "d.npz"))
@@ -320,7 +338,7 @@ def test_own_npz(tmp_path, shape, expected):
     assert np.allclose(shown.numpy(), image, atol=1e-3)
 
 
-def test_own_float_images(tmp_path):
+def test_float_images(tmp_path):
     x, y = np.random.default_rng(0).random((40, 6, 6)), np.arange(40) % 4
     np.savez(tmp_path / "d.npz", x_train=x, y_train=y, x_test=x, y_test=y)
     data = load("folder", tmp_path, path=str(tmp_path / "d.npz"), scale="unit")
@@ -337,7 +355,7 @@ def npz_problem(tmp_path, **changes):
     return str(error.value)
 
 
-def test_own_data_is_checked(tmp_path):
+def test_local_data_are_checked(tmp_path):
     x, y = toy(40, 4, (6, 6))
     with_nan = x.astype(float)
     with_nan[3, 2, 1] = np.nan
@@ -348,7 +366,7 @@ def test_own_data_is_checked(tmp_path):
     assert "labels run from -1" in npz_problem(tmp_path, y_train=y.astype(int) - 1)
     assert "labels run from 6 to 9" in npz_problem(tmp_path, y_test=y + 6)
     assert "differ in size" in npz_problem(tmp_path, x_test=x[:, :5])
-    assert "40 images but" in npz_problem(tmp_path, y_train=y[:30])
+    assert "40 samples but" in npz_problem(tmp_path, y_train=y[:30])
     assert "holds no" in npz_problem(tmp_path, x_train=x[:0], y_train=y[:0])
     assert "not a readable .npz" in npz_problem(tmp_path, x_train=np.array([{}] * 40, dtype=object))
     assert "no such file" in str(pytest.raises(UserError, load, "folder", tmp_path, path="/nowhere").value)
@@ -413,14 +431,14 @@ def test_shift_moves_every_sample_and_lets_black_in():
         corners.add(matches[0])
     assert len(corners) > 15  # of 25
     alone = images.batch(torch.tensor([17]))[0]
-    assert torch.equal(alone[0], x[17])  # however the sample is visited
+    assert torch.equal(alone[0], x[17])  # however the batch is composed
     images.start_epoch(0, 1)
     assert not torch.equal(images.batch(torch.arange(50))[0], x)
     images.start_epoch(0, 0)
     assert torch.equal(images.batch(torch.arange(50))[0], x)
 
 
-def test_subset_takes_what_was_learned_from(tmp_path):
+def test_a_subset_has_the_samples_that_a_run_selected(tmp_path):
     data = load("digits", tmp_path)
     learned = torch.zeros(1437, dtype=torch.int32)
     learned[[5, 77, 1000]] = torch.tensor([1, 2, 3], dtype=torch.int32)
@@ -430,7 +448,7 @@ def test_subset_takes_what_was_learned_from(tmp_path):
     assert subset.index.tolist() == [5, 77, 1000]
     assert subset.train.scale == data.train.scale  # the same pixels for the network
     np.savez(path, index=data.index.numpy(), learned=learned.numpy(), data_sha256=np.array("other"))
-    with pytest.raises(UserError, match="other data"):
+    with pytest.raises(UserError, match="another data set"):
         load("digits", tmp_path, subset=str(path))
     with pytest.raises(UserError, match="not a readable learned.npz"):
         load("digits", tmp_path, subset="/nowhere.npz")
@@ -462,8 +480,8 @@ def test_subsets_by_score(tmp_path, score, size, expected):
         load("digits", tmp_path, subset=str(tmp_path / "learned.npz"), subset_score=score, subset_size=11)
 
 
-def test_several_runs_score_in_the_mean(tmp_path):
-    """EL2N as its authors have it is the mean of ten networks; here of two, who disagree."""
+def test_scores_of_several_runs_are_averaged(tmp_path):
+    """EL2N as its authors define it is the mean of ten networks; here of two that disagree."""
     data = load("digits", tmp_path)
     for run, el2n in enumerate(([1.0, 0.2, 0.6, 0.0], [0.0, 0.6, 0.6, 0.9])):
         (tmp_path / f"run{run}").mkdir()
@@ -478,10 +496,10 @@ def test_several_runs_score_in_the_mean(tmp_path):
     with pytest.raises(UserError, match="several runs score; set dataset.subset_size"):
         load("digits", tmp_path, subset=pattern, subset_score="el2n")
     with pytest.raises(UserError, match="no such files"):
-        load("digits", tmp_path, subset=str(tmp_path / "nobody*" / "learned.npz"))
+        load("digits", tmp_path, subset=str(tmp_path / "nothing*" / "learned.npz"))
 
 
-def test_read_idx_knows_all_types(tmp_path):
+def test_read_idx_reads_all_types(tmp_path):
     array = np.arange(24, dtype=np.int32).reshape(2, 3, 4) - 5
     write_idx(tmp_path / "a", array)
     assert np.array_equal(read_idx(tmp_path / "a"), array)
@@ -504,14 +522,14 @@ def test_real_data(name, n, mean, std):
         pytest.param(b"\0\0\x08\x00", id="no dimension"),
     ],
 )
-def test_idx_headers_that_lie(tmp_path, header):
+def test_wrong_idx_headers(tmp_path, header):
     path = tmp_path / "train-images-idx3-ubyte"
     path.write_bytes(header)
     with pytest.raises(UserError, match="train-images"):
         read_idx(path)
 
 
-def test_an_npz_with_a_member_that_is_no_array(tmp_path):
+def test_an_npz_with_a_member_that_is_not_an_array(tmp_path):
     with zipfile.ZipFile(tmp_path / "odd.npz", "w") as archive:
         for part in PARTS:
             archive.writestr(part, b"text")
@@ -536,7 +554,7 @@ def test_an_npz_with_a_member_that_is_no_array(tmp_path):
     ],
     ids=str,
 )
-def test_a_subset_that_no_run_has_written(tmp_path, arrays):
+def test_a_subset_file_that_no_run_wrote(tmp_path, arrays):
     path = tmp_path / "learned.npz"
     if isinstance(arrays, bytes):
         path.write_bytes(arrays)

@@ -1,0 +1,167 @@
+"""From the settings of a data set to tensors on the device."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lazyexp.config.imports import resolve
+from lazyexp.config.registry import DATASETS
+from lazyexp.config.schema import DatasetConfig
+from lazyexp.data.corrupt import add_label_noise, make_imbalanced
+from lazyexp.data.custom import load_custom
+from lazyexp.data.raw import Raw
+from lazyexp.data.samples import Samples, scaling, unit_notes
+from lazyexp.data.subset import choose, scorers
+from lazyexp.errors import UserError
+from lazyexp.utils.seeding import generator
+
+
+@dataclass
+class Data:
+    """A data set ready for training.
+
+    `index` (n,) are the positions of the training samples in the data set as it was read. `sha256` is the fingerprint
+    of that data set, `subset` that of the choice of `dataset.subset`. `noisy` (n,) bool: whether a label was changed
+    by `dataset.label_noise`. `scoring` is what the runs cost that chose the subset. `class_names` are the labels in
+    the order of the classes, None for 0, 1, ...
+    """
+
+    train: Samples
+    test: Samples
+    val: Samples | None
+    index: Tensor
+    classes: int
+    shape: tuple[int, ...]
+    sha256: str
+    subset: str | None
+    counts: dict[str, int]
+    notes: list[str] = field(default_factory=list)
+    scoring: dict[str, Any] = field(default_factory=dict)
+    noisy: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.bool))
+    class_names: list[str] | None = None
+
+
+def load_raw(config: DatasetConfig, data_dir: str) -> Raw:
+    """The data set as it was published, checked. Raises UserError."""
+    if config._target_:
+        raw = load_custom(config._target_, config.options)
+    else:
+        entry = DATASETS[config.name]
+        loader = resolve(entry.target, "dataset", custom=False)
+        given = {"name": config.name, "path": config.path, "mirror": config.mirror, "data_dir": data_dir}
+        parameters = inspect.signature(loader).parameters
+        settings = {key: value for key, value in given.items() if key in parameters}
+        unknown = [key for key in config.options if key not in parameters or key in given]
+        if unknown:
+            known = [key for key in parameters if key not in given and key not in entry.options]
+            raise UserError(
+                f"dataset.options.{unknown[0]}: unknown option of dataset={config.name} "
+                f"(it has {', '.join(known) or 'none'})"
+            )
+        raw = loader(**settings, **entry.options, **config.options)
+    raw.check()
+    return raw
+
+
+def load_data(
+    config: DatasetConfig,
+    data_dir: str,
+    device: torch.device,
+    dtype: torch.dtype = torch.float32,
+    random_subset: bool = False,
+    index: Tensor | None = None,
+) -> Data:
+    """The training, validation and test samples of the settings. Raises UserError.
+
+    Args:
+        dtype: of the inputs of the network.
+        random_subset: replace the samples of config.subset by as many random ones.
+        index: positions (n,) of the training samples, in place of config.subset's choice.
+    """
+    raw = load_raw(config, data_dir)
+    sha256, available = raw.sha256(), len(raw.train_targets)
+    held_out, candidates = _select(raw, config)
+    targets, noisy = raw.train_targets.clone(), torch.zeros(available, dtype=torch.bool)
+    targets[candidates], noisy[candidates] = add_label_noise(
+        raw.train_targets, candidates, config.label_noise, raw.classes
+    )
+    scale, offset = scaling(raw, candidates, config.scale)
+    subset = None
+    if index is not None:
+        candidates = index
+    elif config.subset:
+        chosen = choose(
+            scorers(config.subset), candidates, available, sha256, config.subset_score, config.subset_size
+        )
+        if random_subset:
+            chosen = balanced_split(raw.train_targets, candidates, len(chosen), "subset")[0].sort().values
+        candidates, subset = chosen, hashlib.sha256(chosen.numpy().data).hexdigest()
+    max_shift = _max_shift(raw, config)
+
+    def samples(pixels: Tensor, labels: Tensor, shift: int = 0) -> Samples:
+        return Samples(pixels.to(device), labels.to(device), scale, offset, shift, dtype)
+
+    everything = len(candidates) == available
+    train_pixels = raw.train_images if everything else raw.train_images[candidates]
+    return Data(
+        train=samples(train_pixels, targets[candidates], max_shift),
+        test=samples(raw.test_images, raw.test_targets),
+        val=samples(raw.train_images[held_out], raw.train_targets[held_out]) if config.val_size else None,
+        index=candidates,
+        classes=raw.classes,
+        shape=tuple(raw.train_images.shape[1:]),
+        sha256=sha256,
+        subset=subset,
+        counts={"train": available, "test": len(raw.test_targets), "used": len(candidates), "val": config.val_size},
+        notes=raw.notes + (unit_notes(raw) if config.scale == "unit" else []),
+        noisy=noisy[candidates],
+        class_names=raw.class_names,
+    )
+
+
+def _select(raw: Raw, config: DatasetConfig) -> tuple[Tensor, Tensor]:
+    """Positions of the validation samples, and of those that may be trained on. Raises UserError."""
+    available = len(raw.train_targets)
+    if config.val_size >= available:
+        raise UserError(f"dataset.val_size={config.val_size}: too large, there are {available} training samples")
+    held_out, rest = balanced_split(raw.train_targets, torch.arange(available), config.val_size, "val")
+    size = len(rest) if config.train_size is None else config.train_size
+    if size > len(rest):
+        raise UserError(f"dataset.train_size={size}: larger than the data, {len(rest)} training samples")
+    index, _ = balanced_split(raw.train_targets, rest, size, "train_size")
+    return held_out, make_imbalanced(raw.train_targets, index.sort().values, config.imbalance, raw.classes)
+
+
+def _max_shift(raw: Raw, config: DatasetConfig) -> int:
+    """The largest shift in pixels, 0 without. Raises UserError if the samples cannot be shifted so far."""
+    shift = config.max_shift if "shift" in config.augment else 0
+    if shift and raw.train_images.dim() != 4:
+        raise UserError(
+            f"dataset.augment={config.augment}: must be [] for samples of shape {tuple(raw.train_images.shape[1:])}, "
+            "which are not images"
+        )
+    if shift and shift >= min(raw.train_images.shape[2:]):
+        raise UserError(f"dataset.max_shift={shift}: must be smaller than the images")
+    return shift
+
+
+def balanced_split(targets: Tensor, index: Tensor, size: int, purpose: str) -> tuple[Tensor, Tensor]:
+    """`size` of the samples `index`, balanced over classes, and the others; the same ones in every run.
+
+    Smaller subsets are contained in larger ones: the samples are put in one order, in which the classes take turns,
+    and cut.
+    """
+    shuffled = index[torch.randperm(len(index), generator=generator(0, purpose))]
+    labels = targets[shuffled]
+    turn = torch.empty_like(shuffled)
+    for label in torch.unique(labels):
+        members = (labels == label).nonzero().flatten()
+        turn[members] = torch.arange(len(members))
+    order = shuffled[turn.argsort(stable=True)]
+    return order[:size], order[size:].sort().values

@@ -1,0 +1,102 @@
+"""The network and the data of a finished run, rebuilt from its folder."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from torch import nn
+
+from lazyexp.config.imports import resolve, source
+from lazyexp.config.schema import DatasetConfig, ModelConfig
+from lazyexp.data import Data, load_data
+from lazyexp.data.torchvision_sets import SOURCES, is_there
+from lazyexp.errors import UserError
+from lazyexp.models.builtin import make_model
+from lazyexp.runs.reader import read_json
+from lazyexp.utils.terminal import log
+
+CPU = torch.device("cpu")
+Part = TypeVar("Part", DatasetConfig, ModelConfig)
+
+
+@dataclass
+class Rebuilt:
+    """The trained network of a run, on the CPU in evaluation mode, and its data without augmentation."""
+
+    model: nn.Module
+    data: Data
+
+
+def rebuild(folder: Path, download: bool = True) -> Rebuilt:
+    """The network and the data of the finished run in `folder`.
+
+    The training samples are those in learned.npz, so that a subset (`dataset.subset=matched`, `random` or a path)
+    needs no other run. Data are looked for in the run's data_dir, then in $LAZYEXP_DATA; only with `download` are
+    missing published ones downloaded. Raises UserError.
+    """
+    facts = read_json(folder / "run.json")
+    settings = facts.get("settings")
+    if not isinstance(settings, dict) or not all(isinstance(settings.get(key), dict) for key in ("dataset", "model")):
+        raise UserError(f"{folder}/run.json has no settings")
+    index, sha256 = _trained_on(folder)
+    dataset = _part(DatasetConfig, settings["dataset"], augment=[], subset=None)
+    config = _part(ModelConfig, settings["model"])
+    _note_edits(facts.get("sources"))
+    data = load_data(
+        dataset, _data_dir(dataset.name, str(settings.get("data_dir") or ""), download), CPU, index=index
+    )
+    if data.sha256 != sha256:
+        raise UserError(f"{folder}: its data set has changed since the run")
+    seed = settings.get("seed")
+    model = make_model(config, data.shape, data.classes, seed if isinstance(seed, int) else 0)
+    try:
+        model.load_state_dict(torch.load(folder / "model.pt", map_location="cpu", weights_only=True))
+    except Exception as error:  # torch.load meets damaged files with many types of exceptions
+        reason = " ".join(str(error).split())[:150]
+        raise UserError(f"{folder}/model.pt does not fit the run's network ({reason})") from None
+    return Rebuilt(model.eval(), data)
+
+
+def _trained_on(folder: Path) -> tuple[torch.Tensor, str]:
+    """Positions (n,) of the training samples of a run, and the fingerprint of its data set. Raises UserError."""
+    try:
+        with np.load(folder / "learned.npz", allow_pickle=False) as archive:
+            return torch.from_numpy(archive["index"].astype(np.int64)), str(archive["data_sha256"])
+    except Exception:  # NumPy and zipfile meet damaged files with many types of exceptions
+        raise UserError(f"{folder}/learned.npz cannot be read: the run has not ended, or the file is damaged") from None
+
+
+def _data_dir(name: str, recorded: str, download: bool) -> str:
+    """The first of the run's data_dir and $LAZYEXP_DATA that holds the data set. Raises UserError."""
+    if name not in SOURCES:
+        return recorded
+    for place in (recorded, os.environ.get("LAZYEXP_DATA", "")):
+        if place and is_there(name, Path(place).expanduser()):
+            return place
+    if not download:
+        raise UserError(f"the files of {name} are not in {recorded}; set LAZYEXP_DATA to their folder")
+    return recorded
+
+
+def _part(schema: type[Part], given: dict[str, Any], **changes: Any) -> Part:
+    """Settings of a group; keys of another version are left out. Raises UserError."""
+    known = {entry.name for entry in fields(schema)}
+    try:
+        return schema(**{**{key: value for key, value in given.items() if key in known}, **changes})
+    except TypeError as error:
+        raise UserError(f"run.json: {error}") from None
+
+
+def _note_edits(sources: Any) -> None:
+    """A note if the source file of a custom model or data set has changed since the run."""
+    for group in ("dataset", "model"):
+        recorded = sources.get(group) if isinstance(sources, dict) else None
+        if isinstance(recorded, dict) and isinstance(recorded.get("target"), str):
+            now = source(resolve(recorded["target"], f"{group}._target_"), recorded["target"])
+            if now["sha256"] != recorded.get("sha256"):
+                log(f"note: {now['file']} of the custom {group} has changed since the run")
