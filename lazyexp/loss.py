@@ -85,9 +85,9 @@ def lazy_bce(
 
 
 def is_wrong(logits: Tensor, targets: Tensor, ignore_index: int = -100) -> tuple[Tensor, Tensor]:
-    """Which targets are misclassified, and which count (are not ignored): two (n, ...) bool; shapes as in `lazy_loss`."""
+    """Which targets are misclassified, and which are not ignored: (n, ...) bool each; shapes as in `lazy_loss`."""
     if logits.ndim == 0:
-        raise ValueError("logits are a single number: pass logits, not a loss that has already been computed")
+        raise ValueError("logits are a single number: pass logits, not a loss already computed")
     dim = class_dim(logits)
     if targets.is_floating_point():
         _check_shape(targets, logits, logits.shape)
@@ -175,7 +175,7 @@ def _check_shape(targets: Tensor, logits: Tensor, allowed: torch.Size) -> None:
 
 
 class _SelectiveLoss(nn.Module):
-    """What `LazyLoss` and `MistakeGatedLoss` share: the wrapped criterion, and what was selected in the last batch."""
+    """What `LazyLoss` and `MistakeGatedLoss` share: the wrapped criterion, and the selection in the last batch."""
 
     learned: Tensor
     selected: Tensor
@@ -262,8 +262,8 @@ class LazyLoss(_SelectiveLoss):
 
 
 class MistakeGatedLoss(_SelectiveLoss):
-    """A criterion to which samples contribute that are misclassified now or ever were before: memorised mistake gating
-    (Pache & van Rossum 2026, arXiv 2604.14336).
+    """A criterion of which samples contribute that are misclassified now or ever were before: memorised mistake
+    gating (Pache & van Rossum 2026, arXiv 2604.14336).
 
     Three lines of a loop change:
 
@@ -273,8 +273,8 @@ class MistakeGatedLoss(_SelectiveLoss):
             loss = criterion(model(x), y, index)
 
     The memory is the buffer `ever_wrong` (samples,) bool: it moves with `.to(device)` and is part of `state_dict`,
-    so save and load the criterion with the model. A sample with several targets counts as misclassified if one of them
-    is, and then all of its targets contribute. `learned`, `selected` and `any_learned` are as in `LazyLoss`. For
+    so save and load the criterion with the model. A sample with several targets counts as misclassified if one of
+    them is, and then all of its targets contribute. `learned`, `selected` and `any_learned` are as in `LazyLoss`. For
     validation call `criterion.criterion`, because every call of this loss updates the memory.
 
     With torch.distributed every process records what it sees; call `merge` in all of them before each epoch, since
@@ -316,7 +316,7 @@ class MistakeGatedLoss(_SelectiveLoss):
         return self._loss(logits, targets, selected, counted)
 
     def merge(self) -> None:
-        """Merge the memories of all processes of torch.distributed; all of them must call it. No effect without it."""
+        """Merge the memories of all processes of torch.distributed; all of them must call it."""
         if rank_and_size()[1] == 1:
             return
         device = torch.device("cuda") if dist.get_backend() == "nccl" else self.ever_wrong.device

@@ -60,15 +60,15 @@ class SpacedSampler(Sampler[int]):
                 loader.sampler.update(index, logits, y)
 
     A sample that `update` finds right, with a largest softmax of at least `threshold`, is skipped for 1, 2, 4, ...
-    epochs, at most `max_interval`. A wrong or less confident sample is presented in the next epoch, and so is a sample
+    epochs, at most `max_interval`. A wrong or less confident sample is presented in the next epoch, and so is one
     that `update` does not report. An epoch may be empty.
 
     An epoch begins with every `iter(loader)`, or with `set_epoch` as in torch.utils.data.DistributedSampler. `len` is
     the length of the current epoch and differs from epoch to epoch.
 
     With torch.distributed each process gets its share of an epoch's samples. No sample is in two shares, and all
-    shares have the same length, so up to one sample less than there are processes is left for the next epoch. What the
-    processes report is merged when an epoch begins; all of them must begin it.
+    shares have the same length, so up to one sample less than there are processes is left for the next epoch. What
+    the processes report is merged when an epoch begins; all of them must begin it.
 
     Args:
         samples: Size of the training set.
@@ -127,19 +127,28 @@ class SpacedSampler(Sampler[int]):
             self._begin(epoch)
 
     def __iter__(self) -> Iterator[int]:
-        if not self._waiting:
-            self._begin(self.epoch + 1)
-        assert self._active is not None
-        self._waiting = False
-        rank, processes = self._share()
-        yield from self._active[rank::processes].tolist()
-        self._exhausted = True
+        return _Epoch(self)
 
     def __len__(self) -> int:
         """Samples of the current epoch, or of the first one, for this process."""
         if self._active is not None:
             return len(self._active) // self._share()[1]
         return int((self._planned().next_epoch <= self.epoch + 1).sum()) // self._share()[1]
+
+    def _start(self) -> list[int]:
+        """Begin the iteration of an epoch. Returns this process's samples, in order."""
+        if not self._waiting:
+            self._begin(self.epoch + 1)
+        assert self._active is not None
+        self._waiting = False
+        rank, processes = self._share()
+        samples: list[int] = self._active[rank::processes].tolist()
+        return samples
+
+    def _continue(self, left: list[int]) -> None:
+        """An iterator continues the current epoch with the samples `left` of this process."""
+        self._waiting = False
+        self._active = torch.tensor(left * self._share()[1], dtype=torch.int64)
 
     def _share(self) -> tuple[int, int]:
         """The number of this process's share, and the number of shares."""
@@ -239,7 +248,7 @@ class SpacedSampler(Sampler[int]):
         return {"epoch": self.epoch, **spacing.state(), "left": left[~self._reported[left]]}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore what `state_dict` returned. Raises ValueError if it is of another data set, or of something else."""
+        """Restore what `state_dict` returned. Raises ValueError if it belongs to something else."""
         missing = {"epoch", "left", *Spacing.STATE} - set(state)
         if missing:
             raise ValueError(f"not a state of SpacedSampler: {', '.join(sorted(missing))} missing")
@@ -253,6 +262,35 @@ class SpacedSampler(Sampler[int]):
         self._forget()
         self._waiting, self._exhausted = len(left) > 0, False
         self._active = left if self._waiting else None
+
+
+class _Epoch(Iterator[int]):
+    """An epoch's samples of one process. It begins with the first sample, so an unused iterator has no effect.
+
+    torchdata's StatefulDataLoader saves and restores it together with the sampler.
+    """
+
+    def __init__(self, sampler: SpacedSampler) -> None:
+        self._sampler = sampler
+        self._left: list[int] | None = None  # in reverse; None: not begun
+
+    def __next__(self) -> int:
+        if self._left is None:
+            self._left = self._sampler._start()[::-1]
+        if not self._left:
+            self._sampler._exhausted = True
+            raise StopIteration
+        return self._left.pop()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The samples not handed out yet, in order; None before the first one."""
+        return {"left": None if self._left is None else self._left[::-1]}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue with the samples that `state_dict` returned."""
+        if state["left"] is not None:
+            self._left = list(state["left"])[::-1]
+            self._sampler._continue(self._left)
 
 
 def _agreed(order: Tensor) -> Tensor:

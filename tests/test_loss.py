@@ -1,4 +1,4 @@
-"""The drop-in loss against cross-entropy itself."""
+"""The losses against cross-entropy and against plain loops in Python."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from torch import nn
 from lazyexp import LazyLoss, lazy_loss
 
 LOGITS = torch.tensor([[2.0, 0.0, 0.0], [0.0, 3.0, 0.0], [1.0, 0.0, 0.5], [0.0, 0.1, 0.0]])
-TARGETS = torch.tensor([0, 0, 2, 1])  # right, wrong, wrong, right but hesitant
+TARGETS = torch.tensor([0, 0, 2, 1])  # right, wrong, wrong, right with low confidence
 
 
-def test_only_mistakes_count():
+def test_only_mistakes_contribute():
     each = F.cross_entropy(LOGITS, TARGETS, reduction="none")
     wrong = each[1] + each[2]
     for reduction, expected in (("batch", wrong / 4), ("selected", wrong / 2), ("sum", wrong)):
-        loss, learned = lazy_loss(LOGITS, TARGETS, reduction=reduction)
-        assert float(loss) == pytest.approx(float(expected)) and int(learned) == 2
+        loss, number = lazy_loss(LOGITS, TARGETS, reduction=reduction)
+        assert float(loss) == pytest.approx(float(expected)) and int(number) == 2
     assert torch.equal(lazy_loss(LOGITS, TARGETS, reduction="none")[0], each * torch.tensor([0, 1, 1, 0]))
     assert int(lazy_loss(LOGITS, TARGETS, threshold=0.5)[1]) == 3
     assert int(lazy_loss(LOGITS, TARGETS, threshold=1.0)[1]) == 4
 
 
-def test_gradients_are_zero_for_the_others():
+def test_gradients_of_other_samples_are_zero():
     logits = LOGITS.clone().requires_grad_()
     LazyLoss()(logits, TARGETS).backward()
     full = LOGITS.clone().requires_grad_()
@@ -53,7 +53,7 @@ def test_threshold_one_is_cross_entropy():
 
 
 @pytest.mark.parametrize("reduction", ["batch", "selected"])
-def test_nobody_wrong_is_a_zero_loss_with_zero_gradients(reduction):
+def test_without_mistakes_loss_and_gradients_are_zero(reduction):
     logits = LOGITS[[0, 3]].clone().requires_grad_()
     criterion = LazyLoss(reduction=reduction)
     loss = criterion(logits, TARGETS[[0, 3]])
@@ -61,7 +61,7 @@ def test_nobody_wrong_is_a_zero_loss_with_zero_gradients(reduction):
     assert not criterion.learned and float(loss.detach()) == 0 and not logits.grad.any()
 
 
-def test_infinite_logits_of_a_right_sample_do_no_harm():
+def test_infinite_logits_of_a_right_sample_have_no_effect():
     logits = torch.tensor([[float("inf"), 0.0], [1.0, 0.0]], requires_grad=True)
     assert torch.isfinite(lazy_loss(logits, torch.tensor([0, 1]))[0])
 
@@ -76,16 +76,16 @@ def test_autocast():
 
 
 def brute_force(logits, targets, threshold=0.0, weight=None, ignore_index=-100, smoothing=0.0):
-    """Of every target: its cross-entropy and whether it learns, in plain numbers; and the divisor of the mean."""
+    """The cross-entropy of every target, whether it is selected, and the divisor of the mean, in plain Python."""
     classes = logits.shape[1]
     rows = logits.movedim(1, -1).reshape(-1, classes).double().tolist()
     soft = targets.is_floating_point()
     goals = targets.movedim(1, -1).reshape(-1, classes).tolist() if soft else targets.flatten().tolist()
     weight = [1.0] * classes if weight is None else weight.tolist()
-    each, learns, divisor = [], [], 0.0
+    each, selected, divisor = [], [], 0.0
     for row, goal in zip(rows, goals, strict=True):
         if not soft and goal == ignore_index:
-            each.append(0.0), learns.append(False)
+            each.append(0.0), selected.append(False)
             continue
         top = max(row)
         total = sum(math.exp(value - top) for value in row)
@@ -93,9 +93,9 @@ def brute_force(logits, targets, threshold=0.0, weight=None, ignore_index=-100, 
         wanted = goal if soft else [float(c == goal) for c in range(classes)]
         smoothed = [(1 - smoothing) * value + smoothing / classes for value in wanted]
         each.append(-sum(w * s * math.log(p) for w, s, p in zip(weight, smoothed, shares, strict=True)))
-        learns.append(wanted[row.index(top)] < max(wanted) or max(shares) < threshold)
+        selected.append(wanted[row.index(top)] < max(wanted) or max(shares) < threshold)
         divisor += 1.0 if soft else weight[goal]
-    return each, learns, divisor
+    return each, selected, divisor
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
@@ -103,7 +103,7 @@ def brute_force(logits, targets, threshold=0.0, weight=None, ignore_index=-100, 
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("kind", ["indices", "ignored", "ignored as 255", "probabilities", "mixed up"])
 @pytest.mark.parametrize("shape", [(30,), (6, 5), (3, 2, 4)])
-def test_everything_cross_entropy_takes(shape, kind, weighted, threshold, smoothing):
+def test_all_arguments_of_cross_entropy(shape, kind, weighted, threshold, smoothing):
     random = torch.Generator().manual_seed(0)
     logits = 2 * torch.randn(shape[0], 4, *shape[1:], generator=random)
     weight = torch.tensor([1.0, 2.0, 0.5, 3.0]) if weighted else None
@@ -113,20 +113,20 @@ def test_everything_cross_entropy_takes(shape, kind, weighted, threshold, smooth
         targets[torch.rand(shape, generator=random) < 0.3] = ignored
     elif kind == "probabilities":
         targets = torch.rand(logits.shape, generator=random).softmax(1)
-    elif kind == "mixed up":  # two classes, half and half: either is right
+    elif kind == "mixed up":  # two classes, half each: either is right
         other = (targets + 1) % 4
         targets = (F.one_hot(targets, 4) + F.one_hot(other, 4)).movedim(-1, 1) / 2
-    each, learns, divisor = brute_force(logits, targets, threshold, weight, ignored, smoothing)
-    assert 0 < sum(learns) < len(learns)
-    losses = [value if chosen else 0.0 for value, chosen in zip(each, learns, strict=True)]
+    each, selected, divisor = brute_force(logits, targets, threshold, weight, ignored, smoothing)
+    assert 0 < sum(selected) < len(selected)
+    losses = [value if chosen else 0.0 for value, chosen in zip(each, selected, strict=True)]
     for reduction, expected in (("mean", sum(losses) / divisor), ("sum", sum(losses)), ("none", losses)):
         criterion = nn.CrossEntropyLoss(weight, ignore_index=ignored, reduction=reduction, label_smoothing=smoothing)
         lazy = LazyLoss(criterion, threshold)
         loss = lazy(logits, targets)
         assert loss.flatten().tolist() == pytest.approx(expected if reduction == "none" else [expected], rel=1e-4)
-        assert int(lazy.learned) == sum(learns)
-        everybody = LazyLoss(criterion, threshold=1)(logits, targets)
-        assert torch.allclose(everybody, criterion(logits, targets), rtol=1e-4)
+        assert int(lazy.learned) == sum(selected)
+        everything = LazyLoss(criterion, threshold=1)(logits, targets)
+        assert torch.allclose(everything, criterion(logits, targets), rtol=1e-4)
 
 
 def test_one_sample_without_a_batch():
@@ -138,7 +138,7 @@ def test_one_sample_without_a_batch():
 def test_binary_cross_entropy_by_hand():
     logits = torch.tensor([[2.0, -1.0, 0.0], [0.3, -0.2, 3.0], [-2.0, 1.0, 0.0]])
     targets = torch.tensor([[1.0, 1.0, 1.0], [0.9, 0.1, 0.0], [0.5, 1.0, 0.0]])
-    wrong = [[False, True, True], [False, False, True], [True, False, True]]  # no side: no target, or no decision
+    wrong = [[False, True, True], [False, False, True], [True, False, True]]  # target 1/2 or logit 0: no side, wrong
     weight, pos_weight = torch.tensor([1.0, 2.0, 3.0]), torch.tensor([2.0, 0.5, 1.0])
     probability = [[1 / (1 + math.exp(-value)) for value in row] for row in logits.tolist()]
     each = [
@@ -153,14 +153,14 @@ def test_binary_cross_entropy_by_hand():
     criterion = LazyLoss(nn.BCEWithLogitsLoss(), reduction="selected")
     plain = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
     assert float(criterion(logits, targets)) == pytest.approx(float(plain[torch.tensor(wrong)].mean()))
-    hesitant = LazyLoss(nn.BCEWithLogitsLoss(), threshold=0.6)  # 0.3 and -0.2 as well, not 1.0, -1.0
-    hesitant(logits, targets)
-    assert int(hesitant.learned) == 7
-    everybody = LazyLoss(nn.BCEWithLogitsLoss(), threshold=1)(100 * logits, targets)
-    assert torch.allclose(everybody, F.binary_cross_entropy_with_logits(100 * logits, targets))
+    cautious = LazyLoss(nn.BCEWithLogitsLoss(), threshold=0.6)  # 0.3 and -0.2 as well, not 1.0, -1.0
+    cautious(logits, targets)
+    assert int(cautious.learned) == 7
+    everything = LazyLoss(nn.BCEWithLogitsLoss(), threshold=1)(100 * logits, targets)
+    assert torch.allclose(everything, F.binary_cross_entropy_with_logits(100 * logits, targets))
 
 
-def test_binary_gradients_are_zero_for_the_others():
+def test_binary_gradients_of_other_elements_are_zero():
     logits = torch.tensor([2.0, -1.0, 3.0, -4.0], requires_grad=True)
     LazyLoss(nn.BCEWithLogitsLoss())(logits, torch.tensor([1.0, 1.0, 0.0, 0.0])).backward()
     assert logits.grad.tolist() == pytest.approx([0, (1 / (1 + math.exp(1)) - 1) / 4, 1 / (1 + math.exp(-3)) / 4, 0])
@@ -182,13 +182,13 @@ class Focal(nn.CrossEntropyLoss):
     ],
     ids=lambda criterion: getattr(criterion, "__name__", type(criterion).__name__),
 )
-def test_what_cannot_be_lazy_is_refused(criterion):
+def test_other_criteria_are_refused(criterion):
     with pytest.raises(TypeError, match="needs an nn.CrossEntropyLoss or nn.BCEWithLogitsLoss") as error:
         LazyLoss(criterion)
     assert "\n" not in str(error.value)
 
 
-def test_what_does_not_fit_is_refused():
+def test_invalid_arguments_are_refused():
     with pytest.raises(ValueError, match="reduction"):
         lazy_loss(LOGITS, TARGETS, reduction="mean")
     with pytest.raises(ValueError, match="reduction"):
