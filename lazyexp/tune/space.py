@@ -206,4 +206,4 @@ def _entries(entries: Any) -> list[Any]:
 
 
 def _values(rules: Any) -> list[Any]:
-    return [entries or [] for entries in rules.values()] if isinstance(rules, dict) else [rules]
+    return [entries or [] for entries in rules.values()] if isinstance(rules, dict) else [None]
