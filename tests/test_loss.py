@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 
 import pytest
 import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
 import torch.nn.functional as F
 from torch import nn
 
 from lazyexp import LazyLoss, lazy_loss
+from lazyexp.loss import MistakeGatedLoss
+from lazyexp.rules import RunInfo, ScoredBatch, make_rule
 
 LOGITS = torch.tensor([[2.0, 0.0, 0.0], [0.0, 3.0, 0.0], [1.0, 0.0, 0.5], [0.0, 0.1, 0.0]])
 TARGETS = torch.tensor([0, 0, 2, 1])  # right, wrong, wrong, right with low confidence
@@ -220,3 +226,190 @@ def test_no_host_synchronisation_on_a_gpu():
     finally:
         torch.cuda.set_sync_debug_mode("default")
     assert int(criterion.learned) == 2
+
+
+class Gate:
+    """Memorised mistake gating in plain Python."""
+
+    def __init__(self):
+        self.ever_wrong = set()
+
+    def __call__(self, logits, targets, index):
+        wrong = [row.index(max(row)) != target for row, target in zip(logits.tolist(), targets.tolist(), strict=True)]
+        self.ever_wrong |= {i for i, bad in zip(index.tolist(), wrong, strict=True) if bad}
+        return [i in self.ever_wrong for i in index.tolist()]
+
+
+def test_mistake_gating_equals_the_rule_and_plain_python():
+    rule = make_rule({"name": "mistake_gated"})
+    rule.start(RunInfo(40, 8, 5, 0, torch.device("cpu")))
+    criterion, gate, random = MistakeGatedLoss(40), Gate(), torch.Generator().manual_seed(0)
+    targets = torch.randint(3, (40,), generator=random)
+    for epoch in range(5):
+        for index in rule.epoch_indices(epoch).split(8):
+            logits = torch.randn(8, 3, generator=random) + 2 * F.one_hot(targets[index], 3)
+            batch = ScoredBatch(index, logits, targets[index])
+            batch.selected = rule.select(batch)
+            rule.update(batch)
+            loss = criterion(logits, targets[index], index)
+            expected = torch.tensor(gate(logits, targets[index], index))
+            assert torch.equal(criterion.selected, expected) and torch.equal(batch.selected, expected)
+            each = F.cross_entropy(logits, targets[index], reduction="none")
+            assert float(loss) == pytest.approx(float(each[expected].sum() / 8), rel=1e-5)
+            assert int(criterion.learned) == int(expected.sum())
+    assert torch.equal(criterion.ever_wrong, rule.ever_wrong)
+
+
+def test_mistake_gating_remembers_and_resumes(tmp_path):
+    criterion = MistakeGatedLoss(6, nn.CrossEntropyLoss(weight=torch.tensor([1.0, 2.0, 3.0])))
+    right, index = torch.tensor([[3.0, 0, 0], [0, 3, 0]]), torch.tensor([4, 2])
+    criterion(right, torch.tensor([1, 1]), index)
+    assert criterion.ever_wrong.tolist() == [False] * 4 + [True, False]
+    criterion(right, torch.tensor([0, 1]), index)
+    assert criterion.selected.tolist() == [True, False]
+    torch.save(criterion.state_dict(), tmp_path / "criterion.pt")
+    resumed = MistakeGatedLoss(6, nn.CrossEntropyLoss(weight=torch.ones(3)))
+    resumed.load_state_dict(torch.load(tmp_path / "criterion.pt", weights_only=True))
+    assert float(resumed(right, torch.tensor([0, 1]), index)) == float(criterion(right, torch.tensor([0, 1]), index))
+    with pytest.raises(RuntimeError, match="size mismatch"):
+        MistakeGatedLoss(7).load_state_dict(criterion.state_dict())
+
+
+def test_a_sample_twice_in_a_batch_is_remembered_if_it_is_wrong_once():
+    for order in ([0, 1], [1, 0]):
+        criterion = MistakeGatedLoss(3)
+        criterion(torch.tensor([[1.0, 0], [0, 1]])[order], torch.tensor([0, 0]), torch.tensor([2, 2]))
+        assert criterion.ever_wrong.tolist() == [False, False, True] and criterion.selected.all()
+
+
+def test_a_sample_with_several_targets_is_gated_as_a_whole():
+    logits = torch.zeros(2, 3, 4)
+    logits[:, 0] = 5.0
+    targets = torch.zeros(2, 4, dtype=torch.int64)
+    targets[0, 1], targets[0, 2], targets[1, 3] = 1, -100, -100
+    criterion = MistakeGatedLoss(2)
+    criterion(logits, targets, torch.arange(2))
+    assert int(criterion.learned) == 3 and criterion.selected.tolist() == [
+        True,
+        False,
+    ]  # the ignored one is not counted
+    binary = MistakeGatedLoss(2, nn.BCEWithLogitsLoss())
+    binary(torch.tensor([[1.0, 1.0], [1.0, 1.0]]), torch.tensor([[1.0, 0.0], [1.0, 1.0]]), torch.arange(2))
+    assert int(binary.learned) == 2 and binary.ever_wrong.tolist() == [True, False]
+    flat = MistakeGatedLoss(2, nn.BCEWithLogitsLoss())
+    flat(torch.tensor([1.0, 1.0]), torch.tensor([1.0, 0.0]), torch.arange(2))
+    assert flat.selected.tolist() == [False, True]
+
+
+@pytest.mark.parametrize(
+    "index, message",
+    [
+        (torch.tensor([0, 1, 2]), "one per sample"),
+        (torch.tensor(0), "one per sample"),
+        (torch.tensor([[0], [1]]), "one per sample"),
+        (torch.tensor([0.0, 1.0]), "whole numbers"),
+        (torch.tensor([True, False]), "whole numbers"),
+        (torch.tensor([0, 5]), "from 0 to 4"),
+        (torch.tensor([-1, 0]), "from 0 to 4"),
+        ([0, 7], "from 0 to 4"),
+    ],
+    ids=str,
+)
+def test_an_index_that_does_not_fit_is_refused(index, message):
+    criterion = MistakeGatedLoss(5)
+    with pytest.raises(ValueError, match=message):
+        criterion(torch.zeros(2, 3), torch.zeros(2, dtype=torch.int64), index)
+    assert not criterion.ever_wrong.any()
+
+
+def test_invalid_arguments_of_mistake_gating_are_refused():
+    for samples in (-1, 2.5, None):
+        with pytest.raises(ValueError, match="samples"):
+            MistakeGatedLoss(samples)
+    with pytest.raises(TypeError, match="MistakeGatedLoss needs an nn.CrossEntropyLoss"):
+        MistakeGatedLoss(5, nn.MSELoss())
+    with pytest.raises(ValueError, match="targets of shape"):
+        MistakeGatedLoss(5)(torch.zeros(2, 3), torch.zeros(3, dtype=torch.int64), torch.arange(2))
+
+
+def test_selected_tells_the_samples():
+    criterion = LazyLoss()
+    criterion(LOGITS, TARGETS)
+    assert criterion.selected.tolist() == [False, True, True, False] and criterion.any_learned()
+    criterion(LOGITS[0], TARGETS[0])
+    assert criterion.selected.shape == () and not criterion.any_learned()
+
+
+def loop_of_process(rank, file, results, gated):
+    """The loop of the documentation under DistributedDataParallel: one process has a mistake, the other has none."""
+    dist.init_process_group("gloo", init_method=f"file://{file}", rank=rank, world_size=2)
+    torch.manual_seed(0)
+    model = nn.parallel.DistributedDataParallel(nn.Linear(2, 2, bias=False))
+    with torch.no_grad():
+        model.module.weight.copy_(torch.eye(2))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    criterion = MistakeGatedLoss(4) if gated else LazyLoss()
+    inputs = torch.eye(2)
+    steps = 0
+    for targets in (torch.tensor([0, 1 - rank]), torch.tensor([0, 1])):
+        index = (torch.arange(2) + 2 * rank,) if gated else ()
+        loss = criterion(model(inputs), targets, *index)
+        if criterion.any_learned():
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            steps += 1
+    memory = criterion.ever_wrong.clone() if gated else None
+    if gated:
+        criterion.merge()
+    torch.save((model.module.weight, steps, memory, getattr(criterion, "ever_wrong", None)), f"{results}/{rank}.pt")
+    dist.destroy_process_group()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("gated", [False, True])
+def test_two_processes_with_mistakes_in_one_of_them(tmp_path, gated):
+    mp.spawn(loop_of_process, (tmp_path / "rendezvous", tmp_path, gated), nprocs=2)
+    (first, steps, before, merged), other = (torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1))
+    assert torch.equal(first, other[0]) and not torch.equal(first, torch.eye(2))
+    assert steps == other[1] == (2 if gated else 1)
+    if gated:
+        assert not before.any() and other[2].tolist() == [False, False, False, True]
+        assert merged.tolist() == other[3].tolist() == [False, False, False, True]
+
+
+def test_grad_scaler():
+    """Scaling, step and update belong into the same `if`; there, a batch without mistakes changes nothing."""
+    model = nn.Linear(2, 2, bias=False)
+    with torch.no_grad():
+        model.weight.copy_(torch.eye(2))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    scaler, criterion = torch.amp.GradScaler("cpu"), LazyLoss()
+    weights = []
+    for targets in (torch.tensor([0, 1]), torch.tensor([0, 0]), torch.tensor([0, 1])):
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            loss = criterion(model(torch.eye(2)), targets)
+        if criterion.any_learned():
+            optimizer.zero_grad()
+            scaler.scale(loss).backward()
+            scaler.step(optimizer)
+            scaler.update()
+        weights.append(model.weight.detach().clone())
+    assert torch.equal(weights[0], torch.eye(2)) and torch.equal(weights[1], weights[2])
+    assert not torch.equal(weights[0], weights[1])
+
+
+def test_importing_the_losses_needs_torch_alone():
+    code = """
+import sys
+class Block:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in BLOCKED: raise ModuleNotFoundError(name)
+BLOCKED = {"hydra", "omegaconf", "pandas", "scipy", "sklearn", "tqdm", "matplotlib", "seaborn", "jinja2", "filelock"}
+sys.meta_path.insert(0, Block())
+from lazyexp.loss import LazyLoss, MistakeGatedLoss
+from lazyexp.sampler import Indexed, SpacedSampler
+print(LazyLoss(), len(SpacedSampler(3)))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
