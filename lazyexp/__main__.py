@@ -12,8 +12,8 @@ from typing import NoReturn
 def _exit_on_interrupt() -> None:
     """Let Ctrl-C end the process with exit code 130, except where a run in progress saves first.
 
-    A KeyboardInterrupt would do, but it can be raised in places that print a traceback or abort: destructors, callbacks,
-    the import of C extensions. All files are written atomically, so nothing needs cleaning up.
+    A KeyboardInterrupt can be raised where it prints a traceback or aborts: in destructors, in callbacks, while a C
+    extension is imported. All files are written atomically, so nothing needs cleaning up.
     """
 
     def leave(*_: object) -> NoReturn:

@@ -196,8 +196,8 @@ def task(settings: DictConfig) -> dict[str, Any]:
 def execute(config: Settings, place: str = "", concurrent: bool = False) -> dict[str, Any]:
     """Does a run and shows its end; in a sweep, at its `place`, in one line. Errors to mend are returned."""
     from lazyexp import experiment
+    from lazyexp.runs.display import show_end
     from lazyexp.runs.folder import RunIsBusy
-    from lazyexp.utils import terminal
 
     title = f"{config.dataset.name} {config.rule['name']} seed {config.seed}"
     try:
@@ -213,5 +213,5 @@ def execute(config: Settings, place: str = "", concurrent: bool = False) -> dict
         if "memory" not in str(error).lower() and not isinstance(error, MemoryError):
             raise
         return {"title": title, "error": f"out of memory: {error}; use a smaller model or batch", "code": 2}
-    code = terminal.show_end(title, report, place)
+    code = show_end(title, report, place)
     return {"title": title, "error": "", "code": code, "signal": report.signal, "report": report}

@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from unittest.mock import patch
 
 from hydra.core.utils import JobReturn, JobStatus
 from submitit.core.utils import UncompletedJobError
@@ -65,7 +66,7 @@ class QueueWatcher(SlurmInfoWatcher):
 @contextmanager
 def lost_jobs_as_results(interval: float = INTERVAL) -> Iterator[None]:
     """Inside, a job that was cancelled or killed without a result is a failed run, and the others are waited for."""
-    former_results, former_watcher = SlurmJob.results, SlurmJob.watcher
+    former_results = SlurmJob.results
 
     def results(job: SlurmJob[Any]) -> list[Any]:
         try:
@@ -76,8 +77,5 @@ def lost_jobs_as_results(interval: float = INTERVAL) -> Iterator[None]:
             lost = {"title": f"SLURM job {job.job_id}", "error": error, "code": 1}
             return [JobReturn(_return_value=lost, status=JobStatus.COMPLETED)]
 
-    SlurmJob.results, SlurmJob.watcher = results, QueueWatcher(interval)
-    try:
+    with patch.multiple(SlurmJob, results=results, watcher=QueueWatcher(interval)):
         yield
-    finally:
-        SlurmJob.results, SlurmJob.watcher = former_results, former_watcher

@@ -49,8 +49,8 @@ class Bar:
         self._weight = 0.9 * self._weight + samples
         self._correct = 0.9 * self._correct + correct
         self._selected = 0.9 * self._selected + selected
-        accuracy, share = self._correct / self._weight, self._selected / self._weight
-        self._bar.set_postfix_str(f"accuracy {accuracy:.1%}, selected {share:.2%}", refresh=False)
+        accuracy, selected_share = self._correct / self._weight, self._selected / self._weight
+        self._bar.set_postfix_str(f"accuracy {accuracy:.1%}, selected {selected_share:.2%}", refresh=False)
         self._bar.update(samples)
 
     def close(self) -> None:

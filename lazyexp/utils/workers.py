@@ -1,8 +1,8 @@
 """Communication between the processes of a parallel sweep on one machine.
 
-A launcher that starts workers (joblib) does not pass Ctrl-C on, loses all results when one worker is killed, and leaves
-its workers running when it is killed itself. A temporary folder, named in the environment, makes up for that: it holds
-the request to stop and the results so far.
+A launcher that starts workers (joblib) does not pass Ctrl-C on, loses all results when one worker is killed, and
+leaves its workers running when it is killed itself. A temporary folder, named in the environment, makes up for that:
+it holds the request to stop and the results so far.
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ MUTANTS = [
     ("the older checkpoint is not kept", "results.py", "            os.replace(newest, former)\n", "            newest.unlink()\n"),
     ("rows are not forced to disk", "results.py", "            fsync(self.metrics)\n        if newest", "            pass\n        if newest"),
     ("checksums are not compared", "results.py", "if not path.exists() or _sha256(path) != summary.get(column)", "if not path.exists()"),
-    ("suspended time counts", "clock.py", "self._seconds - idle, self.left_out + idle", "self._seconds, self.left_out + idle"),
+    ("suspended time counts", "clock.py", "self._seconds - idle, self.suspended + idle", "self._seconds, self.suspended + idle"),
     ("warm-up ends too early", "training/trainer.py", "if progress < plan.warmup", "if progress < plan.warmup / 2"),
     ("the schedule is not stretched after the warm-up", "training/trainer.py", "(progress - plan.warmup) / (1 - plan.warmup)", "progress"),
     ("defaults are part of the identity", "rules/base.py", "if value != default}", "}"),
