@@ -9,7 +9,7 @@ import io
 import os
 import sys
 import traceback
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -26,6 +26,7 @@ from lazyexp.config.compose import (
     in_parallel,
     local_workers,
     multirun,
+    on_slurm,
     register,
     runs_in_parallel,
     search_path,
@@ -144,7 +145,7 @@ def launch(overrides: list[str]) -> tuple[list[dict[str, Any]], int]:
 
     Runs that were not begun, or were lost with their launcher, have no result.
     """
-    with SweepFolder() if local_workers(overrides) else nullcontext() as folder:
+    with SweepFolder() if local_workers(overrides) else nullcontext() as folder, waiting_for_jobs(overrides):
         try:
             results = multirun(task, overrides)
         except (Exception, SystemExit) as error:
@@ -153,6 +154,15 @@ def launch(overrides: list[str]) -> tuple[list[dict[str, Any]], int]:
             print("lazyexp: runs that were started may go on; the same command does what is missing", file=sys.stderr)
             results = folder.results() if folder else []
         return [result for result in results if result["code"] != NOT_BEGUN], folder.signal if folder else 0
+
+
+def waiting_for_jobs(overrides: list[str]) -> AbstractContextManager[None]:
+    """Inside, SLURM jobs that were cancelled or killed are noticed."""
+    if not on_slurm(overrides):
+        return nullcontext()
+    from lazyexp.utils.slurm import lost_jobs_as_results
+
+    return lost_jobs_as_results()
 
 
 def show_report(folder: Path) -> None:

@@ -64,6 +64,7 @@ def assert_same(one: Path, other: Path) -> None:
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     """The folders of a finished run, and of the same run cut off with two checkpoints. Tests work on copies."""
+    torch.set_num_threads(1)  # as in tests; the fixture for that comes later
     top = tmp_path_factory.mktemp("runs")
     finished = run(settings(top / "finished")).folder
     with pytest.MonkeyPatch.context() as patch:
@@ -282,41 +283,58 @@ def test_the_names_of_new_folders_are_forced_to_disk(tmp_path, monkeypatch):
     assert {tmp_path, tmp_path / "a", tmp_path / "a" / "b", folder} <= set(forced)
 
 
-def test_time_in_which_the_process_was_suspended_is_not_training_time():
+@pytest.fixture
+def pass_time(monkeypatch):
+    """`pass_time(wall, busy)` lets so many seconds pass, in which the process works for `busy` of them."""
+    now = {"perf_counter": 100.0, "thread_time": 10.0}
+    for name in now:
+        monkeypatch.setattr(time, name, lambda name=name: now[name])
+
+    def advance(wall: float, busy: float) -> None:
+        now["perf_counter"] += wall
+        now["thread_time"] += busy
+
+    return advance
+
+
+def test_time_in_which_the_process_was_suspended_is_not_training_time(pass_time):
     """A suspended process uses no processor time: idle seconds before SIGCONT do not count."""
-
-    def work(seconds):
-        end = time.thread_time() + seconds
-        while time.thread_time() < end:
-            pass
-
     clock = Clock(torch.device("cpu"))
     with clock:
-        work(0.2)
+        pass_time(2, 2)
         with clock.off():
-            work(0.3)  # this processor time is not part of the clocked block
-        time.sleep(0.5)  # the suspension
+            pass_time(3, 3)
+        pass_time(1, 1)
+        pass_time(60, 0)  # suspended
         clock.continued()
-    assert 0.2 <= clock.seconds < 0.45 and clock.suspended >= 0.5
+        pass_time(1, 1)
+    assert clock.seconds == 4 and clock.suspended == 60
     with clock:
-        time.sleep(0.1)  # without SIGCONT, waiting counts
-    assert clock.seconds >= 0.3
+        pass_time(5, 0)  # without SIGCONT, waiting counts
+    assert clock.seconds == 9 and clock.suspended == 60
 
 
-def test_suspension_while_the_clock_is_off_is_not_subtracted():
+def test_suspension_while_the_clock_is_off_is_not_subtracted(pass_time):
     """A suspension while the clock is off, or is not running, takes nothing from the seconds before and after."""
     clock = Clock(torch.device("cpu"))
     with clock:
-        time.sleep(0.1)
+        pass_time(1, 0)
         with clock.off():
-            time.sleep(0.3)
+            pass_time(60, 0)
             clock.continued()
-        time.sleep(0.1)
-    assert 0.2 <= clock.seconds < 0.45 and clock.suspended == 0
+        pass_time(1, 0)
+    assert clock.seconds == 2 and clock.suspended == 0
     clock.continued()
     with clock:
-        time.sleep(0.1)
-    assert clock.seconds >= 0.3 and clock.suspended == 0
+        pass_time(1, 0)
+    assert clock.seconds == 3 and clock.suspended == 0
+
+
+def test_off_outside_of_the_clock_changes_nothing(pass_time):
+    clock = Clock(torch.device("cpu"))
+    with clock.off():
+        pass_time(1, 1)
+    assert clock.seconds == 0
 
 
 @pytest.mark.slow

@@ -124,6 +124,7 @@ def test_the_best_accuracy_and_the_first_crossing(tmp_path):
     constants = dict.fromkeys(
         ("run_id", "dataset", "train_size", "rule", "width", "depth", "batch_size", "lr", "seed", "device"), 1
     )
+    constants["run_id"] = "run"
     settings = config(tmp_path, targets=[0.9, 0.95])
     with RunFolder(tmp_path / "run", constants) as folder:
         for seconds, accuracy in ((1, 0.5), (2, 0.9), (3, 0.93), (4, 0.7)):
