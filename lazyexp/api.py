@@ -1,4 +1,4 @@
-"""From Python: what the commands do, with data frames for tables and exceptions for exits.
+"""lazyexp from Python: what the commands do, with data frames for tables and exceptions for exit codes.
 
 run = lazyexp.run("dataset=mnist", "rule=lazy", epochs=2, model__width=300)
 run.metrics.plot("samples_seen", "test_accuracy")
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,16 +18,9 @@ import numpy as np
 import pandas as pd
 from omegaconf import OmegaConf
 
-from lazyexp.config.compose import (
-    checked,
-    compose_readably,
-    expand,
-    hydra_session,
-    register,
-    search_path,
-    sweep_settings,
-)
+from lazyexp.config.compose import checked, compose_settings, hydra_session, register
 from lazyexp.config.schema import Config, Settings
+from lazyexp.config.sweeps import expand, search_path, sweep_settings
 from lazyexp.errors import UserError
 from lazyexp.runs.columns import COMPLETE
 from lazyexp.runs.reader import read_json, read_rows
@@ -37,13 +31,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Run:
-    """A run on disk. Its files are read when they are asked for."""
+    """A run on disk. Its files are read on access."""
 
     folder: Path
 
     @property
     def status(self) -> str:
-        """finished, stopped, diverged or interrupted; running if it has not ended, or was killed."""
+        """finished, stopped, diverged or interrupted; running if the run has not ended, or was killed."""
         return str(self.summary["status"]) if (self.folder / "summary.csv").exists() else "running"
 
     @cached_property
@@ -52,8 +46,8 @@ class Run:
         return pd.DataFrame(read_rows(self.folder / "metrics.csv"))
 
     @cached_property
-    def summary(self) -> pd.Series:
-        """The row of summary.csv: settings, last figures, crossings of targets; None where there is none."""
+    def summary(self) -> pd.Series[Any]:
+        """The row of summary.csv: settings, final figures, crossings of targets; None where a cell is empty."""
         rows = read_rows(self.folder / "summary.csv")
         if not rows:
             raise UserError(f"{self.folder} has no summary.csv: the run has not ended")
@@ -61,16 +55,17 @@ class Run:
 
     @cached_property
     def learned(self) -> pd.DataFrame:
-        """learned.npz: a row per training sample, by its place in the published set."""
+        """learned.npz: a row per training sample, by its index in the published set."""
         with np.load(self.folder / "learned.npz", allow_pickle=False) as archive:
             columns = {name: archive[name] for name in archive.files if archive[name].ndim == 1}
         return pd.DataFrame(columns).set_index("index")
 
+    @property
     def settings(self) -> Settings:
-        """The settings of the run, checked and frozen."""
+        """The settings of the run, checked and read-only."""
         given = read_json(self.folder / "run.json").get("settings")
         if not given:
-            raise UserError(f"{self.folder}/run.json tells no settings")
+            raise UserError(f"{self.folder}/run.json has no settings")
         merged: Any = OmegaConf.merge(OmegaConf.structured(Config), given)
         return checked(merged)
 
@@ -82,7 +77,7 @@ class Run:
         from lazyexp.models.builtin import make_model
         from lazyexp.runs import matching
 
-        config = self.settings()
+        config = self.settings
         dataset, random_subset = matching.resolve(config)
         data = load_data(dataset, config.data_dir, torch.device("cpu"), random_subset=random_subset)
         model = make_model(config.model, data.shape, data.classes, config.seed)
@@ -90,32 +85,47 @@ class Run:
         return model.eval()
 
 
-def run(*overrides: str, **settings: Any) -> Run:
-    """Does a run, or finds it done. `overrides` are words as on the shell, `settings` the same with `__` for dots.
+def open(folder: str | os.PathLike[str]) -> Run:
+    """The run in `folder`. Raises UserError if there is none."""
+    path = Path(folder).expanduser()
+    if not (path / "run.json").is_file():
+        raise UserError(f"{path}: not the folder of a run (no run.json)")
+    return Run(path)
 
-    Raises UserError for what can be mended, RunIsBusy if another process is at work on it, OSError for full disks,
-    and KeyboardInterrupt, with everything saved, if it was told to stop: the same call goes on from there.
+
+def run(*overrides: str, **settings: Any) -> Run:
+    """Do a run, or find it finished.
+
+    Args:
+        overrides: words as on the shell, such as `"rule=lazy"`.
+        settings: the same as keyword arguments, with `__` for dots: `model__width=300`.
+
+    Raises:
+        UserError: an error that the caller can fix.
+        RunIsBusy: another process is working on this run.
+        OSError: a file cannot be written.
+        KeyboardInterrupt: the run was interrupted; everything is saved and the same call continues.
     """
     from lazyexp import experiment
 
     with _session():
-        config = checked(compose_readably([*overrides, *_words(settings)]))
-    report = experiment.run(config)
-    if report.status == "interrupted" or report.signal:
+        checked_settings = checked(compose_settings([*overrides, *_words(settings)]))
+    result = experiment.run(checked_settings)
+    if result.status == "interrupted" or result.signal:
         raise KeyboardInterrupt
-    return Run(report.folder)
+    return Run(result.folder)
 
 
 def sweep(*overrides: str, **settings: Any) -> list[Run]:
-    """All combinations of values with commas, one after the other, each as `run`; `sweep="headline"` is a named one.
+    """Do all combinations of values, one run after the other; `sweep="headline"` is a named sweep.
 
-    A list of values is as good as commas: `seed=[0, 1]`. All settings are checked before the first run starts; a run
-    that fails later does not stop the others: what failed is raised at the end, as one UserError.
+    Values are separated by commas, or given as a list: `seed=[0, 1]`. All settings are checked before the first run
+    starts. A failed run does not stop the others; failures are raised at the end, as one UserError.
     """
-    words = [*overrides, *_words({key: _commas(value) for key, value in settings.items()})]
-    lost = [word for word in words if word.lstrip("+").startswith("hydra/")]
-    if lost:
-        raise UserError(f"{lost[0]}: from Python runs are done one after the other; use lazyexp -m for launchers")
+    words = [*overrides, *_words({key: _alternatives(value) for key, value in settings.items()})]
+    ignored = [word for word in words if word.lstrip("+").startswith("hydra/")]
+    if ignored:
+        raise UserError(f"{ignored[0]}: from Python runs are done one after the other; use lazyexp -m for launchers")
     with _session():
         jobs = [[*job, *search_path(words)] for job in expand(words)]
         sweep_settings(jobs, [])
@@ -131,7 +141,7 @@ def sweep(*overrides: str, **settings: Any) -> list[Run]:
 
 
 def read(*folders: str | Path) -> pd.DataFrame:
-    """All runs below the folders as one table: the rows of their metrics.csv, with status, rule options and settings.
+    """All runs below the folders as one table: the rows of metrics.csv, with status, rule options and settings.
 
     Settings are columns with dotted names, such as `optimizer.momentum`. Raises UserError if there is no run.
     """
@@ -151,27 +161,27 @@ def read(*folders: str | Path) -> pd.DataFrame:
 
 
 def finished(table: pd.DataFrame) -> pd.DataFrame:
-    """The last row of every run of `read` that ended."""
+    """The last row of every ended run of `read`'s table."""
     ended = table[table["status"].isin(COMPLETE)]
     return ended.groupby("run_id", sort=False).tail(1).reset_index(drop=True)
 
 
-def _session() -> Any:
+def _session() -> AbstractContextManager[Any]:
     register()
     return hydra_session()
 
 
-def _commas(value: Any) -> Any:
+def _alternatives(value: Any) -> Any:
     return ",".join(map(_word, value)) if isinstance(value, (list, tuple)) else value
 
 
 def _words(settings: dict[str, Any]) -> list[str]:
-    """Settings as words of the shell."""
+    """Keyword arguments as words of the shell."""
     return [f"{name.replace('__', '.')}={_word(value)}" for name, value in settings.items()]
 
 
 def _word(value: Any) -> str:
-    """A value in Hydra's grammar, which is JSON but for the names in a dictionary. Raises UserError."""
+    """A value in Hydra's grammar, which is JSON except for the keys of a dictionary. Raises UserError."""
     if isinstance(value, str):
         return value
     if isinstance(value, dict):
@@ -179,8 +189,8 @@ def _word(value: Any) -> str:
     if isinstance(value, (list, tuple)):
         return "[" + ",".join(map(_word, value)) + "]"
     if isinstance(value, os.PathLike):
-        return os.fspath(value)
+        return str(os.fspath(value))
     try:
-        return json.dumps(value.item() if hasattr(value, "item") else value)  # NumPy's numbers, and tensors of one
+        return json.dumps(value.item() if hasattr(value, "item") else value)  # NumPy scalars, tensors of one element
     except (TypeError, ValueError, RuntimeError):
-        raise UserError(f"{value!r}: neither a number, a word, a path nor a list or dictionary of such") from None
+        raise UserError(f"{value!r}: must be a number, string, path, or a list or dictionary of these") from None

@@ -1,6 +1,6 @@
-"""The command `lazyexp`: a run, or all runs of a sweep; how they end is shown and returned as an exit code.
+"""The command `lazyexp`: a run, or all runs of a sweep. Prints how they end and returns an exit code.
 
-It does not import torch before there is something to train.
+Does not import torch before there is something to train.
 """
 
 from __future__ import annotations
@@ -10,83 +10,101 @@ import os
 import sys
 import traceback
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from lazyexp.config.compose import (
-    CONF,
-    checked,
-    compose_readably,
+from lazyexp.config.compose import checked, compose_settings, hydra_session, register
+from lazyexp.config.paths import CONF
+from lazyexp.config.schema import Settings
+from lazyexp.config.sweeps import (
     expand,
-    hydra_session,
     in_parallel,
     local_workers,
     multirun,
     on_slurm,
-    register,
     runs_in_parallel,
     search_path,
     sweep_settings,
 )
-from lazyexp.config.schema import Settings
 from lazyexp.errors import UserError
 from lazyexp.utils.workers import SweepFolder, asked_to_stop, note, parent_is_gone
 
+# Environment variable with the number of runs of a sweep, for workers in other processes.
 TOTAL = "LAZYEXP_SWEEP_RUNS"
-# In place of an exit code: a run that was left because the sweep was told to stop.
-NOT_BEGUN = -1
 RUN, SWEEP = {"--run", "-r"}, {"--multirun", "-m"}
-# Hydra's flags that only tell something; any other one would lead around our checks.
-TELLING = {"--help", "-h", "--hydra-help", "--version", "--shell-completion", "-sc", "--cfg", "-c", "--info", "-i"}
-OF_CFG = {"--package", "-p", "--resolve"}
+# Hydra's flags that only print something; any other flag would bypass our checks.
+PRINTING = {"--help", "-h", "--hydra-help", "--version", "--shell-completion", "-sc", "--cfg", "-c", "--info", "-i"}
+CFG_OPTIONS = {"--package", "-p", "--resolve"}
+
+
+@dataclass(frozen=True)
+class RunEnd:
+    """How a run of a sweep ended.
+
+    `error`: one line, empty if there was none. `code`: the exit code of a single run. `signal`: number of the signal
+    that asked the run to stop, or 0. `started`: False if the sweep was stopped before this run.
+    """
+
+    title: str
+    error: str = ""
+    code: int = 0
+    signal: int = 0
+    started: bool = True
 
 
 def main() -> NoReturn:
-    """Entry point; exits with 0, 1 (a run of a sweep failed), 2 (user error) or 128 + signal."""
-    for stream in (sys.stdout, sys.stderr):  # names of files and of classes may hold what a terminal cannot show
+    """Entry point. Exits with 0, 1 (a run of a sweep failed), 2 (user error) or 128 + signal."""
+    for stream in (sys.stdout, sys.stderr):  # names of files and classes may contain what a terminal cannot show
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     register()
     try:
-        flags, overrides = split_arguments(sys.argv[1:])
-        if not flags - RUN - SWEEP:
-            code = sweep(overrides) if flags & SWEEP else single(overrides)
-            sys.stdout.flush()
-            sys.exit(code)
-        known = TELLING | (OF_CFG if flags & {"--cfg", "-c"} else set())
-        if flags - known:
-            raise UserError(
-                f"{min(flags - known)}: is not for lazyexp; --config-dir DIR adds a folder of settings, -m is a "
-                "sweep, and the rest stands in lazyexp --help"
-            )
-        if flags & {"--cfg", "-c"}:
-            with hydra_session():
-                compose_readably([word for word in overrides if "=" in word])
-        hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(task)()
-        sys.exit(0)
+        code = dispatch(sys.argv[1:])
+        sys.stdout.flush()
+        sys.exit(code)
     except UserError as error:
         fail(str(error))
     except KeyboardInterrupt:
         sys.exit(130)
     except BrokenPipeError:
-        leave_stdout()
+        close_stdout()
         sys.exit(141)
-    except OSError as error:  # those of runs have been met where they belong
-        leave_stdout()
-        fail(f"cannot write to standard output: {error.strerror or error}; what was finished is in its folder")
+    except OSError as error:
+        close_stdout()
+        what = error.filename or "standard output"
+        fail(f"cannot read or write {what}: {error.strerror or error}")
 
 
-def leave_stdout() -> None:
-    """Lets nothing more be written there, not even at the end of the program."""
+def dispatch(arguments: list[str]) -> int:
+    """Do what the command line asks for. Returns the exit code."""
+    flags, overrides = split_arguments(arguments)
+    if not flags - RUN - SWEEP:
+        return sweep(overrides) if flags & SWEEP else single(overrides)
+    known = PRINTING | (CFG_OPTIONS if flags & {"--cfg", "-c"} else set())
+    if flags - known:
+        raise UserError(
+            f"{min(flags - known)}: unknown flag; -m runs a sweep, --config-dir DIR adds a folder of settings files; "
+            "see lazyexp --help"
+        )
+    if flags & {"--cfg", "-c"}:
+        with hydra_session():
+            compose_settings([word for word in overrides if "=" in word])
+    hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(task)()
+    return 0
+
+
+def close_stdout() -> None:
+    """Redirect stdout to nowhere, so that nothing fails on it at the end of the program."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def split_arguments(arguments: list[str]) -> tuple[set[str], list[str]]:
-    """The flags, and the overrides; `--config-dir DIR` adds DIR to the places of settings."""
+    """Flags and overrides. `--config-dir DIR` becomes an override that adds DIR to the search path."""
     flags, overrides, folders = set(), [], []
     rest = iter(arguments)
     for argument in rest:
@@ -95,7 +113,8 @@ def split_arguments(arguments: list[str]) -> tuple[set[str], list[str]]:
             folder = Path(value if given else next(rest, "")).expanduser()
             if not folder.name or not folder.is_dir():
                 raise UserError(f"--config-dir {folder}: no such folder")
-            folders.append(f"'file://{folder.resolve()}'")
+            escaped = str(folder.resolve()).replace("\\", "\\\\").replace("'", "\\'")
+            folders.append(f"'file://{escaped}'")
         elif argument.startswith("-"):
             flags.add(name)
         else:
@@ -106,67 +125,68 @@ def split_arguments(arguments: list[str]) -> tuple[set[str], list[str]]:
 
 
 def fail(message: str, code: int = 2) -> NoReturn:
+    """Print an error in one line and exit."""
     print(f"lazyexp: error: {' '.join(message.split())}", file=sys.stderr)
     sys.exit(code)
 
 
 def single(overrides: list[str]) -> int:
-    """One run. Returns the exit code."""
+    """Do one run. Returns the exit code."""
     with hydra_session():
-        config = checked(compose_readably(overrides))
-    result = execute(config)
-    if result["error"]:
-        fail(result["error"], result["code"])
-    return result["code"]
+        settings = checked(compose_settings(overrides))
+    end = execute(settings)
+    if end.error:
+        fail(end.error, end.code)
+    return end.code
 
 
 def sweep(overrides: list[str]) -> int:
-    """All runs of a sweep, checked before the first one starts, then the report. Returns the exit code."""
+    """Do all runs of a sweep, checked before the first one starts, then write the report. Returns the exit code."""
     with hydra_session():
         jobs = expand(overrides)
-        configs = sweep_settings(jobs, search_path(overrides))
+        settings = sweep_settings(jobs, search_path(overrides))
         if runs_in_parallel(overrides):
-            print("lazyexp: note: several runs at once; their seconds are not to be compared", file=sys.stderr)
-        os.environ[TOTAL] = str(len(jobs))  # for workers in other processes, too
-        results, number = launch(overrides)
-    failed = [result for result in results if result["error"]]
-    for result in failed:
-        print(f"lazyexp: failed: {result['title']}: {result['error']}", file=sys.stderr)
-    print(f"{len(results) - len(failed)} of {len(jobs)} runs done")
-    if number:
-        return 128 + number
-    for folder in sorted({config.runs_dir for config in configs}):
+            print("lazyexp: note: several runs at once; their seconds are not comparable", file=sys.stderr)
+        os.environ[TOTAL] = str(len(jobs))
+        ends, signal = launch(overrides)
+    failed = [end for end in ends if end.error]
+    for end in failed:
+        print(f"lazyexp: failed: {end.title}: {end.error}", file=sys.stderr)
+    print(f"{len(ends) - len(failed)} of {len(jobs)} runs done")
+    if signal:
+        return 128 + signal
+    for folder in sorted({one.runs_dir for one in settings}):
         show_report(Path(folder).expanduser())
-    return 1 if failed or len(results) < len(jobs) else 0
+    return 1 if failed or len(ends) < len(jobs) else 0
 
 
-def launch(overrides: list[str]) -> tuple[list[dict[str, Any]], int]:
-    """Has Hydra do the runs. Returns what `task` returned for each, and the signal that ended the sweep or 0.
+def launch(overrides: list[str]) -> tuple[list[RunEnd], int]:
+    """Let Hydra do the runs. Returns how those that were started ended, and the signal that ended the sweep or 0.
 
-    Runs that were not begun, or were lost with their launcher, have no result.
+    Runs that were lost with their launcher are missing.
     """
     with SweepFolder() if local_workers(overrides) else nullcontext() as folder, waiting_for_jobs(overrides):
         try:
-            results = multirun(task, overrides)
+            ends = multirun(task, overrides)
         except (Exception, SystemExit) as error:
             message = " ".join(f"{type(error).__name__}: {error}".split())
-            print(f"lazyexp: the launcher gave up ({message[:300]})", file=sys.stderr)
-            print("lazyexp: runs that were started may go on; the same command does what is missing", file=sys.stderr)
-            results = folder.results() if folder else []
-        return [result for result in results if result["code"] != NOT_BEGUN], folder.signal if folder else 0
+            print(f"lazyexp: the launcher failed ({message[:300]})", file=sys.stderr)
+            print("lazyexp: started runs may continue; the same command does the missing ones", file=sys.stderr)
+            ends = [RunEnd(**known) for known in folder.results()] if folder else []
+        return [end for end in ends if end.started], folder.signal if folder else 0
 
 
 def waiting_for_jobs(overrides: list[str]) -> AbstractContextManager[None]:
-    """Inside, SLURM jobs that were cancelled or killed are noticed."""
+    """Inside, a SLURM job that was cancelled or killed counts as a failed run."""
     if not on_slurm(overrides):
         return nullcontext()
     from lazyexp.utils.slurm import lost_jobs_as_results
 
-    return lost_jobs_as_results()
+    return lost_jobs_as_results(lambda title, error: RunEnd(title, error, code=1))
 
 
 def show_report(folder: Path) -> None:
-    """Writes the report of a sweep's folder; a failure there does not make the sweep fail."""
+    """Write the report of a sweep's folder. A failure there does not make the sweep fail."""
     from lazyexp.report.cli import write_report
 
     try:
@@ -175,53 +195,51 @@ def show_report(folder: Path) -> None:
         print(f"lazyexp: no report ({error}); try lazyexp-report {folder}", file=sys.stderr)
 
 
-def task(settings: DictConfig) -> dict[str, Any]:
-    """What Hydra calls for every run of a sweep, here or on another machine."""
+def task(composed: DictConfig) -> RunEnd:
+    """One run of a sweep, called by Hydra, here or on another machine."""
     if asked_to_stop():
-        return {"title": "", "error": "not begun", "code": NOT_BEGUN}
+        return RunEnd("", "not started", started=False)
     try:
-        config = checked(settings)
+        settings = checked(composed)
     except UserError as error:
-        return {"title": "settings", "error": str(error), "code": 2}
+        return RunEnd("settings", str(error), code=2)
     hydra_settings = HydraConfig.get()
-    place = f"[{hydra_settings.job.num + 1}/{os.environ.get(TOTAL, '?')}]"
+    position = f"[{hydra_settings.job.num + 1}/{os.environ.get(TOTAL, '?')}]"
     parallel = in_parallel(hydra_settings.launcher)
     try:
-        result = execute(config, place, parallel)
-    except Exception as error:  # a fault of ours must not take the other runs of the sweep with it
+        end = execute(settings, position, parallel)
+    except Exception as error:  # a bug must not end the other runs of the sweep
         traceback.print_exc()
-        return {"title": config.dataset.name, "error": f"{type(error).__name__}: {error}", "code": 1}
-    note(result)
+        return RunEnd(settings.dataset.name, f"{type(error).__name__}: {error}", code=1)
+    note({"title": end.title, "error": end.error, "code": end.code})
     if parallel and parent_is_gone():
-        os._exit(1)  # nobody is left to take the result
-    if result["code"] >= 128:
-        if not parallel:
-            raise KeyboardInterrupt
-        result["error"] = f"interrupted by signal {result['code'] - 128}; the same command goes on from here"
-    if result.get("signal") and not parallel:
-        raise KeyboardInterrupt  # it came while the run was being saved: that run is done, the sweep is over
-    return result
+        os._exit(1)  # no process is left to take the result
+    if (end.signal or end.code >= 128) and not parallel:
+        raise KeyboardInterrupt  # the sweep ends, whether or not this run could finish
+    if end.code >= 128:
+        return RunEnd(end.title, f"interrupted by signal {end.signal}; the same command continues", end.code)
+    return end
 
 
-def execute(config: Settings, place: str = "", concurrent: bool = False) -> dict[str, Any]:
-    """Does a run and shows its end; in a sweep, at its `place`, in one line. Errors to mend are returned."""
+def execute(settings: Settings, position: str = "", concurrent: bool = False) -> RunEnd:
+    """Do a run and print its end; in one line, with its `position`, if it is part of a sweep. Returns user errors."""
     from lazyexp import experiment
     from lazyexp.runs.display import show_end
     from lazyexp.runs.folder import RunIsBusy
 
-    title = f"{config.dataset.name} {config.rule['name']} seed {config.seed}"
+    title = f"{settings.dataset.name} {settings.rule['name']} seed {settings.seed}"
     try:
-        report = experiment.run(config, concurrent)
+        result = experiment.run(settings, concurrent)
     except RunIsBusy as busy:
-        return {"title": title, "error": f"another process is working on {busy}; leaving it alone", "code": 1}
+        return RunEnd(title, f"another process is working on {busy}; skipped", code=1)
     except UserError as error:
-        return {"title": title, "error": str(error), "code": 2}
+        return RunEnd(title, str(error), code=2)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        return {"title": title, "error": f"{where}{error.strerror or error}", "code": 2}
+        return RunEnd(title, f"{where}{error.strerror or error}", code=2)
     except (MemoryError, RuntimeError) as error:
         if "memory" not in str(error).lower() and not isinstance(error, MemoryError):
             raise
-        return {"title": title, "error": f"out of memory: {error}; use a smaller model or batch", "code": 2}
-    code = show_end(title, report, place)
-    return {"title": title, "error": "", "code": code, "signal": report.signal, "report": report}
+        return RunEnd(title, f"out of memory: {error}; use a smaller model or batch", code=2)
+    code = show_end(title, result, position)
+    return RunEnd(title, code=code, signal=result.signal)

@@ -222,7 +222,7 @@ def composed_in_bulk(*overrides: str) -> tuple[list[list[str]], list[Config]]:
 def expanded(*overrides: str) -> list[Config]:
     cli.register()
     with cli.hydra_session():
-        return [cli.checked(cli.compose_readably(job)) for job in cli.expand(list(overrides))]
+        return [cli.checked(cli.compose_settings(job)) for job in cli.expand(list(overrides))]
 
 
 @pytest.mark.parametrize("name", SWEEPS)

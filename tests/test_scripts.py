@@ -46,7 +46,7 @@ def test_reproduce_asks_for_settings_that_exist(tmp_path):
             with cli.hydra_session():
                 jobs = cli.expand(words) if "-m" in command else [words]
                 for job in (jobs[0], jobs[-1]):
-                    cli.checked(cli.compose_readably(job))
+                    cli.checked(cli.compose_settings(job))
 
 
 @pytest.mark.slow

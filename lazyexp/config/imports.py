@@ -1,4 +1,4 @@
-"""From an import path to what it names: the one door for every part of a run, built in or brought along.
+"""Import paths: from a dotted name to a class or function, built-in or custom.
 
 Nothing here imports torch.
 """
@@ -18,14 +18,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from lazyexp.config.paths import PACKAGE
 from lazyexp.errors import UserError
-
-# Where this package and the libraries that it calls are: their frames say little to who brought a part.
-PACKAGE = Path(__file__).resolve().parents[1]
 
 
 class Registry(Mapping[str, Any]):
-    """Built-in parts by name; each is imported when it is asked for."""
+    """Built-in parts by name, imported on access."""
 
     def __init__(self, paths: dict[str, str]) -> None:
         self.paths = paths
@@ -68,7 +66,7 @@ def resolve(path: str, key: str, custom: bool = True) -> Any:
 
 
 def _import(words: list[str], key: str) -> tuple[ModuleType, list[str]]:
-    """The longest part of the path that is a module, and the words that are left."""
+    """The longest prefix of the path that is a module, and the remaining words."""
     path = ".".join(words)
     for end in range(len(words) - 1, 0, -1):
         name = ".".join(words[:end])
@@ -77,21 +75,21 @@ def _import(words: list[str], key: str) -> tuple[ModuleType, list[str]]:
         except ModuleNotFoundError as error:
             if error.name and (name == error.name or name.startswith(f"{error.name}.")):
                 continue
-            raise UserError(f"{key}={path}: importing {name} failed: {told(error)}") from None
+            raise UserError(f"{key}={path}: importing {name} failed: {describe(error)}") from None
         except (Exception, SystemExit) as error:
-            raise UserError(f"{key}={path}: importing {name} failed: {told(error)}") from None
+            raise UserError(f"{key}={path}: importing {name} failed: {describe(error)}") from None
     raise UserError(f"{key}={path}: no module {words[0]} in {os.getcwd()} or among the installed packages")
 
 
 def source(found: Any, path: str) -> dict[str, str | None]:
-    """What identifies a part that was brought along: its path, its source file and the SHA-256 of that file."""
+    """The identity of a custom part: its import path, its source file and the SHA-256 of that file."""
     file, digest = _file(found)
     return {"target": path, "file": file, "sha256": digest}
 
 
 @cache
 def _file(found: Any) -> tuple[str | None, str | None]:
-    # Cached: what was imported counts, not what the file has become since.
+    # Cached: the imported code counts, even if the file changes later.
     try:
         file = inspect.getsourcefile(inspect.unwrap(found)) or ""
         return file, hashlib.sha256(Path(file).read_bytes()).hexdigest()
@@ -103,16 +101,16 @@ def _file(found: Any) -> tuple[str | None, str | None]:
         return None, None
 
 
-def told(error: BaseException) -> str:
-    """An exception in one line: its type, its message, and the last place outside this package's libraries."""
+def describe(error: BaseException) -> str:
+    """An exception in one line: type, message, and the last line of code outside this package and its libraries."""
     message = " ".join(str(error).split())[:300]
     text = f"{type(error).__name__}: {message}" if message else type(error).__name__
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _brought(frame.filename)]
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_custom(frame.filename)]
     return f"{text} ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else text
 
 
-def _brought(file: str) -> bool:
-    """Whether a file is neither ours nor a library's."""
+def _is_custom(file: str) -> bool:
+    """Whether a source file belongs neither to this package nor to a library."""
     path = Path(file)
     library = {"site-packages", "dist-packages"} & set(path.parts) or file.startswith("<")
     return not library and PACKAGE not in path.parents and Path(os.__file__).parent not in path.parents
@@ -120,9 +118,9 @@ def _brought(file: str) -> bool:
 
 @contextmanager
 def attribute_errors(what: str) -> Iterator[None]:
-    """Turns what goes wrong inside into one line that names the part that was brought along.
+    """Raise UserError, in one line that names the custom part `what`, for any exception inside.
 
-    Errors of files and of memory pass: they are met elsewhere.
+    OSError, MemoryError and "out of memory" pass: the caller handles them.
     """
     try:
         yield
@@ -131,4 +129,4 @@ def attribute_errors(what: str) -> Iterator[None]:
     except Exception as error:
         if isinstance(error, RuntimeError) and "out of memory" in str(error).lower():
             raise
-        raise UserError(f"{what}: {told(error)}") from error
+        raise UserError(f"{what}: {describe(error)}") from error

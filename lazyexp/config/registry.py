@@ -1,4 +1,4 @@
-"""The built-in parts by name. To add one: a line here, a YAML file in conf/<group>, and its own module.
+"""The built-in parts by name. To add one: an entry here and its own module.
 
 Nothing here imports torch, so `lazyexp --help` and shell completion stay fast.
 """
@@ -10,7 +10,7 @@ from typing import Any
 
 from lazyexp.config.imports import Registry
 
-# Called as target(shape=..., classes=..., and those keys of `model` that it has parameters for).
+# Called as target(shape=..., classes=..., and the keys of `model` that it has parameters for).
 MODELS = Registry(
     {
         "mlp": "lazyexp.models.builtin.mlp",
@@ -19,39 +19,78 @@ MODELS = Registry(
     }
 )
 
-RULES = Registry(
-    {
-        "backprop": "lazyexp.rules.baselines.Backprop",
-        "lazy": "lazyexp.rules.mistakes.Lazy",
-        "mistake_gated": "lazyexp.rules.mistakes.MistakeGated",
-        "confidence": "lazyexp.rules.mistakes.Confidence",
-        "spaced": "lazyexp.rules.mistakes.Spaced",
-        "random": "lazyexp.rules.baselines.Random",
-        "progressive": "lazyexp.rules.progressive.Progressive",
-        "smrd": "lazyexp.rules.progressive.MatchedDropout",
-        "srd": "lazyexp.rules.progressive.ScalarDropout",
-        "top_loss": "lazyexp.rules.ordered_sgd.TopLoss",
-        "selective_backprop": "lazyexp.rules.selective_backprop.SelectiveBackprop",
-        "composer_selective_backprop": "lazyexp.rules.selective_backprop.ComposerSelectiveBackprop",
-        "infobatch": "lazyexp.rules.infobatch.InfoBatch",
-        "kakurenbo": "lazyexp.rules.kakurenbo.Kakurenbo",
-        "early_stopping": "lazyexp.rules.early_stopping.EarlyStopping",
-        "evolved_sampling": "lazyexp.rules.evolved_sampling.EvolvedSampling",
-        "order_dp": "lazyexp.rules.order_dp.OrderDP",
-    }
-)
+# Import path, and one line for `--help`: the samples that update the weights.
+_RULES = {
+    "backprop": ("lazyexp.rules.baselines.Backprop", "all samples"),
+    "lazy": ("lazyexp.rules.mistakes.Lazy", "misclassified ones (arXiv 2303.16067)"),
+    "mistake_gated": (
+        "lazyexp.rules.mistakes.MistakeGated",
+        "misclassified now or ever before (arXiv 2604.14336)",
+    ),
+    "confidence": (
+        "lazyexp.rules.mistakes.Confidence",
+        "misclassified, or with a largest softmax below threshold=0.9",
+    ),
+    "spaced": (
+        "lazyexp.rules.mistakes.Spaced",
+        "as confidence; the others are skipped for 1, 2, 4, ... epochs, at most max_interval=8",
+    ),
+    "random": (
+        "lazyexp.rules.baselines.Random",
+        "as many as lazy would select, at random; replay=RUN_FOLDER: as many as that run selected",
+    ),
+    "progressive": (
+        "lazyexp.rules.progressive.Progressive",
+        "target probability below threshold=0.3; all in the last revision_epochs=1 (arXiv 2505.22342)",
+    ),
+    "smrd": ("lazyexp.rules.progressive.MatchedDropout", "as many as progressive, at random (arXiv 2505.22342)"),
+    "srd": ("lazyexp.rules.progressive.ScalarDropout", "a random share decay=0.99^epoch (arXiv 2505.22342)"),
+    "top_loss": ("lazyexp.rules.ordered_sgd.TopLoss", "the q largest losses of a batch (arXiv 1907.04371)"),
+    "selective_backprop": (
+        "lazyexp.rules.selective_backprop.SelectiveBackprop",
+        "with probability CDF(loss)^beta=3 (arXiv 1910.00762)",
+    ),
+    "composer_selective_backprop": (
+        "lazyexp.rules.selective_backprop.ComposerSelectiveBackprop",
+        "a share keep=0.5 of a batch, large losses more likely (Composer)",
+    ),
+    "infobatch": (
+        "lazyexp.rules.infobatch.InfoBatch",
+        "a share 1-ratio=0.5 of those below the mean loss, reweighted, and all others (arXiv 2303.04947)",
+    ),
+    "kakurenbo": (
+        "lazyexp.rules.kakurenbo.Kakurenbo",
+        "all but confident ones among the fraction=0.3 of lowest losses (arXiv 2310.10102)",
+    ),
+    "early_stopping": (
+        "lazyexp.rules.early_stopping.EarlyStopping",
+        "all but those whose loss has stopped changing, threshold=0.001 (arXiv 2502.07547)",
+    ),
+    "evolved_sampling": (
+        "lazyexp.rules.evolved_sampling.EvolvedSampling",
+        "a share keep=0.25 of a batch, odds by losses and their changes (arXiv 2509.23461)",
+    ),
+    "order_dp": (
+        "lazyexp.rules.order_dp.OrderDP",
+        "the top=0.85 with the largest losses of a random subset=0.75 (arXiv 2606.08574)",
+    ),
+}
+RULES = Registry({name: path for name, (path, _) in _RULES.items()})
+RULE_SUMMARIES = {
+    **{name: summary for name, (_, summary) in _RULES.items()},
+    "fast_lazy": "preset: spaced with packing; fastest setting known to us near backprop's accuracy on EMNIST",
+}
 
 OPTIMIZERS = Registry({"sgd": "torch.optim.SGD", "adam": "torch.optim.Adam", "adamw": "torch.optim.AdamW"})
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """What a run on a data set does unless told otherwise (our choice: the paper does not say), and its loader.
+    """A data set: the defaults of a run on it, and its loader.
 
-    The epochs of digits, MNIST, Fashion-MNIST and EMNIST were chosen by validation, with the rate 0.01 for all
-    (docs/results.md, "Defaults of the data sets"); those of the others are guesses after them.
-
-    The loader is called with the settings that it has parameters for, and with `options`.
+    The defaults are our choice; the paper does not state them. The epochs of digits, MNIST and Fashion-MNIST were
+    chosen by validation at learning rate 0.01 (docs/results/defaults.md); the others are set by analogy. The loader
+    is called with the settings that it has parameters for, and with `options`.
     """
 
     epochs: int
@@ -93,8 +132,8 @@ DATASETS = {
     "cifar100": Dataset(10, 10000, (0.15, 0.20, 0.25), options=_torchvision("CIFAR100", 100, (50000, 10000))),
     "folder": Dataset(10, 10000, (0.90, 0.95, 0.99), "lazyexp.data.local.load_folder"),
 }
-# Of data that are brought along.
+# Defaults for custom data.
 CUSTOM_DATASET = Dataset(10, 10000, (0.90, 0.95, 0.99))
 
-# By group: the names that `<group>.name` knows.
+# The choices of `<group>.name`, by group.
 NAMES = {"model": MODELS, "dataset": DATASETS, "optimizer": OPTIMIZERS, "rule": RULES}

@@ -1,6 +1,7 @@
-"""The settings of a run: every key, its default, its meaning and its bounds; see checks.py and identity.py.
+"""The settings of a run: every key with its default, meaning and bounds.
 
-Nothing here imports torch, so `lazyexp --help` and shell completion stay fast.
+`validation.py` checks combinations, `run_id.py` names a run. Nothing here imports torch, so `lazyexp --help` and
+shell completion stay fast.
 """
 
 from __future__ import annotations
@@ -17,9 +18,13 @@ SIZE: dict[str, Any] = {"at_least": 0, "at_most": 2**30, "wanted": "from 0 (off)
 
 
 class Freezable:
-    """Settings that cannot be assigned to any more once they are frozen; a `replace`d copy can."""
+    """Settings that become read-only with `freeze`; a copy made by `dataclasses.replace` is writable.
+
+    Not a frozen dataclass: OmegaConf would make every value of one read-only before overrides are applied.
+    """
 
     def freeze(self) -> None:
+        """Refuse assignments from now on."""
         object.__setattr__(self, "_frozen", True)
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -30,99 +35,123 @@ class Freezable:
 
 @dataclass
 class DatasetConfig(Freezable):
-    name: str = setting("digits", "the data set; `folder` and `own` are yours", choices=(*DATASETS,))
-    _target_: str | None = setting(None, "for `own`: import path of what makes the data, see docs/own.md")
-    options: dict[str, Any] = setting({}, "what it is called with, one by one: dataset.options.NAME=VALUE")
+    """The keys `dataset.*`."""
+
+    name: str = setting("digits", "data set; `folder` reads files at dataset.path", choices=(*DATASETS,))
+    _target_: str | None = setting(None, "import path of a custom data set; see docs/custom.md")
+    options: dict[str, Any] = setting({}, "arguments of a custom data set or of `folder`: dataset.options.NAME=VALUE")
     path: str | None = setting(
         None, "for `folder`: IDX files, .npz, train/<class>/*.png and test/<class>/*.png, or tables (.csv, .parquet)"
     )
-    mirror: str | None = setting(None, "address (also file://) tried before the official ones")
+    mirror: str | None = setting(None, "download address (also file://) tried before the official ones")
     train_size: int | None = setting(None, "train on a class-balanced subset of this size", at_least=1)
     subset: str | None = setting(
         None,
-        "train on what a run learned from: its learned.npz (several with wildcards: in the mean), matched (rule=lazy "
-        "here) or random (as many)",
+        "train on the samples that a finished run selected: path of its learned.npz (wildcards: mean of several), "
+        "`matched` (the lazy run with the same settings) or `random` (as many, at random)",
     )
     subset_score: str = setting(
         "learned",
-        "of the subset's samples, the highest",
-        choices={"learned": "times learned from", "forgetting": "forgetting events", "el2n": "error norm at the end"},
+        "score of dataset.subset; the highest are kept",
+        choices={
+            "learned": "how often a sample was selected",
+            "forgetting": "forgetting events",
+            "el2n": "error norm at the end",
+        },
     )
-    subset_size: int | None = setting(None, "samples of the subset; null: as many as were learned from", at_least=1)
+    subset_size: int | None = setting(
+        None, "size of dataset.subset; null: samples selected at least once", at_least=1
+    )
     val_size: int = setting(0, "training samples held out for val_accuracy", at_least=0)
-    label_noise: float = setting(0.0, "share of training labels that are wrong, on purpose", at_least=0, at_most=1)
+    label_noise: float = setting(
+        0.0, "share of training labels that are replaced by wrong ones", at_least=0, at_most=1
+    )
     imbalance: float = setting(
-        1.0, "training samples of the last class per sample of the first one", above=0, at_most=1
+        1.0, "size of the last class relative to the first; exponential in between", above=0, at_most=1
     )
     scale: str = setting(
-        "standard", "inputs", choices={"standard": "zero mean, unit variance", "unit": "from 0 to 1"}
+        "standard", "scaling of inputs", choices={"standard": "zero mean, unit variance", "unit": "0 to 1"}
     )
     augment: Any = setting(
         [], "random changes of training images, a list", choices={"shift": "translation by up to max_shift pixels"}
     )
-    max_shift: int = setting(2, "largest shift in pixels, for augment=shift", at_least=1)
+    max_shift: int = setting(2, "largest translation in pixels, for augment=shift", at_least=1)
 
 
 @dataclass
 class ModelConfig(Freezable):
-    name: str = setting("mlp", "the network", choices=(*MODELS,))
-    _target_: str | None = setting(None, "for `own`: import path, called as target(shape=, classes=, **options)")
-    options: dict[str, Any] = setting({}, "for `own` and `torchvision`, one by one: model.options.NAME=VALUE")
+    """The keys `model.*`."""
+
+    name: str = setting("mlp", "network", choices=(*MODELS,))
+    _target_: str | None = setting(None, "import path of a custom network, called with shape=, classes= and options")
+    options: dict[str, Any] = setting(
+        {}, "arguments of a custom network or of `torchvision`: model.options.NAME=VALUE"
+    )
     arch: str | None = setting(None, "for `torchvision`: name of the network, such as resnet18")
     width: int = setting(1000, "hidden units per layer; cnn: channels of the first stage", at_least=1)
     depth: int = setting(1, "hidden layers; cnn: stages", at_least=1)
-    activation: str = setting("relu", "between layers", choices=("relu", "leaky_relu", "gelu", "tanh"))
+    activation: str = setting("relu", "activation function", choices=("relu", "leaky_relu", "gelu", "tanh"))
     init: str = setting(
         "uniform",
         "initial weights",
-        choices={"uniform": "PyTorch's own", "lecun_normal": "zero biases", "kaiming": "zero biases"},
+        choices={"uniform": "PyTorch's default", "lecun_normal": "zero biases", "kaiming": "zero biases"},
     )
 
 
 @dataclass
 class OptimizerConfig(Freezable):
-    name: str = setting("sgd", "the optimizer", choices=(*OPTIMIZERS,))
-    _target_: str | None = setting(None, "for `own`: import path, such as torch.optim.RMSprop")
-    options: dict[str, Any] = setting({}, "for `own`, one by one: optimizer.options.NAME=VALUE")
-    lr: float = setting(0.01, "learning rate", above=0)
+    """The keys `optimizer.*`."""
+
+    name: str = setting("sgd", "optimizer", choices=(*OPTIMIZERS,))
+    _target_: str | None = setting(None, "import path of a custom optimizer, such as torch.optim.RMSprop")
+    options: dict[str, Any] = setting({}, "arguments of a custom optimizer: optimizer.options.NAME=VALUE")
+    lr: float = setting(0.01, "learning rate (every optimizer)", above=0)
     momentum: float = setting(0.0, "momentum (sgd)", at_least=0, below=1)
-    weight_decay: float = setting(0.0, "weight decay", at_least=0)
+    weight_decay: float = setting(
+        0.0, "weight decay (sgd, adam: added to the gradient; adamw: decoupled)", at_least=0
+    )
     schedule: str = setting(
         "linear",
-        "of the rate",
-        choices={"constant": "", "linear": "to zero over the run", "cosine": "likewise", "onecycle": "up, then down"},
+        "learning-rate schedule",
+        choices={"constant": "", "linear": "to zero", "cosine": "to zero", "onecycle": "up, then down"},
     )
-    warmup: float = setting(0.0, "share of the run over which the rate rises from 0", at_least=0, below=1)
+    warmup: float = setting(0.0, "share of the run over which the learning rate rises from 0", at_least=0, below=1)
     reduction: str | None = setting(
         None,
-        "divisor of the gradient; null: the rule's own",
-        choices={"batch": "the batch size", "selected": "the number that learn"},
+        "divisor of a batch's gradient; null: the rule's own",
+        choices={"batch": "the batch size", "selected": "the number of selected samples"},
     )
 
 
 @dataclass
 class PlasticityConfig(Freezable):
+    """The keys `plasticity.*`."""
+
     name: str = setting(
         "all",
-        "which synapses change (mlp, plain sgd)",
-        choices={"all": "", "largest": "largest updates only", "cached": "transient store"},
+        "which synapses change (mlp with plain sgd)",
+        choices={"all": "", "largest": "those with the largest updates", "cached": "through a transient store"},
     )
     share: float = setting(0.1, "largest: share of a layer's synapses that change", above=0, at_most=1)
-    threshold: float | None = setting(None, "cached: when a synapse is made persistent; null: at the end", above=0)
+    threshold: float | None = setting(
+        None, "cached: stored change at which a synapse is made persistent; null: at the end", above=0
+    )
     decay: float = setting(0.0, "cached: share of the store lost per sample", at_least=0, below=1)
-    cost: float = setting(1e-5, "cached: cost of the store per unit and sample", at_least=0)
+    cost: float = setting(1e-5, "cached: energy of storing one unit of change for one sample", at_least=0)
 
 
 @dataclass
 class PackingConfig(Freezable):
+    """The keys `packing.*`."""
+
     block_size: int = setting(
         0, "score up to so many samples at once, train on full batches of the selected ones; 0: off", **SIZE
     )
     precision: str = setting(
         "float32",
-        "precision in which a block is scored",
+        "precision in which packing scores a block",
         choices={
-            "float32": "the model's own",
+            "float32": "that of the model",
             "bfloat16": "mlp",
             "int8": "mlp on a CPU",
             "auto": "the fastest of this machine",
@@ -132,16 +161,16 @@ class PackingConfig(Freezable):
 
 @dataclass
 class Config(Freezable):
-    """The settings as a user gives them; `check` makes `Settings` of them."""
+    """The settings as given by a user; `validation.check` turns them into `Settings`."""
 
     seed: int = setting(
         0,
-        "initial weights, order of samples, everything random",
+        "seed of initial weights, order of samples and everything else that is random",
         at_least=0,
         below=2**63,
         wanted="a whole number from 0 to 2^63 - 1",
     )
-    device: str = setting("auto", "auto, cpu, cuda, cuda:N")
+    device: str = setting("auto", "device: auto, cpu, cuda, cuda:N")
     epochs: int | None = setting(None, "passes over the training set; null: the data set's default", at_least=1)
     batch_size: int = setting(1, "samples per presented batch; 1 is online learning", at_least=1)
     eval_every: int | None = setting(
@@ -149,40 +178,40 @@ class Config(Freezable):
     )
     targets: list[float] | None = setting(
         None,
-        "test accuracies whose first crossing is timed; null: the data set's",
+        "test accuracies whose first crossing is timed; null: the data set's default",
         above=0,
         at_most=1,
-        wanted="accuracies above 0 and at most 1",
+        wanted="accuracies greater than 0, at most 1",
     )
     stop_at: float | None = setting(
         None,
         "end the run once this test accuracy is reached",
         above=0,
         at_most=1,
-        wanted="an accuracy above 0 and at most 1",
+        wanted="an accuracy greater than 0, at most 1",
     )
-    data_dir: str = setting("data", "where data sets are (torchvision's layout); default $LAZYEXP_DATA or data")
-    runs_dir: str = setting("runs", "where results go")
-    overwrite: bool = setting(False, "do a finished run again")
+    data_dir: str = setting("data", "folder of data sets in torchvision's layout; default $LAZYEXP_DATA, else data")
+    runs_dir: str = setting("runs", "folder of results")
+    overwrite: bool = setting(False, "repeat a finished run")
     energy: bool = setting(True, "measure energy")
     engine: str = setting(
         "auto",
-        "how it is computed",
-        choices={"auto": "the fastest that fits", "autograd": "PyTorch's autograd", "fast": "hand-derived, mlp only"},
+        "implementation of training",
+        choices={"auto": "the fastest that fits", "autograd": "any model", "fast": "hand-derived, mlp only"},
     )
     precision: str = setting(
         "float32",
-        "of matrix products while training",
+        "precision of matrix products while training",
         choices={"float32": "", "tf32": "on a GPU", "bfloat16": "where the processor multiplies it"},
     )
     checkpoint_every: float = setting(60.0, "seconds between checkpoints; 0: at every evaluation", at_least=0)
     tracker: str | None = setting(
-        None, "is told the rows of metrics.csv, too", choices=("tensorboard", "mlflow", "wandb")
+        None, "also log metrics to this tracker", choices=("tensorboard", "mlflow", "wandb")
     )
     dataset: DatasetConfig = field(default_factory=DatasetConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
-    rule: dict[str, Any] = setting({"name": "lazy"}, "who learns; the options are the rule's own")
-    rule_label: str | None = setting(None, "what the report calls the rule; null: its name")
+    rule: dict[str, Any] = setting({"name": "lazy"}, "sample-selection rule, with its own options")
+    rule_label: str | None = setting(None, "name of the rule in reports; null: rule.name")
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     plasticity: PlasticityConfig = field(default_factory=PlasticityConfig)
     packing: PackingConfig = field(default_factory=PackingConfig)
@@ -190,7 +219,7 @@ class Config(Freezable):
 
 @dataclass
 class Settings(Config):
-    """Settings that have been checked and have nothing left open. They do not change any more."""
+    """Checked settings with every default filled in. Read-only."""
 
     epochs: int = 0
     eval_every: int = 0
@@ -200,7 +229,7 @@ class Settings(Config):
         for entry in fields(self):
             value = getattr(self, entry.name)
             if isinstance(value, Freezable):
-                part = copy(value)  # whose it was may go on changing it
+                part = copy(value)  # the caller may still change the original
                 part.freeze()
                 setattr(self, entry.name, part)
         self.freeze()

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 import pandas as pd
 
 from lazyexp.cli import execute, fail
-from lazyexp.config.compose import checked, compose_readably, hydra_session, register
+from lazyexp.config.compose import checked, compose_settings, hydra_session, register
 from lazyexp.errors import UserError
 
 # How far below the best validation accuracy a point may be that is chosen for its speed.
@@ -137,7 +137,7 @@ def finals(arguments: argparse.Namespace) -> int:
 
 def compose(overrides: list[str]) -> Any:
     with hydra_session():
-        return checked(compose_readably(overrides))
+        return checked(compose_settings(overrides))
 
 
 def attempt(overrides: list[str], place: str) -> tuple[Any, str]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import getpass
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 from unittest.mock import patch
@@ -64,8 +64,11 @@ class QueueWatcher(SlurmInfoWatcher):
 
 
 @contextmanager
-def lost_jobs_as_results(interval: float = INTERVAL) -> Iterator[None]:
-    """Inside, a job that was cancelled or killed without a result is a failed run, and the others are waited for."""
+def lost_jobs_as_results(result: Callable[[str, str], Any], interval: float = INTERVAL) -> Iterator[None]:
+    """Inside, the result of a job that was cancelled or killed is `result(title, error)`, not an exception.
+
+    The other jobs are still waited for.
+    """
     former_results = SlurmJob.results
 
     def results(job: SlurmJob[Any]) -> list[Any]:
@@ -74,7 +77,7 @@ def lost_jobs_as_results(interval: float = INTERVAL) -> Iterator[None]:
         except UncompletedJobError:
             error = "was cancelled or killed and left no result; the same command continues it"
             log(f"SLURM job {job.job_id} {error}")
-            lost = {"title": f"SLURM job {job.job_id}", "error": error, "code": 1}
+            lost = result(f"SLURM job {job.job_id}", error)
             return [JobReturn(_return_value=lost, status=JobStatus.COMPLETED)]
 
     with patch.multiple(SlurmJob, results=results, watcher=QueueWatcher(interval)):

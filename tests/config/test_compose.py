@@ -1,18 +1,21 @@
-"""What Hydra is asked to do, and what is asked of its inner parts."""
+"""Composing settings and sweeps with Hydra, and the internals of Hydra that this uses."""
 
 from __future__ import annotations
 
 import ast
 import importlib
+import re
 from dataclasses import FrozenInstanceError, fields, replace
 from pathlib import Path
 
 import hydra
 import pytest
 from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
-from lazyexp.config import compose
+from lazyexp.config import compose, sweeps
+from lazyexp.config.registry import RULE_SUMMARIES
 from lazyexp.config.schema import Config, ModelConfig, OptimizerConfig
 from lazyexp.config.validation import ENTRIES, NUMBERS, check
 from lazyexp.errors import UserError
@@ -27,30 +30,30 @@ def session():
 
 
 def test_ten_thousand_seeds_are_composed_once(session, monkeypatch):
-    jobs = compose.expand(["seed=range(0,10000)", "optimizer.lr=0.1,0.2", "rule=lazy,backprop"])
+    jobs = sweeps.expand(["seed=range(0,10000)", "optimizer.lr=0.1,0.2", "rule=lazy,backprop"])
     composed = []
-    original = compose.compose_readably
-    monkeypatch.setattr(compose, "compose_readably", lambda words: composed.append(words) or original(words))
-    settings = compose.sweep_settings(jobs, [])
+    original = sweeps.compose_settings
+    monkeypatch.setattr(sweeps, "compose_settings", lambda words: composed.append(words) or original(words))
+    settings = sweeps.sweep_settings(jobs, [])
     assert len(jobs) == 40000 and len(composed) == 2
     assert sorted(config.rule["name"] for config in settings) == ["backprop", "lazy"]
 
 
 @pytest.mark.parametrize("words", ["seed=0,-1", "batch_size=1,0", "epochs=1,2.5", "optimizer.lr=0.1,0", "seed=1,2,x"])
 def test_one_wrong_number_among_many_is_found_before_the_first_run(session, words):
-    jobs = compose.expand([words])
+    jobs = sweeps.expand([words])
     with pytest.raises(UserError, match=words.partition("=")[0]):
-        compose.sweep_settings(jobs, [])
+        sweeps.sweep_settings(jobs, [])
 
 
 def test_numbers_that_depend_on_other_keys_are_composed(session):
     assert "optimizer.momentum" not in NUMBERS and set(NUMBERS) <= set(ENTRIES)
-    jobs = compose.expand(["optimizer=sgd,adam", "optimizer.momentum=0,0.9"])
+    jobs = sweeps.expand(["optimizer=sgd,adam", "optimizer.momentum=0,0.9"])
     with pytest.raises(UserError, match="momentum"):
-        compose.sweep_settings(jobs, [])
+        sweeps.sweep_settings(jobs, [])
 
 
-# What compose.py uses of Hydra beyond its documented interface: module, class, attributes.
+# What lazyexp/config uses of Hydra beyond its documented interface: module, class, attributes.
 INNER = [
     ("hydra._internal.core_plugins.basic_sweeper", "BasicSweeper", ["split_arguments", "validate_batch_is_legal"]),
     ("hydra.core.override_parser.overrides_parser", "OverridesParser", ["create", "parse_overrides"]),
@@ -63,40 +66,49 @@ INNER = [
 
 
 @pytest.mark.parametrize(("module", "name", "attributes"), INNER, ids=[name for _, name, _ in INNER])
-def test_the_inner_parts_of_hydra_that_we_rely_on_are_there(module, name, attributes):
-    """A new Hydra may move them; this names them before a user's sweep does."""
+def test_internals_of_hydra_exist(module, name, attributes):
+    """A new version of Hydra may move them; this fails before a user's sweep does."""
     try:
         found = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError):
-        pytest.fail(f"Hydra {hydra.__version__} has no {module}.{name} any more; mend lazyexp/compose.py")
+        pytest.fail(f"Hydra {hydra.__version__} has no {module}.{name} any more; adapt lazyexp/config")
     for attribute in attributes:
-        assert hasattr(found, attribute), f"Hydra {hydra.__version__}: {name}.{attribute} is gone; mend compose.py"
+        assert hasattr(found, attribute), f"Hydra {hydra.__version__} has no {name}.{attribute}"
 
 
-def test_what_hydra_hands_out_is_what_was_looked_at(session):
+def test_objects_of_hydra_have_the_expected_types(session):
     assert isinstance(ConfigStore.instance().repo, dict)
-    assert type(compose._loader()).__name__ == "ConfigLoaderImpl" and type(compose._hydra()).__name__ == "Hydra"
+    assert type(compose.config_loader()).__name__ == "ConfigLoaderImpl"
+    assert type(GlobalHydra.instance().hydra).__name__ == "Hydra"
 
 
-def test_inner_parts_of_hydra_are_imported_in_one_file():
-    """`hydra` itself and the configuration of the running job are documented, and may be used by the command line."""
+def test_internals_of_hydra_are_imported_in_config_alone():
+    """`hydra` itself and the configuration of the running job are documented; the command line may use them."""
+    allowed = {"compose.py", "sweeps.py", "messages.py"}
     for path in Path(compose.__file__).parents[1].rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             module = node.module or "" if isinstance(node, ast.ImportFrom) else ""
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else [module]
             for name in names:
-                if name.startswith("hydra.") and path.name != "compose.py":
-                    assert name == "hydra.core.hydra_config", f"{path.name} imports {name}; do it in compose.py"
+                if name.startswith("hydra.") and path.name not in allowed:
+                    assert name == "hydra.core.hydra_config", f"{path.name} imports {name}; do it in lazyexp/config"
 
 
-def test_the_file_of_a_rule_says_what_its_class_says():
-    """conf/rule/*.yaml shows the options with their defaults; fast_lazy is a recipe, not a rule."""
-    for path in (compose.CONF / "rule").glob("*.yaml"):
-        given = OmegaConf.to_object(OmegaConf.load(path))
-        if path.stem == "fast_lazy" or "_target_" in given:
-            continue
-        defaults = {entry.name: entry.default for entry in fields(RULES[given.pop("name")])}
-        assert given == defaults, f"{path.name} and the fields of rule {path.stem} differ"
+def test_hydra_is_left_as_it_was(session):
+    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+
+    original = BasicSweeper.validate_batch_is_legal
+    sweeps.expand(["seed=0,1"])
+    assert BasicSweeper.validate_batch_is_legal is original
+
+
+def test_every_rule_has_a_line_of_help():
+    assert set(RULES) | {"fast_lazy"} == set(RULE_SUMMARIES)
+    for name, rule in RULES.items():  # a default that the line mentions is the rule's
+        for option, value in re.findall(r"(\w+)=([\d.]+\d)", RULE_SUMMARIES[name]):
+            defaults = {entry.name: entry.default for entry in fields(rule)}
+            if option in defaults:
+                assert defaults[option] == float(value), f"{name}: {option}"
 
 
 def test_the_files_of_models_and_optimizers_repeat_no_default():
@@ -106,13 +118,14 @@ def test_the_files_of_models_and_optimizers_repeat_no_default():
             given = OmegaConf.to_object(OmegaConf.load(path))
             options = {key: value for key, value in given.items() if key not in ("name", "_target_")}
             repeated = [key for key, value in options.items() if value == defaults.get(key)]
-            assert not repeated, f"{path}: {repeated} are the defaults of config.py already"
+            assert not repeated, f"{path}: {repeated} are defaults already"
 
 
 def test_checked_settings_do_not_change():
     given = Config()
     settings = check(given)
-    for part in (settings, settings.dataset, settings.model, settings.optimizer, settings.plasticity):
+    groups = (settings.dataset, settings.model, settings.optimizer, settings.plasticity, settings.packing)
+    for part in (settings, *groups):
         for entry in fields(part):
             with pytest.raises(FrozenInstanceError, match=entry.name):
                 setattr(part, entry.name, getattr(part, entry.name))

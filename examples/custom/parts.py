@@ -1,4 +1,4 @@
-"""A network, a rule and a data set as anybody might bring them along."""
+"""A custom network, rule and data set."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor, nn
 
-from lazyexp.rules import Judged, Rule
+from lazyexp.rules import Rule, ScoredBatch
 
 
 class Net(nn.Module):
@@ -30,21 +30,21 @@ class Net(nn.Module):
 
 @dataclass
 class HalfLazy(Rule):
-    """The misclassified learn, and whoever is less sure than `threshold`."""
+    """Select misclassified samples and those with a largest softmax below `threshold`."""
 
     threshold: float = 0.5
 
-    def weigh(self, judged: Judged) -> Tensor:
-        return judged.wrong | (judged.confidence < self.threshold)
+    def select(self, batch: ScoredBatch) -> Tensor:
+        return batch.wrong | (batch.confidence < self.threshold)
 
 
 def stripes(n: int = 600, size: int = 8) -> tuple[np.ndarray, ...]:
-    """Noisy images, a bright row or a bright column: (n, size, size) uint8 and (n,); a quarter are for testing."""
+    """Noisy images of a bright row or a bright column: (n, size, size) uint8 and (n,); a quarter are test images."""
     rng = np.random.default_rng(0)
     images, labels = rng.integers(0, 120, (n, size, size)), np.arange(n) % 2
     for image, label in zip(images, labels, strict=True):
-        place = rng.integers(size)
-        image[(place, slice(None)) if label else (slice(None), place)] = 200
+        position = rng.integers(size)
+        image[(position, slice(None)) if label else (slice(None), position)] = 200
     border = n * 3 // 4
     images = images.astype(np.uint8)
     return images[:border], labels[:border], images[border:], labels[border:]

@@ -1,8 +1,8 @@
-"""The same in Lightning: pip install lightning, then python docs/examples/loops/lightning_module.py.
+"""The loop of plain.py in Lightning: pip install lightning, then python examples/loops/lightning_module.py.
 
-An epoch has as many batches as there are samples awake, and Lightning believes a loader's first length for ever. So
-it is given the loader without one, and finds the end of every epoch by itself, and validates there. That also keeps
-Lightning's own splitting among processes away, which SpacedSampler does.
+The number of batches differs from epoch to epoch, but Lightning keeps the first length of a loader. So the loader is
+wrapped in an object without a length: Lightning then finds the end of every epoch by iteration, and validates there.
+The wrapper also keeps Lightning from splitting the data among processes, which SpacedSampler does itself.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ train, test = TensorDataset(images[:1400], labels[:1400]), TensorDataset(images[
 
 
 class WithoutLength:
-    """A loader that does not say how many batches it has."""
+    """A loader without a length."""
 
     def __init__(self, loader: DataLoader) -> None:
         self.loader = loader
@@ -76,5 +76,5 @@ if __name__ == "__main__":
     module = Digits()
     trainer = lightning.Trainer(max_epochs=20, accelerator="cpu", logger=False, enable_checkpointing=False)
     trainer.fit(module)
-    loaded, all_of_them = sum(module.loaded), 20 * len(train)
-    print(f"{float(trainer.callback_metrics['accuracy']):.1%} with {loaded:,} samples loaded, of {all_of_them:,}")
+    loaded, presented = sum(module.loaded), 20 * len(train)
+    print(f"{float(trainer.callback_metrics['accuracy']):.1%} with {loaded:,} samples loaded, of {presented:,}")

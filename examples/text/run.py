@@ -1,9 +1,9 @@
-"""Six arms at equal CPU seconds of training: `python run.py [SECONDS [SEEDS [OVERRIDE...]]]` writes text.csv.
+"""Compare six rules at equal CPU seconds: `python run.py [SECONDS [SEEDS [OVERRIDE...]]]` writes text.csv.
 
-An arm gets the whole number of epochs that comes closest to the seconds asked for, by the pace of its former tries.
-CPU seconds are those of the process, less those of a run without training (its data, its last evaluation).
-The arm `as_many` is given the epochs of lazy instead, and between two of lazy's evaluations it learns from as many
-samples as lazy did, at random places (rule.replay): it tells what the choice of samples is worth, at equal learning.
+A rule gets the whole number of epochs that comes closest to SECONDS, by the measured pace of its previous attempts.
+CPU seconds are those of the process, minus those of a run without training (loading data, final evaluation).
+`as_many` gets the epochs of `lazy` instead, and between two of lazy's evaluations it selects as many samples as lazy
+did, at random positions (rule.replay): it measures the effect of the choice of samples at equal numbers of samples.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import time
 from typing import Any
 
 import pandas as pd
-from characters import Transformer, windows  # noqa: F401  (found here, whatever the current directory)
+from characters import Transformer, windows  # noqa: F401  (importable from any directory)
 
 import lazyexp
 
@@ -25,11 +25,11 @@ ARMS = {
     "top_loss": ["rule=top_loss", "rule.q=32"],
 }
 COMMON = [
-    "dataset=own", "dataset._target_=characters.windows", "model=own", "model._target_=characters.Transformer",
+    "dataset._target_=characters.windows", "model._target_=characters.Transformer",
     "optimizer=adam", "optimizer.lr=0.002", "batch_size=64", "energy=false", "device=cpu", "overwrite=true",
     "runs_dir=runs/text",
 ]  # fmt: skip
-TRIES = 4
+ATTEMPTS = 4
 
 
 def timed(*words: str) -> tuple[float, lazyexp.Run]:
@@ -42,23 +42,23 @@ def timed(*words: str) -> tuple[float, lazyexp.Run]:
 def main(seconds: float, seeds: int, more: list[str]) -> pd.DataFrame:
     timed("rule=backprop", "epochs=1", *more)  # the first run of a process is slow
     short, long = (timed("rule=backprop", f"epochs={epochs}", *more)[0] for epochs in (1, 3))
-    besides = short - (long - short) / 2  # what a run takes that trains for no epoch
+    overhead = short - (long - short) / 2  # CPU seconds of a run of zero epochs
     rows = []
     for seed in range(seeds):
         lazy: dict[str, Any] = {}
         for arm, words in ARMS.items():
-            epochs, tried = 1, {}
-            while epochs not in tried and len(tried) < TRIES:
+            epochs, attempts = 1, {}
+            while epochs not in attempts and len(attempts) < ATTEMPTS:
                 spent, run = timed(*words, f"seed={seed}", f"epochs={epochs}", *more)
-                tried[epochs] = (max(spent - besides, 0.001), run)
-                epochs = max(round(epochs * seconds / tried[epochs][0]), 1)
-            epochs = min(tried, key=lambda one: abs(tried[one][0] - seconds))  # noqa: B023
-            rows.append(row(arm, epochs, *tried[epochs]))
+                attempts[epochs] = (max(spent - overhead, 0.001), run)
+                epochs = max(round(epochs * seconds / attempts[epochs][0]), 1)
+            epochs = min(attempts, key=lambda one: abs(attempts[one][0] - seconds))  # noqa: B023
+            rows.append(row(arm, epochs, *attempts[epochs]))
             if arm == "lazy":
-                lazy = {"epochs": epochs, "folder": tried[epochs][1].folder}
+                lazy = {"epochs": epochs, "folder": attempts[epochs][1].folder}
         words = ["rule=random", f"rule.replay={lazy['folder']}", f"seed={seed}", f"epochs={lazy['epochs']}"]
         spent, run = timed(*words, *more)
-        rows.append(row("as_many", lazy["epochs"], spent - besides, run))
+        rows.append(row("as_many", lazy["epochs"], spent - overhead, run))
     return pd.DataFrame(rows)
 
 

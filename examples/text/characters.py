@@ -19,10 +19,10 @@ def windows(length: int = 32, train: int = 8000, test: int = 2000) -> tuple[np.n
     from pydoc_data import topics
 
     text = "\n".join(topics.topics[name] for name in sorted(topics.topics))
-    # The most frequent one is the last: the training labels tell how many classes there are.
+    # The most frequent character has the highest code: the largest training label defines the number of classes.
     frequent = [letter for letter, _ in Counter(text).most_common(LETTERS - 1)]
-    places = {letter: LETTERS - 1 - rank for rank, letter in enumerate(frequent)}
-    codes = np.array([places.get(letter, 0) for letter in text])
+    codes_of = {letter: LETTERS - 1 - rank for rank, letter in enumerate(frequent)}
+    codes = np.array([codes_of.get(letter, 0) for letter in text])
     border = len(codes) * 4 // 5
     rng = np.random.default_rng(0)
     parts: list[np.ndarray] = []
@@ -33,16 +33,16 @@ def windows(length: int = 32, train: int = 8000, test: int = 2000) -> tuple[np.n
 
 
 class Transformer(nn.Module):
-    """Attention over a window of characters; the next one is read off the last place."""
+    """Attention over a window of characters; the output is that of the last position."""
 
     def __init__(self, shape: tuple[int, ...], classes: int, width: int = 64, layers: int = 2) -> None:
         super().__init__()
         self.letters = nn.Embedding(classes, width)
-        self.places = nn.Parameter(0.02 * torch.randn(shape[0], width))
+        self.positions = nn.Parameter(0.02 * torch.randn(shape[0], width))
         layer = nn.TransformerEncoderLayer(width, 4, 2 * width, dropout=0.0, batch_first=True, norm_first=True)
         self.body = nn.TransformerEncoder(layer, layers, enable_nested_tensor=False)
         self.out = nn.Linear(width, classes)
 
     def forward(self, codes: Tensor) -> Tensor:
         """(b, length) int64 to (b, classes)."""
-        return self.out(self.body(self.letters(codes) + self.places)[:, -1])
+        return self.out(self.body(self.letters(codes) + self.positions)[:, -1])

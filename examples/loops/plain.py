@@ -1,9 +1,9 @@
-"""A plain PyTorch loop in which samples that are surely right sleep; the lines marked >>> are the change.
+"""A plain PyTorch loop that skips confidently correct samples; the lines marked >>> are the change.
 
-    python docs/examples/loops/plain.py
+    python examples/loops/plain.py
 
-scikit-learn's digits, offline, a few seconds. Prints test accuracy and how many samples were loaded. With mixed
-precision, gradient accumulation, and a checkpoint from which the loop goes on in the midst of an epoch.
+scikit-learn's digits, offline, a few seconds. Prints test accuracy and the number of samples loaded. With mixed
+precision, gradient accumulation, and a checkpoint from which the loop resumes in the middle of an epoch.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ EPOCHS, ACCUMULATE = 20, 2
 
 
 def fit(checkpoint: dict | None = None, stop_after: int | None = None) -> tuple[nn.Module, int, dict]:
-    """Trains from the start or from a checkpoint, at most `stop_after` batches.
+    """Train from the start or from a checkpoint, for at most `stop_after` batches.
 
-    Returns the model, how many samples were loaded, and a checkpoint.
+    Returns the model, the number of samples loaded, and a checkpoint.
     """
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10))
