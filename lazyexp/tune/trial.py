@@ -12,7 +12,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from lazyexp import experiment
-from lazyexp.config.compose import checked, compose_readably, hydra_session
+from lazyexp.config.compose import checked, compose_settings, hydra_session
 from lazyexp.config.schema import Settings
 from lazyexp.errors import UserError
 from lazyexp.runs.folder import RunIsBusy
@@ -37,7 +37,7 @@ class Outcome:
 def compose(overrides: Sequence[str]) -> Settings:
     """The checked settings of a run. Raises UserError."""
     with hydra_session():
-        return checked(compose_readably(list(overrides)))
+        return checked(compose_settings(list(overrides)))
 
 
 def attempt(overrides: Sequence[str]) -> Outcome:
