@@ -8,41 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-
-@dataclass(frozen=True)
-class EvalContext:
-    """An evaluation: the trainer as it stands, and what was measured just now.
-
-    `epoch` with its fraction; `updates_possible` the steps of a backprop run; `minimum` (M0, M1) of the direct path,
-    None if energy is off.
-    """
-
-    trainer: Any
-    epoch: float
-    updates_possible: int
-    train_loss: float
-    train_accuracy: float
-    val_accuracy: float | None
-    test_accuracy: float
-    minimum: tuple[int, float] | None
-    worst_class_accuracy: float
-    calibration_error: float
-
-    @property
-    def tally(self) -> Any:
-        return self.trainer.counters.tally
-
-    @property
-    def energy(self) -> Any:
-        """The energy so far, None if it is not measured."""
-        return self.trainer.energy if self.trainer.energy.enabled else None
+if TYPE_CHECKING:
+    from lazyexp.training.context import EvalContext
 
 
 @dataclass(frozen=True)
 class Column:
-    """`kind` is int, float or str; `label` names an axis, with its unit; `measure` takes the value at a EvalContext.
+    """`kind` is int, float or str; `label` names an axis, with its unit; `measure` takes the value of an evaluation.
 
     `later`: finished runs of an earlier version lack it.
     """
@@ -51,7 +25,7 @@ class Column:
     kind: type
     label: str
     meaning: str
-    measure: Callable[[EvalContext], Any] = lambda moment: None
+    measure: Callable[[EvalContext], Any] = lambda context: None
     later: bool = False
 
 
@@ -110,14 +84,14 @@ MEASURED = (
         "what training costs: shuffling, gathering, augmenting, judging, learning, host-device synchronisation; not "
         "loading, evaluating, checkpointing, logging, energy bookkeeping, warm-up. On a GPU the clock is read after "
         "a synchronise, and energy bookkeeping is inside",
-        lambda m: round(m.trainer.clock.seconds, 6),
+        lambda m: round(m.train_seconds, 6),
     ),
     Column(
         "eval_seconds",
         float,
         "evaluation time (s)",
         "evaluating, so far",
-        lambda m: round(m.trainer.eval_clock.seconds, 6),
+        lambda m: round(m.eval_seconds, 6),
     ),
     Column(
         "train_loss",
@@ -175,9 +149,9 @@ MEASURED = (
         int,
         "different samples learned from",
         "training samples that were learned from at least once",
-        lambda m: int(m.trainer.counters.learned.count_nonzero()),
+        lambda m: int(m.counters.learned.count_nonzero()),
     ),
-    Column("learning_rate", float, "learning rate", "of the last batch presented", lambda m: m.trainer.rate),
+    Column("learning_rate", float, "learning rate", "of the last batch presented", lambda m: m.learning_rate),
     Column(
         "worst_class_accuracy",
         float,
@@ -209,7 +183,7 @@ MEASURED = (
         "forgetting events",
         "how often a training sample was misclassified that had been right when it was presented before "
         "(Toneva et al. 2019)",
-        lambda m: int(m.trainer.scores.forgotten.sum()),
+        lambda m: int(m.scores.forgotten.sum()),
         later=True,
     ),
 )

@@ -12,11 +12,11 @@ import torch
 from lazyexp.config.schema import Settings
 from lazyexp.data import Data
 from lazyexp.errors import UserError
-from lazyexp.runs.columns import SCORING
+from lazyexp.runs.columns import MEASURED, SCORING
 from lazyexp.runs.folder import RunFolder, read_rows, settings
 from lazyexp.runs.provenance import changes, now, provenance, session
 from lazyexp.runs.trackers import Tracking
-from lazyexp.training import Trainer
+from lazyexp.training import EvalContext, Trainer
 from lazyexp.utils.terminal import Bar, Interruption, log
 from lazyexp.utils.workers import asked_to_stop
 
@@ -89,7 +89,8 @@ class Recorder:
         for clock in self._clocks:
             clock.continued()
 
-    def row(self, row: dict[str, Any]) -> None:
+    def evaluated(self, context: EvalContext) -> None:
+        row = {column.name: column.measure(context) for column in MEASURED}
         self.folder.append(row)
         self.tracking.row(row)
 

@@ -1,4 +1,4 @@
-"""The clock of a run: what it leaves out, and what it makes of being stopped."""
+"""A clock of training seconds that leaves out bookkeeping and the time in which the process is suspended."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ import torch
 
 
 class Clock:
-    """Seconds inside `with clock:`, less those inside `with clock.off():`.
+    """Seconds inside `with clock:`, without those inside `with clock.off():`.
 
-    On a GPU the device itself notes when it comes by the beginning and the end of a block, and the host asks for
-    these times, and waits for the last of them, only when somebody wants to know `seconds`. There `off` does nothing:
-    energy is booked by the graphs that learn.
+    On a GPU, CUDA events time the start and the end of every block, and the host waits for them only when `seconds`
+    is read. `off` then has no effect: the energy is computed inside the captured graphs.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -25,7 +24,7 @@ class Clock:
 
     @property
     def seconds(self) -> float:
-        """Waits for a GPU to come by the end of the last block."""
+        """Seconds so far. On a GPU this waits for the end of the last block."""
         if self._spans:
             torch.cuda.synchronize(self._cuda)
             self._seconds += sum(start.elapsed_time(end) for start, end in self._spans) / 1000
@@ -38,8 +37,8 @@ class Clock:
         self._spans.clear()
 
     def continued(self) -> None:
-        """To be called when the process was stopped and goes on, by a signal's handler."""
-        if self._runs and not self._is_off:  # else the stop has not been counted
+        """Note that the process was suspended and continues; called by the handler of SIGCONT."""
+        if self._runs and not self._is_off:  # otherwise the suspended time was not counted
             self._suspended = True
 
     def __enter__(self) -> Clock:
@@ -47,7 +46,7 @@ class Clock:
         self._off = self._off_busy = 0.0
         self._runs = True
         if self._cuda is not None:
-            self._spans.append((_passing(), _passing(now=False)))
+            self._spans.append((_event(), _event(record=False)))
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -58,13 +57,14 @@ class Clock:
         else:
             self._spans[-1][1].record()
         if self._suspended:
-            # While stopped (Ctrl-Z, SLURM's suspend) a process uses no processor; training uses it all the time.
+            # A suspended process (Ctrl-Z, SLURM) uses no processor time; training uses it all the time.
             busy = time.thread_time() - self._busy - self._off_busy
             idle = min(max(counted - busy, 0.0), counted)
             self._seconds, self.left_out, self._suspended = self._seconds - idle, self.left_out + idle, False
 
     @contextmanager
     def off(self) -> Iterator[None]:
+        """Do not count the seconds inside this block (on a CPU)."""
         if self._cuda is not None:
             yield
             return
@@ -75,9 +75,9 @@ class Clock:
         self._off_busy += time.thread_time() - busy
 
 
-def _passing(now: bool = True) -> torch.cuda.Event:
-    """An event with a time, that of the device's coming by here if `now`."""
+def _event(record: bool = True) -> torch.cuda.Event:
+    """A CUDA event with a time; recorded now if `record`."""
     event = torch.cuda.Event(enable_timing=True)
-    if now:
+    if record:
         event.record()
     return event

@@ -10,8 +10,11 @@ from lazyexp.rules import Rule, ScoredBatch
 
 
 class Selector:
-    """Asks a rule for its decisions. `selects`: whether it ever leaves a sample out; `scores`: whether it may need
-    logits to decide. Raises UserError for an answer of the wrong shape, which would otherwise be broadcast."""
+    """Calls a rule and checks what it returns.
+
+    `selects`: whether the rule may leave a sample out. `scores`: whether it may need logits to decide. Raises
+    UserError for a result of the wrong shape, which would otherwise be broadcast.
+    """
 
     def __init__(self, rule: Rule) -> None:
         self.rule, kind = rule, type(rule)
@@ -22,7 +25,7 @@ class Selector:
         self.capturable = rule.capturable
 
     def before(self, index: Tensor) -> Tensor | None:
-        """The decision for the samples `index` (m,) if it needs no forward pass: (m,) bool or weights, else None."""
+        """The decision for the samples `index` (m,) if it needs no forward pass: (m,) bool or weights; else None."""
         if not self._preselects:
             return None
         return self._checked("preselect", self.rule.preselect(index), index)
@@ -47,18 +50,21 @@ class Selector:
         return torch.ones_like(batch.index, dtype=torch.bool) if weight is None else weight
 
     def _checked(self, method: str, weight: Tensor | None, index: Tensor) -> Tensor | None:
-        if weight is not None and (not isinstance(weight, Tensor) or weight.shape != index.shape):
+        if weight is None:
+            return None
+        name = f"rule {type(self.rule).__name__}: {method}"
+        if not isinstance(weight, Tensor) or weight.shape != index.shape:
             shape = tuple(weight.shape) if isinstance(weight, Tensor) else type(weight).__name__
-            raise UserError(
-                f"rule {type(self.rule).__name__}: {method} must return None or ({len(index)},), not {shape}"
-            )
-        return weight
+            raise UserError(f"{name} must return None or ({len(index)},), not {shape}")
+        if weight.device != index.device:
+            raise UserError(f"{name} returned a tensor on {weight.device}; must be on {index.device}")
+        return weight.detach() if weight.requires_grad else weight
 
 
 def checked_order(rule: Rule, epoch: int) -> Tensor:
-    """The epoch's indices (m,) int64. Raises UserError unless they are positions in the training set, at least one."""
+    """The epoch's indices (m,) int64. Raises UserError unless they are indices of training samples, at least one."""
     order = rule.epoch_indices(epoch)
-    if type(rule).__module__.startswith("lazyexp.rules."):  # a GPU need not be waited for
+    if type(rule).__module__.startswith("lazyexp.rules."):  # a check would wait for a GPU
         return order
     valid = isinstance(order, Tensor) and order.dim() == 1 and order.dtype == torch.int64
     if not valid or len(order) == 0 or int(order.min()) < 0 or int(order.max()) >= rule.info.samples:
