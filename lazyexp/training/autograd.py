@@ -13,7 +13,7 @@ from lazyexp.rules import ScoredBatch
 from lazyexp.training.counters import Outcome
 from lazyexp.training.engine import EngineSpec
 from lazyexp.training.fast.layers import Layers, divisor
-from lazyexp.training.guards import forward
+from lazyexp.training.guards import HiddenState, forward
 from lazyexp.training.isolation import seeded
 from lazyexp.training.modes import batch_norms
 from lazyexp.training.optimizers import Stepper, make_optimizer
@@ -57,6 +57,7 @@ class AutogradEngine:
         self.one_pass = not self.selector.selects or self.plain or bool(self.norms)
         optimizer = make_optimizer(spec.optimizer, spec.model.parameters())
         self.stepper = Stepper(optimizer, spec.optimizer.lr, spec.energy)
+        self.hidden_state = HiddenState.of_optimizer(optimizer)
         self.seed, self.calls = spec.seed, 0
 
     def train(self, index: Tensor, rates: list[float]) -> Outcome:
@@ -88,7 +89,7 @@ class AutogradEngine:
         self._set_mode(training=self.one_pass, samples=len(index))
         with torch.set_grad_enabled(self.one_pass):
             graph = forward(self.model, inputs)
-        logits = graph.detach()
+        logits = graph.detach() if self.plain else graph.detach().clone()  # a custom model may reuse its output
         weight = self.selector.select(ScoredBatch(index, logits, targets))
         selected = torch.ones_like(index, dtype=torch.bool) if weight is None else weight != 0
         number = len(index) if weight is None else int(selected.sum())
@@ -108,11 +109,11 @@ class AutogradEngine:
         if number < len(index):
             self._set_mode(training=False, samples=len(index) - number)
             with torch.no_grad():
-                parts.append((~selected, forward(self.model, inputs[~selected])))
+                parts.append((~selected, forward(self.model, inputs[~selected]).clone()))
         if number:
             self._set_mode(training=True, samples=number)
             graph = forward(self.model, inputs[selected])
-            parts.append((selected, graph.detach()))
+            parts.append((selected, graph.detach().clone()))
             divide_by = divisor(len(index), number, self.reduction)
             self._step(graph, targets[selected], weight[selected], divide_by, rate)
         logits = parts[0][1].new_empty(len(index), parts[0][1].shape[1])
@@ -137,6 +138,7 @@ class AutogradEngine:
                 layer.eval()
 
     def state(self) -> dict[str, Any]:
+        self.hidden_state.check()
         return {**self.stepper.optimizer.state_dict(), "calls": self.calls}
 
     def restore(self, state: dict[str, Any]) -> None:

@@ -72,11 +72,15 @@ def accuracy(model: nn.Module, samples: Samples) -> float:
 
 def _outputs(model: nn.Module, samples: Samples) -> Iterator[tuple[Tensor, Tensor]]:
     """Logits and targets of all samples, part by part, of the model in evaluation mode."""
-    size = 4096 if Layers.fit(model) else 512  # a deep network may keep megabytes per sample
+    plain = Layers.fit(model)
+    size = 4096 if plain else 512  # a deep network may keep megabytes per sample
     with eval_mode(model):
         for start in range(0, len(samples), size):
-            with torch.inference_mode(False), torch.no_grad():  # tensors of inference mode do not count changes
+            # Tensors of inference mode do not count changes, and a custom model may keep them for its training.
+            with torch.inference_mode(False), torch.no_grad():
                 inputs, targets = samples.part(start, start + size)
                 if inputs.untyped_storage().data_ptr() == samples.pixels.untyped_storage().data_ptr():
                     inputs = inputs.clone()  # a view of the data, which a model must not be able to change
-            yield forward(model, inputs), targets
+                with torch.inference_mode(plain):
+                    logits = forward(model, inputs)
+            yield logits, targets

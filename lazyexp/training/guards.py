@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -52,41 +53,59 @@ def warm_up(model: nn.Module, samples: Samples) -> None:
 
 
 class HiddenState:
-    """Notes once if state of a model that its state_dict lacks changes in training: a resumed run would lose it.
+    """Logs a note, once, if state that a checkpoint lacks changes in training: a resumed run would lose it.
 
-    Looks at non-persistent buffers and at attributes of modules that are tensors or numbers.
+    Sees attributes that are tensors or numbers, not those inside lists, dictionaries and other objects.
     """
 
-    def __init__(self, model: nn.Module) -> None:
-        self.model, self.noted = model, False
-        self.before = {name: _copy(value) for name, value in self._found()}
+    def __init__(self, name: str, fix: str, find: Callable[[], dict[str, Any]]) -> None:
+        self.name, self.fix, self.find, self.noted = name, fix, find, False
+        self.before = {name: _copy(value) for name, value in find().items()}
+
+    @classmethod
+    def of_model(cls, model: nn.Module) -> HiddenState:
+        """Watch the attributes and the non-persistent buffers of a model."""
+        return cls(f"model {type(model).__name__}", "use register_buffer", lambda: _unsaved(model))
+
+    @classmethod
+    def of_optimizer(cls, optimizer: torch.optim.Optimizer) -> HiddenState:
+        """Watch the attributes of an optimizer, but not the private ones, which PyTorch sets."""
+
+        def find() -> dict[str, Any]:
+            return {name: value for name, value in vars(optimizer).items() if name[0] != "_" and _is_state(value)}
+
+        return cls(f"optimizer {type(optimizer).__name__}", "keep it in self.state or in a group", find)
 
     def check(self) -> None:
-        """Compare with the start of training; to be called when a row is written."""
+        """Compare with the start of training."""
         if self.noted:
             return
-        changed = [name for name, value in self._found() if not _equal(value, self.before.get(name))]
+        changed = [name for name, value in self.find().items() if not _equal(value, self.before.get(name))]
         if changed:
             self.noted = True
             log(
-                f"note: model {type(self.model).__name__}: {', '.join(changed[:3])} changes in training but is not "
-                "in state_dict, so a resumed run may differ; use register_buffer"
+                f"note: {self.name}: {', '.join(changed[:3])} changes in training but is not in state_dict, so a "
+                f"resumed run may differ; {self.fix}"
             )
 
-    def _found(self) -> list[tuple[str, Any]]:
-        found: list[tuple[str, Any]] = []
-        saved = {value.data_ptr() for value in self.model.state_dict().values() if isinstance(value, Tensor)}
-        for prefix, module in self.model.named_modules():
-            path = f"{prefix}." if prefix else ""
-            buffers = {name: module._buffers[name] for name in module._non_persistent_buffers_set}
-            for name, value in {**vars(module), **buffers}.items():
-                if isinstance(value, Tensor):
-                    kept = value.layout != torch.strided or value.is_meta or value.data_ptr() in saved
-                else:
-                    kept = name == "training" or not isinstance(value, (int, float))
-                if not kept:
-                    found.append((f"{path}{name}", value))
-        return found
+
+def _unsaved(model: nn.Module) -> dict[str, Any]:
+    """Tensors and numbers of a model that its state_dict does not hold, by their names."""
+    saved = {value.data_ptr() for value in model.state_dict().values() if isinstance(value, Tensor)}
+    found: dict[str, Any] = {}
+    for prefix, module in model.named_modules():
+        buffers = {name: module._buffers[name] for name in module._non_persistent_buffers_set}
+        for name, value in {**vars(module), **buffers}.items():
+            aliased = isinstance(value, Tensor) and value.data_ptr() in saved
+            if name != "training" and _is_state(value) and not aliased:
+                found[f"{prefix}.{name}" if prefix else name] = value
+    return found
+
+
+def _is_state(value: Any) -> bool:
+    if isinstance(value, Tensor):
+        return value.layout == torch.strided and not value.is_meta
+    return isinstance(value, (int, float))
 
 
 def _copy(value: Any) -> Any:

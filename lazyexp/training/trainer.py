@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from torch import Tensor, nn
@@ -15,12 +16,13 @@ from lazyexp.training.counters import Counters
 from lazyexp.training.energy import Energy
 from lazyexp.training.engine import Engine
 from lazyexp.training.evaluation import accuracy, evaluate
+from lazyexp.training.fast.layers import Layers
 from lazyexp.training.guards import HiddenState, warm_up
 from lazyexp.training.isolation import seeded
 from lazyexp.training.precision import matmul_precision
 from lazyexp.training.schedules import TrainingSchedule
 from lazyexp.training.scores import Scores
-from lazyexp.training.selection import checked_order
+from lazyexp.training.selection import checked_order, is_builtin, protected
 
 # Seconds after which the counters of a GPU are read for the progress bar. Otherwise they are read at evaluations and
 # ends of epochs only.
@@ -47,12 +49,19 @@ class Trainer:
         self.counters = Counters(len(data.train), self.device)
         self.scores = Scores(len(data.train), self.device)
         self.eval_clock = Clock(self.device)
-        self.hidden_state = HiddenState(model)
+        self.hidden_state = HiddenState.of_model(model)
         self.epoch = self.position = self.rows = self.seen_at_last_row = 0
         self.last_test_accuracy, self.rate = 0.0, schedule.lr
+        self._plain = Layers.fit(model)  # draws no random numbers
         self._order: Tensor | None = None
         self._saved_at = self._settled_at = time.monotonic()
         self._unsettled = 0  # samples presented since the counters were settled
+
+    def _seeded(self, purpose: str) -> AbstractContextManager[None]:
+        """Seeded global generators, for models that draw from them."""
+        if self._plain:
+            return nullcontext()
+        return seeded(self.schedule.seed, purpose, self.seen, device=self.device)
 
     @property
     def seen(self) -> int:
@@ -61,7 +70,7 @@ class Trainer:
 
     def run(self) -> str:
         """Train to the end. Returns the status: finished, stopped, diverged or interrupted."""
-        with matmul_precision(self.schedule.precision), seeded(self.schedule.seed, "warm_up", device=self.device):
+        with matmul_precision(self.schedule.precision), self._seeded("warm_up"):
             warm_up(self.model, self.data.test)
         while self.epoch < self.schedule.epochs:
             if self._order is None:
@@ -96,10 +105,10 @@ class Trainer:
     def _train_chunk(self, order: Tensor) -> None:
         index = order[self.position : self.position + self.schedule.chunk(self.seen)]
         rates = self.schedule.learning_rates(self.epoch, self.position, len(index), len(order))
-        with self.clock, matmul_precision(self.schedule.precision):
+        with self.clock, matmul_precision(self.schedule.precision), self._seeded("chunk"):
             outcome = self.engine.train(index, rates)
             batch = ScoredBatch(index, outcome.logits, self.data.train.targets[index], outcome.selected)
-            self.rule.update(batch)
+            self.rule.update(batch if is_builtin(self.rule) else protected(batch))
         self.counters.add(batch, outcome)
         self.scores.add(batch)
         self.position, self.rate = self.position + len(index), rates[-1]
@@ -123,7 +132,7 @@ class Trainer:
         return finite
 
     def _evaluate(self) -> None:
-        with self.eval_clock:
+        with self.eval_clock, self._seeded("evaluation"):
             test = evaluate(self.model, self.data.test)
             val_accuracy = None if self.data.val is None else accuracy(self.model, self.data.val)
         self.hidden_state.check()

@@ -55,9 +55,9 @@ class ModelScorer:
         return 0
 
     def __call__(self, index: Tensor) -> tuple[Tensor, Tensor]:
-        images, targets = self.samples.batch(index)
-        with eval_mode(self.model), torch.inference_mode():
-            return forward(self.model, images), targets
+        inputs, targets = self.samples.batch(index)
+        with eval_mode(self.model), torch.no_grad():
+            return forward(self.model, inputs).clone(), targets  # a custom model may reuse its output
 
 
 def bfloat16_scorer(spec: EngineSpec) -> Scorer:
