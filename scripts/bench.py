@@ -1,19 +1,19 @@
-"""Times learning rules and engines against what a user would write by hand. One command, a table and a CSV.
+"""Time rules and engines against hand-written PyTorch loops; prints a table and writes a CSV.
 
     python scripts/bench.py                           # batch sizes and widths, then the whole 8-epoch run
     python scripts/bench.py --batches 1 --widths 1000 --repeats 5
     python scripts/bench.py --device cuda --csv gpu.csv
 
-All cases of a row run in one process, taking turns, and the table gives medians over the turns; ratios are to plain
+The cases of a row run in one process and take turns; the table gives medians over the turns. Ratios are to plain
 PyTorch. Microseconds are per presented sample.
 
     plain     nn.Sequential, CrossEntropyLoss, SGD, one loop over tensors in memory
     loader    the same with torchvision transforms and a DataLoader
-    general   our autograd loop, backprop
-    in place  our hand-derived loop, batch after batch, backprop
-    fast      the engine that a run takes by itself, backprop
+    autograd  the autograd engine, backprop
+    in place  the engine Direct, batch by batch, backprop
+    fast      the engine of engine=auto, backprop
     by hand   the products of `fast` in a bare loop, without rules, counters and energy
-    lazy      the engine that a run takes by itself, lazy, over the samples after a first epoch
+    lazy      the engine of engine=auto, rule lazy, after a first epoch
     floor     only the forward products
 """
 
@@ -50,7 +50,7 @@ class Bench:
     def __init__(self, images: Samples, batch_size: int, width: int, lr: float, samples: int) -> None:
         self.images, self.batch_size, self.width, self.lr = images, batch_size, width, lr
         self.device = images.targets.device
-        # Enough samples for a steady figure, few enough for a slow case.
+        # Enough samples for a stable number, few enough for a slow case.
         self.samples = max(min(samples, len(images)) // batch_size, 4) * batch_size
         self.order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0)).to(self.device)
         self.lazy: Callable[[int], None] | None = None
@@ -69,12 +69,12 @@ class Bench:
         return time.perf_counter() - start
 
     def engine(self, rule: str, kind: str) -> Callable[[int], None]:
-        """A function that trains on n samples with one of our engines."""
-        model, chosen = self.model(), make_rule({"name": rule})
-        chosen.start(RunInfo(len(self.images), self.batch_size, 1, 0, self.device))
+        """A function that trains on n samples with an engine of lazyexp."""
+        model, made = self.model(), make_rule({"name": rule})
+        made.start(RunInfo(len(self.images), self.batch_size, 1, 0, self.device))
         energy = Energy(model, Clock(self.device), enabled=False)
-        job = EngineSpec(model, self.images, chosen, OptimizerConfig(lr=self.lr), self.batch_size, energy)
-        engine = Direct(job) if kind == "direct" else make_engine(kind, job)
+        spec = EngineSpec(model, self.images, made, OptimizerConfig(lr=self.lr), self.batch_size, energy)
+        engine = Direct(spec) if kind == "direct" else make_engine(kind, spec)
 
         def train(n: int) -> None:
             for index in self.order[:n].split(2048 // self.batch_size * self.batch_size or self.batch_size):
@@ -128,7 +128,7 @@ class Bench:
 
     @torch.inference_mode()
     def by_hand(self) -> Callable[[int], None]:
-        """What `fast` computes for backprop, and nothing else."""
+        """Only what `fast` computes for backprop."""
         first, last = self.model()[1], self.model()[3]
         w1, b1, w2, b2 = (p.detach() for p in (first.weight, first.bias, last.weight, last.bias))
         b, lr = self.batch_size, self.lr
@@ -208,30 +208,30 @@ def whole_run(images: Samples, width: int, epochs: int, repeats: int) -> list[tu
     n = len(images)
     paces: dict[str, list[float]] = {name: [] for name in ("plain", "in place", "fast", "floor")}
     trains = {name: bench.case(name) for name in paces}
-    lazy, learned = [], 0
+    lazy, trained = [], 0
     for _ in range(repeats):
-        # Paces before and after, for the speed of the machine may change during a run.
+        # Paces before and after, because the speed of the machine may change during a run.
         for turn in range(2):
             if turn:
-                seconds, learned = lazy_run(images, width, epochs)
+                seconds, trained = lazy_run(images, width, epochs)
                 lazy.append(seconds)
             for name, train in trains.items():
                 few = 2000 if name == "plain" else 8192
                 train(few // 4)
                 paces[name].append(bench.seconds(lambda train=train, few=few: train(few)) / few)
     median = {name: statistics.median(values) * epochs * n for name, values in paces.items()}
-    print(f"\nlazy learned from {learned:,} of {epochs * n:,} presented samples")
+    print(f"\nlazy selected {trained:,} of {epochs * n:,} presented samples")
     return [("lazy", statistics.median(lazy)), *median.items()]
 
 
 def lazy_run(images: Samples, width: int, epochs: int) -> tuple[float, int]:
-    """A complete lazy run. Returns (training seconds, samples learned from)."""
+    """A complete lazy run. Returns (training seconds, selected samples)."""
     device, n = images.targets.device, len(images)
     model, rule = make_model(ModelConfig(width=width), images.shape, 10, 0).to(device), make_rule({"name": "lazy"})
     clock = Clock(device)
     energy = Energy(model, clock)
     engine = make_engine("auto", EngineSpec(model, images, rule, OptimizerConfig(), 1, energy))
-    learned = 0
+    trained = 0
     for epoch in range(epochs):
         with clock:
             order = torch.randperm(n, generator=torch.Generator().manual_seed(epoch)).to(device)
@@ -240,8 +240,8 @@ def lazy_run(images: Samples, width: int, epochs: int) -> tuple[float, int]:
             rates = [0.01 * (1 - (epoch + (start + i) / n) / epochs) for i in range(len(index))]
             with clock:
                 outcome = engine.train(index, rates)
-            learned += len(outcome.learned)
-    return clock.seconds, learned
+            trained += len(outcome.trained)
+    return clock.seconds, trained
 
 
 def main() -> None:
@@ -251,7 +251,7 @@ def main() -> None:
     parser.add_argument("--widths", type=int, nargs="*", default=[100, 1000, 4000])
     parser.add_argument("--samples", type=int, default=16384, help="samples per turn of a fast case")
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--epochs", type=int, default=8, help="of the whole run at batch 1; 0: leave it out")
+    parser.add_argument("--epochs", type=int, default=8, help="epochs of the whole run at batch 1; 0: skip it")
     parser.add_argument("--data-dir", default=os.environ.get("LAZYEXP_DATA", "data"))
     parser.add_argument("--csv", default="bench.csv")
     options = parser.parse_args()

@@ -8,38 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-
-@dataclass(frozen=True)
-class EvalContext:
-    """An evaluation: the trainer, and what was measured.
-
-    Attributes:
-        epoch: Epochs so far, with fraction.
-        updates_possible: Steps of a backprop run at the same point.
-        minimum: M0 and M1 of the direct path, None if energy is not measured.
-    """
-
-    trainer: Any
-    epoch: float
-    updates_possible: int
-    train_loss: float
-    train_accuracy: float
-    val_accuracy: float | None
-    test_accuracy: float
-    minimum: tuple[int, float] | None
-    worst_class_accuracy: float
-    calibration_error: float
-
-    @property
-    def tally(self) -> Any:
-        return self.trainer.counters.tally
-
-    @property
-    def energy(self) -> Any:
-        """The energy so far, None if it is not measured."""
-        return self.trainer.energy if self.trainer.energy.enabled else None
+if TYPE_CHECKING:
+    from lazyexp.training.context import EvalContext
 
 
 @dataclass(frozen=True)
@@ -116,14 +88,14 @@ MEASURED = (
         "shuffling, gathering, augmenting, scoring, updating, host-device synchronisation; not loading, evaluating, "
         "checkpointing, logging, energy bookkeeping, warm-up. On a GPU the clock is read after a synchronise, and "
         "energy bookkeeping is included",
-        lambda m: round(m.trainer.clock.seconds, 6),
+        lambda m: round(m.train_seconds, 6),
     ),
     Column(
         "eval_seconds",
         float,
         "evaluation time (s)",
         "evaluating, so far",
-        lambda m: round(m.trainer.eval_clock.seconds, 6),
+        lambda m: round(m.eval_seconds, 6),
     ),
     Column(
         "train_loss",
@@ -181,9 +153,9 @@ MEASURED = (
         int,
         "distinct samples selected",
         "training samples that were selected at least once",
-        lambda m: int(m.trainer.counters.learned.count_nonzero()),
+        lambda m: int(m.counters.learned.count_nonzero()),
     ),
-    Column("learning_rate", float, "learning rate", "of the last batch presented", lambda m: m.trainer.rate),
+    Column("learning_rate", float, "learning rate", "of the last batch presented", lambda m: m.learning_rate),
     Column(
         "worst_class_accuracy",
         float,
@@ -215,7 +187,7 @@ MEASURED = (
         int,
         "forgetting events",
         "misclassifications of training samples that were correct when last presented (Toneva et al. 2019)",
-        lambda m: int(m.trainer.scores.forgotten.sum()),
+        lambda m: int(m.scores.forgotten.sum()),
         later=True,
     ),
 )

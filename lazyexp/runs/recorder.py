@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from lazyexp.errors import UserError
-from lazyexp.runs.columns import SCORING
+from lazyexp.runs.columns import MEASURED, SCORING
 from lazyexp.runs.folder import RunFolder
 from lazyexp.runs.provenance import changes, now, provenance, session
 from lazyexp.runs.reader import read_rows
@@ -22,7 +22,7 @@ from lazyexp.utils.workers import asked_to_stop
 
 if TYPE_CHECKING:
     from lazyexp.data import Data
-    from lazyexp.training import Trainer
+    from lazyexp.training import EvalContext, Trainer
 
 
 def on_cpu(state: dict[str, Any]) -> dict[str, Any]:
@@ -118,8 +118,9 @@ class Recorder:
         for clock in self._clocks:
             clock.continued()
 
-    def row(self, row: dict[str, Any]) -> None:
+    def evaluated(self, context: EvalContext) -> None:
         """Write a row of metrics.csv."""
+        row = {column.name: column.measure(context) for column in MEASURED}
         self.folder.append(row)
         self.tracking.row(row)
 

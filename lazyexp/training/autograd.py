@@ -1,7 +1,8 @@
-"""The general loop: autograd, any module, any optimizer. The plain text against which fast paths are tested."""
+"""The autograd engine: any model, any optimizer. The reference against which all other engines are tested."""
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any, ClassVar
 
 import torch
@@ -12,28 +13,33 @@ from lazyexp.rules import ScoredBatch
 from lazyexp.training.counters import Outcome
 from lazyexp.training.engine import EngineSpec
 from lazyexp.training.fast.layers import Layers, divisor
+from lazyexp.training.guards import HiddenState, forward
+from lazyexp.training.isolation import seeded
 from lazyexp.training.modes import batch_norms
-from lazyexp.training.optimizers import make_optimizer, step
+from lazyexp.training.optimizers import Stepper, make_optimizer
 from lazyexp.training.selection import Selector
-from lazyexp.utils.seeding import generator
 
 
 class AutogradEngine:
-    """Presents batches one after the other; those who learn decide whether there is a step at all.
+    """Trains batch by batch with PyTorch's autograd; a batch without a selected sample makes no optimizer step.
 
-    One forward pass serves judging and learning, and samples that do not learn count as zero gradients. But where
-    a pass is expensive, that is for any model but our MLP, all are judged without a graph and those who learn are
-    forwarded again: for a few of them this is cheaper than a backward pass through the whole batch.
+    How a batch is forwarded:
 
-    Modes. The pass that only judges is in evaluation mode: no dropout, the network answers as it would be tested.
-    Learning is in training mode. With BatchNorm there is always but one pass, in training mode, over the whole
-    batch: the few who learn would make poor statistics by themselves, and one alone none at all. So running
-    statistics move with every presented batch, whoever learns, as they do under backprop. A batch of one sample has
-    no variance: there BatchNorm uses its running statistics, as in evaluation. Who packs (`Packed`) judges in
-    evaluation mode and moves running statistics with the batches that learn: the weights are then judged and tested
-    under the statistics with which they were trained.
+    - An MLP of the built-in kind: once, with a graph; samples that are not selected get a gradient of zero.
+    - Any other model, if the rule needs the logits: all samples without a graph, then the selected ones again with a
+      graph. With few selected samples this is cheaper than a backward pass through the whole batch.
+    - Any other model, if the rule decides before the forward pass: the selected samples once with a graph, the others
+      once without.
+    - A model with batch normalisation: once, with a graph, in training mode, as the whole batch. The statistics of a
+      few selected samples would be poor, and a single sample has none. So running statistics follow every presented
+      batch, as under backprop. In a batch of one sample, batch normalisation uses its running statistics.
 
-    Dropout draws from PyTorch's generator, seeded anew for every call of `train`, so that runs repeat and resume.
+    Passes without a graph are in evaluation mode (no dropout), passes with a graph in training mode. Packing
+    (`Packed`) scores in evaluation mode and moves running statistics with its batches of selected samples, so the
+    model is scored and tested under the statistics with which it was trained.
+
+    Models that draw random numbers, as for dropout, find the global generators seeded anew for every call of `train`,
+    so that runs repeat and resume.
     """
 
     applies: ClassVar[str] = "any model, any optimizer"
@@ -43,67 +49,98 @@ class AutogradEngine:
         return None
 
     def __init__(self, spec: EngineSpec) -> None:
-        self.model, self.samples, self.energy = spec.model, spec.samples, spec.energy
+        self.model, self.samples = spec.model, spec.samples
         self.selector = Selector(spec.rule)
         self.batch_size, self.reduction = spec.batch_size, spec.reduction
         self.norms = batch_norms(spec.model)
         self.plain = Layers.fit(spec.model)
-        self.again = self.selector.selects and not self.plain and not self.norms
-        self.optimizer = make_optimizer(spec.optimizer, spec.model.parameters())
+        self.one_pass = not self.selector.selects or self.plain or bool(self.norms)
+        optimizer = make_optimizer(spec.optimizer, spec.model.parameters())
+        self.stepper = Stepper(optimizer, spec.optimizer.lr, spec.energy)
+        self.hidden_state = HiddenState.of_optimizer(optimizer)
         self.seed, self.calls = spec.seed, 0
 
     def train(self, index: Tensor, rates: list[float]) -> Outcome:
         self.calls += 1
         device = self.samples.targets.device
-        with torch.random.fork_rng([device] if device.type == "cuda" else [], enabled=not self.plain):
-            if not self.plain:
-                torch.manual_seed(generator(self.seed, "dropout", self.calls).initial_seed())
+        random = nullcontext() if self.plain else seeded(self.seed, "dropout", self.calls, device=device)
+        with random, self.stepper.training():
             return self._train(index, rates)
 
     def _train(self, index: Tensor, rates: list[float]) -> Outcome:
-        parts, chosen, forwards, updates = [], [], 0, 0
+        parts, masks, forwards, updates = [], [], 0, 0
         for batch, rate in zip(index.split(self.batch_size), rates, strict=True):
-            images, targets = self.samples.batch(batch)
-            self._set_mode(judging=self.again, samples=len(batch))
-            with torch.set_grad_enabled(not self.again):
-                logits = self.model(images)
+            weight = None if self.one_pass else self.selector.before(batch)
+            if weight is None:
+                logits, selected, number = self._train_batch(batch, rate)
+                forwards += 0 if self.one_pass else number
+            else:
+                logits, selected, number = self._train_preselected(batch, rate, weight)
+            parts.append(logits)
+            masks.append(selected)
             forwards += len(batch)
-            weight = self.selector.select(ScoredBatch(batch, logits.detach(), targets))
-            learns = torch.ones_like(batch, dtype=torch.bool) if weight is None else weight != 0
-            number = len(batch) if weight is None else int(learns.sum())
-            if number:
-                divide_by = divisor(len(batch), number, self.reduction)
-                graph = logits
-                if self.again:
-                    self._set_mode(judging=False, samples=number)
-                    graph, targets = self.model(images[learns]), targets[learns]
-                    weight = None if weight is None else weight[learns]
-                    forwards += number
-                loss = F.cross_entropy(graph, targets, reduction="none")
-                total = loss.sum() if weight is None else (loss * weight).sum()
-                self._step(total / divide_by, rate)
-                updates += 1
-            parts.append(logits.detach())
-            chosen.append(learns)
-        learned = torch.cat(chosen)
-        return Outcome(torch.cat(parts), index, forwards, updates, learned, learned)
+            updates += number > 0
+        selected = torch.cat(masks)
+        return Outcome(torch.cat(parts), index, forwards, updates, selected, selected)
 
-    def _set_mode(self, judging: bool, samples: int) -> None:
+    def _train_batch(self, index: Tensor, rate: float) -> tuple[Tensor, Tensor, int]:
+        """Score a batch and train on it. Returns logits (b, classes), the selected (b,) bool, and their number."""
+        inputs, targets = self.samples.batch(index)
+        self._set_mode(training=self.one_pass, samples=len(index))
+        with torch.set_grad_enabled(self.one_pass):
+            graph = forward(self.model, inputs)
+        logits = graph.detach() if self.plain else graph.detach().clone()  # a custom model may reuse its output
+        weight = self.selector.select(ScoredBatch(index, logits, targets))
+        selected = torch.ones_like(index, dtype=torch.bool) if weight is None else weight != 0
+        number = len(index) if weight is None else int(selected.sum())
+        if number:
+            if not self.one_pass:
+                self._set_mode(training=True, samples=number)
+                graph, targets = forward(self.model, inputs[selected]), targets[selected]
+                weight = None if weight is None else weight[selected]
+            self._step(graph, targets, weight, divisor(len(index), number, self.reduction), rate)
+        return logits, selected, number
+
+    def _train_preselected(self, index: Tensor, rate: float, weight: Tensor) -> tuple[Tensor, Tensor, int]:
+        """As `_train_batch` for a batch whose `weight` (b,) is known: every sample is forwarded once."""
+        inputs, targets = self.samples.batch(index)
+        selected = weight != 0
+        number, parts = int(selected.sum()), []
+        if number < len(index):
+            self._set_mode(training=False, samples=len(index) - number)
+            with torch.no_grad():
+                parts.append((~selected, forward(self.model, inputs[~selected]).clone()))
+        if number:
+            self._set_mode(training=True, samples=number)
+            graph = forward(self.model, inputs[selected])
+            parts.append((selected, graph.detach().clone()))
+            divide_by = divisor(len(index), number, self.reduction)
+            self._step(graph, targets[selected], weight[selected], divide_by, rate)
+        logits = parts[0][1].new_empty(len(index), parts[0][1].shape[1])
+        for mask, values in parts:
+            logits[mask] = values
+        return logits, selected, number
+
+    def _step(self, logits: Tensor, targets: Tensor, weight: Tensor | None, divide_by: int, rate: float) -> None:
+        """One optimizer step by the gradient of the weighted, summed loss over `divide_by`."""
+        loss = F.cross_entropy(logits, targets, reduction="none")
+        total = loss.sum() if weight is None else (loss * weight).sum()
+        self.stepper.optimizer.zero_grad()
+        (total / divide_by).backward()
+        self.stepper.step(rate)
+
+    def _set_mode(self, training: bool, samples: int) -> None:
         if self.plain:
             return
-        self.model.train(not judging)
+        self.model.train(training)
         if samples == 1:
             for layer in self.norms:
                 layer.eval()
 
-    def _step(self, loss: Tensor, rate: float) -> None:
-        self.optimizer.zero_grad()
-        loss.backward()
-        step(self.optimizer, rate, self.energy)
-
     def state(self) -> dict[str, Any]:
-        return {**self.optimizer.state_dict(), "calls": self.calls}
+        self.hidden_state.check()
+        return {**self.stepper.optimizer.state_dict(), "calls": self.calls}
 
     def restore(self, state: dict[str, Any]) -> None:
         self.calls = state.get("calls", 0)
-        self.optimizer.load_state_dict({name: value for name, value in state.items() if name != "calls"})
+        self.stepper.optimizer.load_state_dict({name: value for name, value in state.items() if name != "calls"})

@@ -1,4 +1,4 @@
-"""Counters: everything that is claimed about a run's work is counted here."""
+"""Counters of a run's work: samples presented, forwarded and used for updates."""
 
 from __future__ import annotations
 
@@ -14,28 +14,31 @@ from lazyexp.rules import ScoredBatch
 
 @dataclass
 class Outcome:
-    """What became of a chunk of m samples: the `logits` (m, classes) by which they were judged, in the order
-    presented, and `chosen` (m,) bool which of them the rule let learn. `trained` (k,) are the samples that went into
-    learning meanwhile, and `took` (k,) bool says which of them learned; None: all. `forwards` are the samples
-    forwarded, `updates` the optimizer steps; where the host does not know them, they are numbers on the device.
+    """Result of training on a chunk of m samples.
+
+    `logits` (m, classes): the logits by which the samples were scored, in the order presented. `selected` (m,) bool:
+    the samples that the rule selected. `stepped` (k,) int64: training-set indices of the samples in the batches of
+    this chunk's optimizer steps; `stepped_mask` (k,) bool: those of them that were selected (None: all). Packing
+    queues selected samples, so `stepped` may differ from the presented samples. `forwards`: samples forwarded.
+    `updates`: optimizer steps. Where the host does not know these two numbers, they are 0-d tensors on the device.
     """
 
     logits: Tensor
-    trained: Tensor
+    stepped: Tensor
     forwards: int | Tensor
     updates: int | Tensor
-    chosen: Tensor
-    took: Tensor | None = None
+    selected: Tensor
+    stepped_mask: Tensor | None = None
 
     @property
-    def learned(self) -> Tensor:
-        """The samples that learned: the chosen ones, unless they wait for a full batch. Waits for a GPU."""
-        return self.trained if self.took is None else self.trained[self.took]
+    def trained(self) -> Tensor:
+        """Training-set indices of the samples that updated the weights. Waits for a GPU."""
+        return self.stepped if self.stepped_mask is None else self.stepped[self.stepped_mask]
 
 
 @dataclass
 class Tally:
-    """The counters of a run, as defined in the documentation of metrics.csv."""
+    """Totals of a run, as defined in the documentation of metrics.csv."""
 
     samples_seen: int = 0
     forward_samples: int = 0
@@ -48,55 +51,57 @@ class Tally:
 
 
 class Counters:
-    """The tally, and for every training sample how often it was presented, misclassified and learned from.
+    """Totals of a run and, for every training sample, how often it was presented, misclassified and trained on.
 
-    What the host cannot know without asking is summed on the device until somebody wants it, see `settle`.
+    Numbers that only the device knows are summed there until `settle` transfers them.
     """
+
+    PER_SAMPLE = ("presented", "misclassified", "learned")
 
     def __init__(self, samples: int, device: torch.device) -> None:
         self.tally = Tally()
         self.presented, self.misclassified, self.learned = (
             torch.zeros(samples, dtype=torch.int32, device=device) for _ in range(3)
         )
-        # Sum of losses, wrong, learned, forwarded, updates since the last settlement; whole numbers are exact.
+        # Since the last `settle`: sum of losses, misclassified, trained, forwarded, updates. Whole numbers are exact.
         self._open = torch.zeros(5, dtype=torch.float64, device=device)
         self._presented = 0
 
-    def add(self, judged: ScoredBatch, outcome: Outcome) -> None:
-        """Books a chunk; asks a GPU nothing."""
-        size, took = len(judged.index), outcome.took
+    def add(self, batch: ScoredBatch, outcome: Outcome) -> None:
+        """Count a chunk. Does not wait for a GPU."""
+        size, mask = len(batch.index), outcome.stepped_mask
         self.tally.samples_seen += size
         self.tally.count += size
         self._presented += size
-        known = [len(outcome.trained) if took is None else took.sum(), outcome.forwards, outcome.updates]
-        sums = [judged.loss.double().sum(), judged.wrong.sum()]
-        for place, value in enumerate([*sums, *known]):
-            self._open[place].add_(value)
+        trained = len(outcome.stepped) if mask is None else mask.sum()
+        sums = (batch.loss.double().sum(), batch.wrong.sum(), trained, outcome.forwards, outcome.updates)
+        for position, value in enumerate(sums):
+            self._open[position].add_(value)
         for counts, index, which in (
-            (self.presented, judged.index, None),
-            (self.misclassified, judged.index, judged.wrong),
-            (self.learned, outcome.trained, took),
+            (self.presented, batch.index, None),
+            (self.misclassified, batch.index, batch.wrong),
+            (self.learned, outcome.stepped, mask),
         ):
             ones = torch.ones_like(index, dtype=torch.int32) if which is None else which.int()
             counts.index_add_(0, index, ones)
 
     def settle(self) -> tuple[int, int, bool]:
-        """Brings the tally up to date, in one transfer.
+        """Bring the tally up to date, in one transfer from the device.
 
-        Returns (correct, learned) of what was presented since the last time, and whether every loss since the last
-        evaluation was finite.
+        Returns the numbers of samples classified correctly and trained on since the last call, and whether every loss
+        since the last evaluation was finite.
         """
         loss, *numbers = self._open.tolist()
-        wrong, learned, forwards, updates = (int(number) for number in numbers)
+        wrong, trained, forwards, updates = (int(number) for number in numbers)
         self._open.zero_()
         correct, self._presented = self._presented - wrong, 0
         tally = self.tally
         tally.forward_samples += forwards
-        tally.backward_samples += learned
+        tally.backward_samples += trained
         tally.updates += updates
         tally.correct += correct
         tally.loss += loss
-        return correct, learned, math.isfinite(tally.loss)
+        return correct, trained, math.isfinite(tally.loss)
 
     def take_interval(self) -> tuple[float, float]:
         """Mean loss and accuracy over the samples presented since the last call."""
@@ -107,10 +112,9 @@ class Counters:
         return means
 
     def state(self) -> dict[str, Any]:
-        samples = {name: getattr(self, name) for name in ("presented", "misclassified", "learned")}
-        return {"tally": asdict(self.tally), **samples}
+        return {"tally": asdict(self.tally), **{name: getattr(self, name) for name in self.PER_SAMPLE}}
 
     def restore(self, state: dict[str, Any]) -> None:
         self.tally = Tally(**{field.name: state["tally"][field.name] for field in fields(Tally)})
-        for name in ("presented", "misclassified", "learned"):
+        for name in self.PER_SAMPLE:
             getattr(self, name).copy_(state[name])

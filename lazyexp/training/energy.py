@@ -1,4 +1,4 @@
-"""What plasticity costs: sizes and numbers of weight changes, step by step."""
+"""Energy of plasticity: size and number of all weight changes."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from lazyexp.training.clock import Clock
 
 
 class Energy:
-    """What plasticity costs: M1 = sum of |dw|, M0 = number of dw != 0, over all updates and parameters.
+    """M1 = sum of |dw| and M0 = number of dw != 0, over all updates and all parameters, biases included.
 
-    After Li & van Rossum 2020 (eLife 9:e50804) and van Rossum & Pache 2024. Biases count. The minima are
-    those of the direct path from the initial to the present weights. `maintenance` is what keeping changes in a
-    transient store costs, see training/fast/plastic.py.
+    After Li & van Rossum 2020 (eLife 9:e50804) and van Rossum & Pache 2024. The minima are those of the direct path
+    from the initial to the current weights. `maintenance` is the cost of changes in a transient store, see
+    training/fast/plastic.py.
     """
 
     def __init__(self, model: nn.Module, clock: Clock, enabled: bool = True) -> None:
@@ -27,7 +27,7 @@ class Energy:
         self.l0, self.l1, self.maintenance = (torch.zeros((), dtype=torch.float64, device=device) for _ in range(3))
 
     def before_step(self) -> None:
-        """Remembers the weights, whatever the optimizer is about to do to them."""
+        """Copy the weights before a step of any optimizer."""
         if self.enabled:
             with self.clock.off(), torch.no_grad():
                 if not self._before:
@@ -36,21 +36,24 @@ class Energy:
                     kept.copy_(parameter)
 
     def after_step(self) -> None:
-        """Adds what the step has changed."""
+        """Add the changes since `before_step`."""
         if self.enabled:
             with self.clock.off(), torch.no_grad():
                 for kept, parameter in zip(self._before, self.parameters, strict=True):
                     self.add_change(kept.sub_(parameter))
 
     def add_change(self, change: Tensor, factor: float = 1.0) -> None:
-        """Adds an update of `factor * change` to some parameter; `change` is overwritten."""
+        """Add an update of `factor * change` to a parameter; overwrites `change`."""
         self.l0 += change.count_nonzero()
         self.l1 += change.abs_().sum().double() * factor
 
     def add_step(self, delta: Tensor, inputs: Tensor, rate: float = 1.0) -> None:
-        """Adds one update of a linear layer, dW = rate * delta^T inputs, db = rate * sum of delta.
+        """Add one update of a linear layer, dW = rate * delta^T inputs, db = rate * (sum of delta over the batch).
 
-        delta (b, out), inputs (b, in). A single row factorises, see `add_rank_one_steps`.
+        Args:
+            delta: (b, out). A single row factorises, see `add_rank_one_steps`.
+            inputs: (b, in).
+            rate: learning rate.
         """
         if not self.enabled:
             return
@@ -62,9 +65,9 @@ class Energy:
                 self.add_change(delta.sum(0), rate)
 
     def add_rank_one_steps(self, deltas: Tensor, inputs: Tensor) -> None:
-        """Adds n updates of a linear layer, the i-th being dW = deltas[i] inputs[i]^T, db = deltas[i].
+        """Add n updates of a linear layer; update i is dW = deltas[i] inputs[i]^T, db = deltas[i].
 
-        The sums factorise: sum |d_a x_b| = sum |d_a| * sum |x_b|, likewise for the counts.
+        The sums factorise: sum |d_a x_b| = sum |d_a| * sum |x_b|, and so do the counts.
         """
         if self.enabled:
             with self.clock.off():
@@ -86,7 +89,7 @@ class Energy:
         return m0, m1
 
     def state(self) -> dict[str, Any]:
-        """With the initial weights: a later version, or another machine, may draw others from the same seed."""
+        """Includes the initial weights: another version or machine may draw different ones from the same seed."""
         return {"l0": self.l0, "l1": self.l1, "maintenance": self.maintenance, "initial": self.initial}
 
     def restore(self, state: dict[str, Any]) -> None:

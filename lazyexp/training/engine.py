@@ -1,4 +1,4 @@
-"""The interface of an engine: what it is given, and what it must do."""
+"""The interface of an engine."""
 
 from __future__ import annotations
 
@@ -9,14 +9,18 @@ from torch import Tensor, nn
 
 from lazyexp.config.schema import OptimizerConfig, PackingConfig, PlasticityConfig
 from lazyexp.data import Samples
+from lazyexp.errors import UserError
 from lazyexp.rules import Rule
 from lazyexp.training.counters import Outcome
 from lazyexp.training.energy import Energy
 
+REDUCTIONS = ("batch", "selected", "full_batch")
+
 
 @dataclass(frozen=True)
 class EngineSpec:
-    """Train `model` on `samples` under `rule`, in batches of `batch_size`, and record weight changes in `energy`."""
+    """What an engine trains: `model` on `samples` under `rule`, in batches of `batch_size`, its weight changes added
+    to `energy`."""
 
     model: nn.Module
     samples: Samples
@@ -28,11 +32,18 @@ class EngineSpec:
     packing: PackingConfig = field(default_factory=PackingConfig)
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        rule = self.rule
+        if rule.reduction not in REDUCTIONS:
+            raise UserError(
+                f"rule {type(rule).__name__}: reduction={rule.reduction!r}: must be one of {', '.join(REDUCTIONS)}"
+            )
+
     @property
     def reduction(self) -> str:
-        """Divisor of a batch's gradient, `batch` or `selected`: the setting, else the rule's."""
-        own = self.rule.reduction
-        return self.optimizer.reduction or ("batch" if own == "full_batch" else own)
+        """Divisor of a batch's summed gradient, `batch` or `selected`: the setting, or the rule's default."""
+        default = self.rule.reduction
+        return self.optimizer.reduction or ("batch" if default == "full_batch" else default)
 
     @property
     def block_size(self) -> int:
@@ -44,7 +55,7 @@ class EngineSpec:
 class Engine(Protocol):
     """Trains on samples in the order given."""
 
-    #: When this engine is used, for the table in the docs.
+    #: When this engine is used, for the table in the documentation.
     applies: ClassVar[str]
 
     @staticmethod
@@ -53,13 +64,19 @@ class Engine(Protocol):
         ...
 
     def train(self, index: Tensor, rates: list[float]) -> Outcome:
-        """Present the samples `index` (m,) in batches, with one learning rate per batch."""
+        """Train on the samples `index` (m,) in batches, with one learning rate per batch."""
         ...
 
     def state(self) -> dict[str, Any]:
-        """What a resumed run needs."""
+        """What a resumed run needs; tensors and plain values."""
         ...
 
     def restore(self, state: dict[str, Any]) -> None:
         """Restore what `state` returned."""
         ...
+
+
+class SpecEngine(Engine, Protocol):
+    """An engine that is made from a spec alone."""
+
+    def __init__(self, spec: EngineSpec) -> None: ...

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from lazyexp.config.schema import PackingConfig
 from lazyexp.errors import UserError
 from lazyexp.rules.baselines import Backprop
 from lazyexp.training.autograd import AutogradEngine
-from lazyexp.training.engine import Engine, EngineSpec
+from lazyexp.training.engine import Engine, EngineSpec, SpecEngine
 from lazyexp.training.fast.adam import DirectAdam
 from lazyexp.training.fast.adaptive import Adaptive
 from lazyexp.training.fast.deferred import Deferred
@@ -16,36 +17,36 @@ from lazyexp.training.fast.packed import Packed
 from lazyexp.training.fast.plastic import Cached, Largest
 from lazyexp.training.fast.rounds import Rounds
 
-# Hand-derived engines for MLPs, most specific first. `Direct` is the last: it takes any SGD on a CPU.
-FAST: tuple[type[Engine], ...] = (DirectAdam, Deferred, Rounds, Adaptive, Direct)
-
 # Engines that change only some synapses, see the setting `plasticity`.
-RESTRICTED: tuple[type[Engine], ...] = (Largest, Cached)
+RESTRICTED: tuple[type[SpecEngine], ...] = (Largest, Cached)
+# Hand-derived engines for MLPs, most specific first. `Direct` is last: it takes any SGD on a CPU.
+FAST: tuple[type[SpecEngine], ...] = (DirectAdam, Deferred, Rounds, Adaptive, Direct)
 
 
 def make_engine(name: str, spec: EngineSpec) -> Engine:
-    """The engine for `spec`; `name` is the setting `engine`. Raises UserError where none fits."""
+    """Make the engine for `spec`; `name` is the setting `engine`. Raises UserError where none fits."""
     if spec.block_size:
         reason = Packed.misfit(spec)
         if reason:
             raise UserError(reason)
-        unpacked = replace(spec, rule=Backprop(), packing=type(spec.packing)())
-        return Packed(spec, make_engine(name, unpacked))
-    reasons = []
-    kinds = FAST if spec.plasticity.name == "all" else RESTRICTED
-    for kind in () if name == "autograd" else kinds:
-        reason = kind.misfit(spec)
-        if reason is None:
-            return kind(spec)  # type: ignore[call-arg]
-        reasons.append(reason)
-    if spec.plasticity.name != "all":
+        inner = make_engine(name, replace(spec, rule=Backprop(), packing=PackingConfig()))
+        return Packed(spec, inner)
+    restricted = spec.plasticity.name != "all"
+    reason = ""
+    for kind in () if name == "autograd" else RESTRICTED if restricted else FAST:
+        misfit = kind.misfit(spec)
+        if misfit is None:
+            return kind(spec)
+        reason = misfit
+    if restricted:
         raise UserError(f"plasticity={spec.plasticity.name}: is for model=mlp with optimizer=sgd, without momentum")
     if name == "fast":
-        raise UserError(f"engine=fast: {reasons[-1]}; use engine=auto")
+        raise UserError(f"engine=fast: {reason}; use engine=auto")
     return AutogradEngine(spec)
 
 
 def engine_table() -> str:
     """Markdown table of the engines in the order in which they are tried."""
-    rows = [f"| `{kind.__name__}` | {kind.applies} |" for kind in (Packed, *RESTRICTED, *FAST, AutogradEngine)]
-    return "\n".join(["| engine | used for |", "|---|---|", *rows])
+    inner: tuple[type[SpecEngine], ...] = (*RESTRICTED, *FAST, AutogradEngine)
+    rows = [(Packed.__name__, Packed.applies), *((kind.__name__, kind.applies) for kind in inner)]
+    return "\n".join(["| engine | used for |", "|---|---|", *(f"| `{name}` | {applies} |" for name, applies in rows)])

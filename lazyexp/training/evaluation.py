@@ -1,4 +1,4 @@
-"""How good a network is: accuracy, its worst class, and whether its confidence can be believed."""
+"""Evaluation of a model: accuracy, worst class and calibration."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from lazyexp.data import Samples
 from lazyexp.training.fast.layers import Layers
+from lazyexp.training.guards import forward
 from lazyexp.training.modes import eval_mode
 
 BINS = 15
@@ -17,10 +18,12 @@ BINS = 15
 
 @dataclass(frozen=True)
 class Quality:
-    """`worst_class_accuracy` is that of the class with the lowest one, of those that occur; `calibration_error` the
-    expected calibration error: samples are sorted into 15 bins of equal width by their largest softmax, and the
-    distances between a bin's accuracy and its mean confidence averaged, weighted by samples (Guo et al. 2017, arXiv
-    1706.04599, equation 3).
+    """Quality of a model on labelled samples.
+
+    `worst_class_accuracy`: the lowest accuracy of the classes that occur. `calibration_error`: expected calibration
+    error; samples are sorted into 15 bins of equal width by their largest softmax, and the distances between a bin's
+    accuracy and its mean confidence are averaged, weighted by samples (Guo et al. 2017, arXiv 1706.04599, equation
+    3).
     """
 
     accuracy: float
@@ -29,41 +32,55 @@ class Quality:
 
 
 @torch.inference_mode()
-def evaluate(model: nn.Module, images: Samples) -> Quality:
-    """The quality of `model` on `images`, in one pass and one transfer."""
+def evaluate(model: nn.Module, samples: Samples) -> Quality:
+    """Evaluate `model` on `samples`, in one pass and one transfer from the device.
+
+    Raises UserError if the model changes its inputs in place.
+    """
     classes: Tensor | None = None
-    bins = torch.zeros(3, BINS, dtype=torch.float64, device=images.targets.device)
-    for logits, targets in _outputs(model, images):
+    bins = torch.zeros(3, BINS, dtype=torch.float64, device=samples.targets.device)
+    for logits, targets in _outputs(model, samples):
         if classes is None:
             classes = bins.new_zeros(2, logits.shape[1])
         right = (logits.argmax(1) == targets).double()
         classes.index_add_(1, targets, torch.stack([torch.ones_like(right), right]))
         confidence = logits.softmax(1).amax(1).double().nan_to_num(0.0)
-        place = (confidence * BINS).ceil().long().sub_(1).clamp_(0, BINS - 1)
-        bins.index_add_(1, place, torch.stack([torch.ones_like(right), right, confidence]))
+        which = (confidence * BINS).ceil().long().sub_(1).clamp_(0, BINS - 1)
+        bins.index_add_(1, which, torch.stack([torch.ones_like(right), right, confidence]))
     assert classes is not None
-    (counts, correct), (size, hits, confidences) = classes.tolist(), bins.tolist()
+    (counts, correct), (sizes, hits, confidences) = classes.tolist(), bins.tolist()
     total = sum(counts)
+    gaps = (abs(hit - confidence) for hit, confidence in zip(hits, confidences, strict=True))
     return Quality(
         accuracy=int(sum(correct)) / int(total),
         worst_class_accuracy=min(hit / count for count, hit in zip(counts, correct, strict=True) if count),
-        calibration_error=sum(abs(hit - sure) for hit, sure in zip(hits, confidences, strict=True)) / sum(size),
+        calibration_error=sum(gaps) / sum(sizes),
     )
 
 
 @torch.inference_mode()
-def accuracy(model: nn.Module, images: Samples) -> float:
-    """Share of `images` that the model classifies correctly."""
-    correct = torch.zeros((), dtype=torch.int64, device=images.targets.device)
-    for logits, targets in _outputs(model, images):
+def accuracy(model: nn.Module, samples: Samples) -> float:
+    """Share of `samples` that the model classifies correctly.
+
+    Raises UserError if the model changes its inputs in place.
+    """
+    correct = torch.zeros((), dtype=torch.int64, device=samples.targets.device)
+    for logits, targets in _outputs(model, samples):
         correct += (logits.argmax(1) == targets).sum()
-    return int(correct) / len(images)
+    return int(correct) / len(samples)
 
 
-def _outputs(model: nn.Module, images: Samples) -> Iterator[tuple[Tensor, Tensor]]:
-    """Logits and targets of all images, part by part, of the network in evaluation mode."""
-    size = 4096 if Layers.fit(model) else 512  # what a deep network keeps of a sample can be megabytes
+def _outputs(model: nn.Module, samples: Samples) -> Iterator[tuple[Tensor, Tensor]]:
+    """Logits and targets of all samples, part by part, of the model in evaluation mode."""
+    plain = Layers.fit(model)
+    size = 4096 if plain else 512  # a deep network may keep megabytes per sample
     with eval_mode(model):
-        for start in range(0, len(images), size):
-            inputs, targets = images.part(start, start + size)
-            yield model(inputs), targets
+        for start in range(0, len(samples), size):
+            # Tensors of inference mode do not count changes, and a custom model may keep them for its training.
+            with torch.inference_mode(False), torch.no_grad():
+                inputs, targets = samples.part(start, start + size)
+                if inputs.untyped_storage().data_ptr() == samples.pixels.untyped_storage().data_ptr():
+                    inputs = inputs.clone()  # a view of the data, which a model must not be able to change
+                with torch.inference_mode(plain):
+                    logits = forward(model, inputs)
+            yield logits, targets

@@ -1,4 +1,4 @@
-"""Training mode and evaluation mode of a network, and layers for which the difference matters."""
+"""Training mode and evaluation mode of a model, and the layers for which they differ."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 @contextmanager
 def eval_mode(model: nn.Module) -> Iterator[None]:
-    """The network as it is tested, and afterwards as it was."""
+    """Put the model into evaluation mode inside the block and restore its mode afterwards."""
     training = model.training
     model.eval()
     try:
@@ -21,5 +21,5 @@ def eval_mode(model: nn.Module) -> Iterator[None]:
 
 
 def batch_norms(model: nn.Module) -> list[nn.Module]:
-    """The layers that normalise a sample by its companions."""
+    """The batch-normalisation layers of a model."""
     return [layer for layer in model.modules() if isinstance(layer, _BatchNorm)]

@@ -1,4 +1,4 @@
-"""How exactly products of float32 matrices are computed, said explicitly and in PyTorch's own words."""
+"""Precision of products of float32 matrices."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ TORCH_NAMES = {"float32": "highest", "tf32": "high", "bfloat16": "medium"}
 
 @contextmanager
 def matmul_precision(name: str) -> Iterator[None]:
-    """Inside, products of float32 matrices are as exact as the setting `precision` says: float32, tf32 or bfloat16.
+    """Set the precision of float32 matrix products inside the block: float32, tf32 or bfloat16.
 
-    As torch.set_float32_matmul_precision: `float32` is exact; `bfloat16` lets factors be rounded to
-    bfloat16, with sums in float32, where the processor has instructions for it (AMX, AVX512-BF16); TF32 on a GPU.
+    `float32` is exact. `tf32` is for GPUs. `bfloat16` lets PyTorch round factors to bfloat16, with sums in float32,
+    where the processor has instructions for it (AMX, AVX512-BF16).
     """
     former = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision(TORCH_NAMES[name])
@@ -27,13 +27,13 @@ def matmul_precision(name: str) -> Iterator[None]:
 
 
 def exact_on_a_gpu() -> None:
-    """No TF32 but where `precision` asks for it: a run on a GPU then differs from the CPU's by rounding."""
+    """Switch TF32 off outside `matmul_precision`, so that runs on a GPU and on a CPU differ by rounding only."""
     torch.set_float32_matmul_precision("highest")
     torch.backends.cudnn.allow_tf32 = False
 
 
 def in_use() -> dict[str, str]:
-    """The choices that hold outside of `matmul_precision`, for run.json."""
+    """The precisions that hold outside `matmul_precision`, for run.json."""
     return {
         "float32_matmul": torch.get_float32_matmul_precision(),
         "cudnn": "tf32" if torch.backends.cudnn.allow_tf32 else "float32",
@@ -41,10 +41,11 @@ def in_use() -> dict[str, str]:
 
 
 def fastest_scoring_precision(mlp: bool, pixels: torch.Tensor) -> str:
-    """What `packing.precision=auto` means for a network, its data and this machine: bfloat16, int8 or float32.
+    """What `packing.precision=auto` means for a model, its data and this machine: bfloat16, int8 or float32.
 
-    bfloat16 where a CPU multiplies it (AVX512-BF16, AMX), int8 where it has only VNNI and the pixels are bytes: both
-    several times as fast as float32 there (docs/performance.md). On a GPU float32, since nothing was measured on one.
+    bfloat16 where the CPU multiplies it (AVX512-BF16, AMX); int8 where it has only VNNI and the pixels are bytes.
+    Both were measured to be several times as fast as float32 there (docs/performance.md). float32 on a GPU, where
+    nothing was measured.
     """
     if not mlp or pixels.is_cuda:
         return "float32"
@@ -54,5 +55,5 @@ def fastest_scoring_precision(mlp: bool, pixels: torch.Tensor) -> str:
 
 
 def _has(feature: str) -> bool:
-    """Whether the processor has it, as far as this version of torch can tell."""
+    """Whether the processor has a feature, as far as this version of torch can tell."""
     return bool(getattr(torch.cpu, f"_is_{feature}_supported", bool)())

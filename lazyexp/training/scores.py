@@ -1,4 +1,4 @@
-"""What a training says of its samples besides who learned: scores by which coresets are chosen."""
+"""Scores of training samples, by which coresets are chosen."""
 
 from __future__ import annotations
 
@@ -10,29 +10,31 @@ from lazyexp.rules import ScoredBatch
 
 
 class Scores:
-    """For every training sample, from how it was judged whenever it was presented; nothing is forwarded for it.
+    """Scores of every training sample, computed from the logits by which it was scored; needs no extra forward pass.
 
-    `forgotten` (n,) int: how often it was misclassified after having been right the time before (forgetting events;
-    Toneva et al. 2019, arXiv 1812.05159). `el2n` (n,) float: the length of softmax - onehot when it was last
-    presented (EL2N; Paul et al. 2021, arXiv 2107.07075, who take the mean of ten networks early in training: ten
-    short runs, and `dataset.subset` with wildcards, which takes their mean).
+    `forgotten` (n,) int: how often the sample was misclassified after it had been classified correctly when it was
+    presented before (forgetting events; Toneva et al. 2019, arXiv 1812.05159). `el2n` (n,) float: length of
+    softmax - onehot when it was last presented (EL2N; Paul et al. 2021, arXiv 2107.07075). They take the mean of ten
+    networks early in training: ten short runs, and `dataset.subset` with wildcards, which takes their mean.
     """
+
+    NAMES = ("was_right", "forgotten", "el2n")
 
     def __init__(self, samples: int, device: torch.device) -> None:
         self.was_right = torch.zeros(samples, dtype=torch.bool, device=device)
         self.forgotten = torch.zeros(samples, dtype=torch.int32, device=device)
         self.el2n = torch.zeros(samples, device=device)
 
-    def add(self, judged: ScoredBatch) -> None:
-        """Books what was presented; no sample may be in it twice."""
-        index, wrong = judged.index, judged.wrong
+    def add(self, batch: ScoredBatch) -> None:
+        """Update the scores of the presented samples; no sample may occur twice."""
+        index, wrong = batch.index, batch.wrong
         self.forgotten[index] += (self.was_right[index] & wrong).int()
         self.was_right[index] = ~wrong
-        onehot = F.one_hot(judged.targets, judged.logits.shape[1])
-        self.el2n[index] = (judged.logits.softmax(1) - onehot).norm(dim=1).float()
+        onehot = F.one_hot(batch.targets, batch.logits.shape[1])
+        self.el2n[index] = (batch.logits.softmax(1) - onehot).norm(dim=1).float()
 
     def state(self) -> dict[str, Tensor]:
-        return {name: getattr(self, name) for name in ("was_right", "forgotten", "el2n")}
+        return {name: getattr(self, name) for name in self.NAMES}
 
     def restore(self, state: dict[str, Tensor]) -> None:
         for name, value in state.items():

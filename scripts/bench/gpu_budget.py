@@ -1,12 +1,12 @@
-"""What a GPU would be asked to do: launches and waits, counted without one on the pretend GPU of the tests.
+"""Count the launches and waits of a GPU, on the emulated GPU of the tests.
 
     python scripts/bench/gpu_budget.py                        # the table of docs/performance.md, in Markdown
     python scripts/bench/gpu_budget.py --rules lazy --batches 1
 
-The network and the learning rate are such that exactly 1 sample in 100 is wrong, all the time; counted is an epoch
-with graphs made, from its first batch to its last: without evaluations, which are the same for all rules. Seconds are
-those implied for 8 epochs of 240,000 images by 5 us a launch and 20 us a wait, and, in the last column, by 1.5 us
-more for every kernel inside a graph: a budget to design for, nothing that was measured.
+With this network and learning rate, exactly 1 sample in 100 is misclassified at any time. Counted is one epoch from
+its first to its last batch, with all graphs captured before, and without evaluations, which are the same for all rules.
+Seconds are implied, not measured: for 8 epochs of 240,000 images, by 5 us per launch and 20 us per wait, and in the
+last column by 1.5 us more for every kernel inside a graph.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 from cuda_emulator import Gpu, pretend  # noqa: E402
 
 import lazyexp.training.trainer as trainer_module  # noqa: E402
-from lazyexp.config.schema import ModelConfig, OptimizerConfig  # noqa: E402
+from lazyexp.config.schema import ModelConfig, OptimizerConfig, PackingConfig  # noqa: E402
 from lazyexp.data import Data, Samples  # noqa: E402
 from lazyexp.models.builtin import make_model  # noqa: E402
 from lazyexp.rules import RunInfo, make_rule  # noqa: E402
-from lazyexp.training import EngineSpec, Trainer, TrainingSchedule, make_engine  # noqa: E402
+from lazyexp.training import EngineSpec, EvalContext, Trainer, TrainingSchedule, make_engine  # noqa: E402
 from lazyexp.training.clock import Clock  # noqa: E402
 from lazyexp.training.energy import Energy  # noqa: E402
 
@@ -39,9 +39,10 @@ RULES: dict[str, dict[str, Any]] = {
     "lazy": {"name": "lazy"},
     "confidence": {"name": "confidence", "threshold": 0.9},
     "spaced": {"name": "spaced", "threshold": 0.9, "max_interval": 8},
-    "fast_lazy": {"name": "spaced", "threshold": 0.9, "max_interval": 16, "sure": 0.99, "block": 1024},
+    "fast_lazy": {"name": "spaced", "threshold": 0.9, "max_interval": 16, "skip_threshold": 0.99},
     "infobatch": {"name": "infobatch"},
 }
+BLOCKS = {"fast_lazy": 1024}  # packing.block_size
 BATCHES = (1, 64, 1024)
 LAUNCH, WAIT, NODE = 5e-6, 20e-6, 1.5e-6
 IMAGES = 8 * 240_000
@@ -49,41 +50,41 @@ IMAGES = 8 * 240_000
 
 @dataclass
 class Budget:
-    """Counts of one epoch: samples `presented` and `learned` from, and what they took."""
+    """Counts of one epoch: samples `presented` and `trained` on, launches, kernels inside graphs, and waits."""
 
     presented: int
-    learned: int
+    trained: int
     launches: int
     nodes: int
     waits: int
 
     def seconds(self, node: float = 0.0) -> float:
-        """Implied for 8 epochs of 240,000 images, all of them presented."""
+        """Implied seconds for 8 epochs of 240,000 images, all of them presented."""
         spent = self.launches * LAUNCH + self.waits * WAIT + self.nodes * node
         return spent / self.presented * IMAGES
 
 
 class Silent:
-    """A trainer's callback that wants nothing."""
+    """A trainer's callback that does nothing."""
 
-    def row(self, row: dict[str, Any]) -> None: ...
+    def evaluated(self, context: EvalContext) -> None: ...
     def checkpoint(self, state: dict[str, Any]) -> None: ...
-    def progress(self, samples: int, correct: int, learned: int) -> None: ...
+    def progress(self, samples: int, correct: int, selected: int) -> None: ...
     def stop(self) -> bool:
         return False
 
 
 def work(
-    gpu: Gpu, options: dict[str, Any], batch_size: int, samples: int, **optimizer: Any
+    gpu: Gpu, options: dict[str, Any], batch_size: int, samples: int, block_size: int = 0, **optimizer: Any
 ) -> tuple[EngineSpec, Data]:
-    """A job on the pretend GPU in which 1 sample in 100 is wrong, the others sure, and stays so."""
+    """A spec on the emulated GPU: 1 sample in 100 is misclassified, the others are confident, and stay so."""
     cuda = torch.device("cuda")
     rng = torch.Generator().manual_seed(0)
     pixels = torch.randint(256, (samples, 1, 6, 6), generator=rng, dtype=torch.uint8)
     model = make_model(ModelConfig(width=16), (1, 6, 6), 10, 0)
     images = Samples(pixels, torch.zeros(samples, dtype=torch.int64), 1 / 128, -1.0)
     with torch.no_grad():
-        model[3].weight.mul_(1000)  # decided, so that nearly nobody hesitates
+        model[3].weight.mul_(1000)  # nearly all samples are confident
         images.targets.copy_(model(images.batch(torch.arange(samples))[0]).argmax(1))
     images.targets[::100] = (images.targets[::100] + 1) % 10
     on_gpu = Samples(pixels.to(cuda), images.targets.to(cuda), 1 / 128, -1.0)
@@ -91,23 +92,27 @@ def work(
     rule = make_rule(options)
     rule.start(RunInfo(samples, batch_size, 1, 0, cuda))
     energy = Energy(model, Clock(cuda))
-    job = EngineSpec(model, on_gpu, rule, OptimizerConfig(lr=1e-9, **optimizer), batch_size, energy)
-    return job, Data(on_gpu, on_gpu, None, torch.arange(samples), 10, on_gpu.shape, "", None, {})
+    packing = PackingConfig(block_size=block_size)
+    spec = EngineSpec(
+        model, on_gpu, rule, OptimizerConfig(lr=1e-9, **optimizer), batch_size, energy, packing=packing
+    )
+    return spec, Data(on_gpu, on_gpu, None, torch.arange(samples), 10, on_gpu.shape, "", None, {})
 
 
-def count(options: dict[str, Any], batch_size: int, samples: int = 8192, **optimizer: Any) -> Budget:
-    """An epoch by the engine that a run takes; a first one makes the graphs."""
-    patience, trainer_module.PATIENCE = trainer_module.PATIENCE, math.inf  # the bar's looks are one a second
+def count(rule: str, batch_size: int, samples: int = 8192, **optimizer: Any) -> Budget:
+    """Count an epoch with the engine of engine=auto; an epoch before it captures the graphs."""
+    options, block_size = RULES[rule], BLOCKS.get(rule, 0)
+    patience, trainer_module.PATIENCE = trainer_module.PATIENCE, math.inf  # no reads for the progress bar
     try:
         with pretend() as gpu:
-            job, data = work(gpu, options, batch_size, samples, **optimizer)
-            engine = make_engine("auto", job)
-            plan = TrainingSchedule(
-                0, 1, batch_size, samples, job.optimizer.lr, "constant", 0.0, "highest", None, math.inf
+            spec, data = work(gpu, options, batch_size, samples, block_size, **optimizer)
+            engine = make_engine("auto", spec)
+            schedule = TrainingSchedule(
+                0, 1, batch_size, samples, spec.optimizer.lr, "constant", 0.0, "float32", None, math.inf
             )
             for _ in range(2):
-                job.rule.start(job.rule.info)
-                trainer = Trainer(plan, data, job.model, job.rule, engine, job.energy, Silent())
+                spec.rule.start(spec.rule.info)
+                trainer = Trainer(schedule, data, spec.model, spec.rule, engine, spec.energy, Silent())
                 found = _watched(trainer, gpu)
                 trainer.run()
             return Budget(trainer.counters.tally.samples_seen, trainer.counters.tally.backward_samples, **found)
@@ -116,7 +121,7 @@ def count(options: dict[str, Any], batch_size: int, samples: int = 8192, **optim
 
 
 def _watched(trainer: Trainer, gpu: Gpu) -> dict[str, int]:
-    """Counts from the moment the epoch's order is known to the first look at what became of it."""
+    """Count from the start of an epoch to the first time that the counters are settled."""
     found: dict[str, int] = {}
     start, settle = trainer._start_epoch, trainer.counters.settle
 
@@ -140,13 +145,13 @@ def main() -> None:
     parser.add_argument("--batches", type=int, nargs="*", default=list(BATCHES))
     parser.add_argument("--samples", type=int, default=8192)
     options = parser.parse_args()
-    print("| rule | batch | learned | launches a sample | kernels in graphs a sample | waits per 1,000 samples "
+    print("| rule | batch | selected | launches a sample | kernels in graphs a sample | waits per 1,000 samples "
           "| seconds | with graphs' kernels |\n|---|---|---|---|---|---|---|---|")  # fmt: skip
     for rule in options.rules:
         for batch_size in options.batches:
-            b = count(RULES[rule], batch_size, options.samples)
+            b = count(rule, batch_size, options.samples)
             n = b.presented
-            print(f"| {rule} | {batch_size} | {b.learned / n:.1%} | {b.launches / n:.3f} | {b.nodes / n:.2f} "
+            print(f"| {rule} | {batch_size} | {b.trained / n:.1%} | {b.launches / n:.3f} | {b.nodes / n:.2f} "
                   f"| {1000 * b.waits / n:.2f} | {b.seconds():.1f} | {b.seconds(NODE):.1f} |")  # fmt: skip
 
 

@@ -1,9 +1,9 @@
-"""Where the time of a training loop goes: the share of every function, Python's and the library's.
+"""Profile training loops: the share of time of every function, in Python and in PyTorch.
 
-    python scripts/bench/profile_engines.py                    # general, in place, fast and lazy at batch 1 and 64
+    python scripts/bench/profile_engines.py                    # autograd, in place, fast and lazy at batch 1 and 64
     python scripts/bench/profile_engines.py --cases lazy --batches 1 --width 4000
 
-By cProfile, whose own cost (about a microsecond a call) counts with the functions; compare with bench.py.
+By cProfile, whose overhead (about a microsecond per call) is included; compare with bench.py.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ LINES = 8
 
 
 def table(profile: cProfile.Profile, samples: int) -> None:
-    """Prints the functions in which most time was spent, without what they called."""
+    """Print the functions in which most time was spent, without the functions that they called."""
     functions = pstats.Stats(profile).stats.items()
     spent = sum(own for _, (_, _, own, _, _) in functions)
-    print(f"  {spent / samples * 1e6:.1f} us a sample")
+    print(f"  {spent / samples * 1e6:.1f} us per sample")
     by_time = sorted(functions, key=lambda item: -item[1][2])
     for (path, _, name), (_, calls, own, _, _) in by_time[:LINES]:
         where = f"{os.path.basename(path)}: " if path != "~" else ""
         name = name.replace("<built-in method ", "").replace("<method '", "").split("' of")[0].rstrip(">")
-        print(f"  {own / spent:>6.1%} {calls / samples:>8.3f} calls a sample  {where}{name}")
+        print(f"  {own / spent:>6.1%} {calls / samples:>8.3f} calls per sample  {where}{name}")
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Judging with split weights: pixels exact, weights to 16 or 24 bits, close calls as they are."""
+"""Scoring with split weights: pixels exact, weights to 16 or 24 bits, samples near a boundary in full precision."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 import torch
 from cuda_emulator import pretend
 
-from lazyexp.config.schema import ModelConfig, OptimizerConfig
+from lazyexp.config.schema import ModelConfig, OptimizerConfig, PackingConfig
 from lazyexp.data import Samples
 from lazyexp.errors import UserError
 from lazyexp.models.builtin import make_model
@@ -45,7 +45,7 @@ def test_close_to_the_network_and_the_same_decisions(device):
     with pretend() as gpu:
         work = spec(device)
         index = torch.arange(640).flip(0).to(device)
-        inputs, wanted = work.images.batch(index)
+        inputs, wanted = work.samples.batch(index)
         with torch.no_grad():
             exact = work.model(inputs)
         one, two = SplitScorer(work, parts=1), SplitScorer(work)
@@ -60,32 +60,32 @@ def test_close_to_the_network_and_the_same_decisions(device):
 
 
 @pytest.mark.parametrize("rule", ["lazy", "confidence"])
-def test_the_closest_calls_are_judged_again(rule):
-    """With one part only, which is off by far more than rounding, for all but those."""
+def test_samples_near_a_boundary_are_scored_again(rule):
+    """With one part, whose error is far larger than rounding, for all other samples."""
     work = spec(rule=rule)
-    judge = SplitScorer(work, parts=1)
-    judge.threshold *= 0.5  # a hesitant network: some are near it
+    scorer = SplitScorer(work, parts=1)
+    scorer.threshold *= 0.5  # some samples of this unsure network are near it
     index = torch.arange(640)
-    logits, targets = judge(index)
+    logits, targets = scorer(index)
     with torch.no_grad():
-        exact = work.model(work.images.batch(index)[0])
+        exact = work.model(work.samples.batch(index)[0])
     again = (logits - exact).abs().amax(1) < 2e-6
     assert 640 // AGAIN <= again.sum() < 640 // AGAIN + 40
-    distance = judge._distance(exact, targets)
+    distance = scorer._distance(exact, targets)
     assert again[distance.topk(10, largest=False).indices].all()
 
 
 @pytest.mark.parametrize("options", [{"name": "cnn"}, {"dtype": torch.float32}])
 def test_where_it_does_not_fit(options):
-    with pytest.raises(UserError, match="judge=bfloat16"):
+    with pytest.raises(UserError, match="packing.precision=bfloat16"):
         SplitScorer(spec(**options))
 
 
-def test_what_is_judged_again_is_forwarded_again():
-    """Ten blocks of 64: four of each a second time, and those who learn once more."""
-    work = replace(spec(), rule=make_rule({"name": "lazy", "block": 64}))
+def test_samples_that_are_scored_again_count_as_forwarded_again():
+    """Ten blocks of 64: four samples of each block twice, and the selected samples once more."""
+    work = replace(spec(), packing=PackingConfig(block_size=64))
     engine = make_engine("auto", work)
-    engine.judge = SplitScorer(work)
+    engine.scorer = SplitScorer(work)
     outcome = engine.train(torch.arange(640), [0.0] * 40)
-    assert outcome.forwards == 640 + 10 * 4 + len(outcome.learned)
-    assert 0 < len(outcome.learned) < 640
+    assert outcome.forwards == 640 + 10 * 4 + len(outcome.trained)
+    assert 0 < len(outcome.trained) < 640

@@ -1,4 +1,4 @@
-"""Published numbers against numbers worked out on paper: engines share code, and agree when it is wrong."""
+"""Published numbers against numbers computed by hand: engines share code, and would agree if it were wrong."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from conftest import rows
 from torch import nn
 
-from lazyexp.config.schema import Config, OptimizerConfig
+from lazyexp.config.schema import Config, OptimizerConfig, PackingConfig
 from lazyexp.config.validation import check
 from lazyexp.data import Samples
 from lazyexp.errors import UserError
@@ -29,7 +29,7 @@ CPU = torch.device("cpu")
 
 
 def network() -> nn.Sequential:
-    """h = relu(x_0), logits = (h, -h): says class 0 wherever x_0 > 0."""
+    """h = relu(x_0), logits = (h, -h): class 0 wherever x_0 > 0."""
     model = nn.Sequential(nn.Flatten(), nn.Linear(2, 1), nn.ReLU(), nn.Linear(1, 2))
     with torch.no_grad():
         model[1].weight.copy_(torch.tensor([[1.0, 0.0]]))
@@ -39,22 +39,21 @@ def network() -> nn.Sequential:
     return model
 
 
-def spec(model, targets, rule, batch_size, **optimizer) -> EngineSpec:
+def spec(model, targets, rule, batch_size, block_size=0, **optimizer) -> EngineSpec:
     """Sample i has the pixels (i + 1, 0)."""
     number = len(targets)
     pixels = torch.stack([torch.arange(1.0, number + 1), torch.zeros(number)], 1).view(number, 1, 1, 2)
     made = make_rule(rule)
     made.start(RunInfo(number, batch_size, 1, 0, CPU))
     energy = Energy(model, Clock(CPU))
-    return EngineSpec(
-        model, Samples(pixels, torch.tensor(targets)), made, OptimizerConfig(**optimizer), batch_size, energy
-    )
+    samples, packing = Samples(pixels, torch.tensor(targets)), PackingConfig(block_size=block_size)
+    return EngineSpec(model, samples, made, OptimizerConfig(**optimizer), batch_size, energy, packing=packing)
 
 
 @pytest.mark.parametrize("engine", ["autograd", "fast"])
 @pytest.mark.parametrize("momentum", [0.0, 0.5])
 @pytest.mark.parametrize(("reduction", "divide_by"), [("batch", 2), ("selected", 1)])
-def test_one_step_of_lazy_learning(engine, momentum, reduction, divide_by):
+def test_one_step_of_the_lazy_rule(engine, momentum, reduction, divide_by):
     """Two samples, the second one wrong: h = 2, logits (2, -2), class 1; softmax - onehot = (p, -p)."""
     model = network()
     work = spec(model, [0, 1], {"name": "lazy"}, 2, reduction=reduction, momentum=momentum)
@@ -69,25 +68,25 @@ def test_one_step_of_lazy_learning(engine, momentum, reduction, divide_by):
     }
     for name, value in model.state_dict().items():
         torch.testing.assert_close(value, torch.tensor(expected[name]))
-    assert outcome.chosen.tolist() == [False, True]
-    assert outcome.learned.tolist() == [1] and (outcome.forwards, outcome.updates) == (2, 1)
+    assert outcome.selected.tolist() == [False, True]
+    assert outcome.trained.tolist() == [1] and (outcome.forwards, outcome.updates) == (2, 1)
     energy = work.energy
     assert float(energy.l1) == pytest.approx(step * p * (4 + 2 + 2 + 2 + 1 + 1))
-    assert int(energy.l0) == 6  # of seven parameters; the weight from the dark pixel stays
+    assert int(energy.l0) == 6  # of seven parameters; the weight of the black pixel does not change
 
 
 def test_forwards_of_look_ahead():
-    """Only sample 3 is wrong. ScoredBatch: a first window of 17 = floor(sqrt(2 * 80 / 0.5)), again the 13 behind the
-    mistake, then a window that takes the last 3."""
+    """Only sample 3 is misclassified. Forwarded: a first window of 17 = floor(sqrt(2 * 80 / 0.5)), again the 13 behind
+    the update, then a window of the last 3."""
     model = network()
     engine = LookAhead(spec(model, [0, 0, 0, 1] + [0] * 16, {"name": "lazy"}, 1))
     outcome = engine.train(torch.arange(20), [1e-6] * 20)
-    assert outcome.learned.tolist() == [3] and outcome.updates == 1
+    assert outcome.trained.tolist() == [3] and outcome.updates == 1
     assert outcome.forwards == 17 + 13 + 3
 
 
-def test_packed_learns_at_the_rate_of_the_blocks_end():
-    class Learner:
+def test_packed_uses_the_learning_rate_at_the_end_of_a_block():
+    class Inner:
         def __init__(self):
             self.rates = []
 
@@ -95,12 +94,12 @@ def test_packed_learns_at_the_rate_of_the_blocks_end():
             self.rates.append(rates)
             return Outcome(torch.zeros(len(index), 2), index, len(index), len(rates), index >= 0)
 
-    learner = Learner()
-    engine = Packed(spec(network(), [1] * 8, {"name": "lazy", "block": 8}, 2), learner)
+    inner = Inner()
+    engine = Packed(spec(network(), [1] * 8, {"name": "lazy"}, 2, 8), inner)
     outcome = engine.train(torch.arange(8), [0.4, 0.3, 0.2, 0.1])  # all are wrong: one block, four batches
-    assert learner.rates == [[0.1] * 4]
-    assert (outcome.forwards, outcome.updates) == (16, 4)  # judged, and forwarded again to learn
-    assert outcome.chosen.tolist() == [True] * 8
+    assert inner.rates == [[0.1] * 4]
+    assert (outcome.forwards, outcome.updates) == (16, 4)  # scored, and forwarded again for the updates
+    assert outcome.selected.tolist() == [True] * 8
 
 
 def config(tmp_path, **keys) -> Config:
@@ -112,7 +111,8 @@ def config(tmp_path, **keys) -> Config:
 
 
 def test_possible_updates_count_the_short_batch(tmp_path):
-    """30 samples in batches of 8 are 4 updates an epoch; rows stand at the first border behind every 10th."""
+    """30 samples in batches of 8 are 4 updates per epoch; rows are at the first batch border after every 10th sample.
+    """
     table = rows(run(config(tmp_path, rule={"name": "backprop"})).folder / "metrics.csv")
     assert [int(row["samples_seen"]) for row in table] == [16, 24, 30, 46, 54, 60]
     assert [int(row["updates_possible"]) for row in table] == [2, 3, 4, 6, 7, 8]
@@ -136,7 +136,7 @@ def test_the_best_accuracy_and_the_first_crossing(tmp_path):
     assert summary["seconds_to_0.95"] is None
 
 
-def test_a_run_stops_at_exactly_the_accuracy_asked_for(tmp_path):
+def test_a_run_stops_at_exactly_stop_at(tmp_path):
     table = rows(run(config(tmp_path)).folder / "metrics.csv")
     best = max(table, key=lambda row: float(row["test_accuracy"]))
     report = run(config(tmp_path, stop_at=float(best["test_accuracy"])))
@@ -145,30 +145,30 @@ def test_a_run_stops_at_exactly_the_accuracy_asked_for(tmp_path):
     assert rows(report.folder / "metrics.csv")[-1]["samples_seen"] == first["samples_seen"]
 
 
-def test_kakurenbo_hides_nobody_who_is_sure_and_wrong():
-    rule = make_rule({"name": "kakurenbo", "fraction": 0.5, "sure": 0.7})
+def test_kakurenbo_hides_no_misclassified_sample():
+    rule = make_rule({"name": "kakurenbo", "fraction": 0.5, "confidence_threshold": 0.7})
     rule.start(RunInfo(4, 2, 2, 0, CPU))
     rule.epoch_indices(0)
-    # 0: right and sure; 1: wrong and sure; 2: right, not sure; 3: wrong, not sure.
+    # 0: correct and confident; 1: wrong and confident; 2: correct, not confident; 3: wrong, not confident.
     logits = torch.tensor([[5.0, 0.0], [5.0, 0.0], [0.1, 0.0], [0.1, 0.0]])
     rule.update(ScoredBatch(torch.arange(4), logits, torch.tensor([0, 1, 0, 1])))
-    assert rule.certain.tolist() == [True, False, False, False]
+    assert rule.confident.tolist() == [True, False, False, False]
     order = rule.epoch_indices(1)
-    assert order[-1] == 0 and rule.weight[0] == 0  # the one that is hidden is forwarded last
+    assert order[-1] == 0 and rule.weight[0] == 0  # the hidden sample is forwarded last
     # Half the epochs are done: F is 0.8 * 0.5, however few are hidden.
     assert rule.weight[1:].tolist() == pytest.approx([1 / 0.6] * 3)
 
 
 @pytest.mark.parametrize(("share", "size"), [(1.0, 8), (0.5, 16), (0.1, 64), (0.01, 512), (0.0, 512)])
-def test_blocks_grow_as_fewer_must_learn(share, size):
-    """Four batches of 2 are wanted: 8 / share samples, down to a power of two, at most the block of 512."""
-    engine = Packed(spec(network(), [1] * 8, {"name": "lazy", "block": 512}, 2), None)
+def test_blocks_grow_as_fewer_samples_are_selected(share, size):
+    """For four batches of 2: 8 / share samples, down to a power of two, at most the block of 512."""
+    engine = Packed(spec(network(), [1] * 8, {"name": "lazy"}, 2, 512), None)
     engine.share = share
     assert engine._size() == size
 
 
 BELOW, ABOVE = math.nextafter(0.0, -1.0), math.nextafter(1.0, 2.0)  # just outside 0 to 1
-SLEEP = [-1, 2**30 + 1]
+INTERVAL = [-1, 2**30 + 1]
 # Rule and option, values that are just allowed, and values that are just not.
 BOUNDS = [
     ("composer_selective_backprop", "keep", [5e-324, 1.0], [0.0, ABOVE]),
@@ -185,10 +185,9 @@ BOUNDS = [
     ("infobatch", "ratio", [0.0, 0.9], [BELOW, math.nextafter(0.9, 1)]),
     ("infobatch", "anneal", [0.0, 1.0], [BELOW, ABOVE]),
     ("kakurenbo", "fraction", [0.0, math.nextafter(1.0, 0)], [BELOW, 1.0]),
-    ("kakurenbo", "sure", [0.0, 1.0], [BELOW, ABOVE]),
-    ("lazy", "block", [0, 1, 2**30], SLEEP),
-    ("lazy", "max_interval", [0, 1, 2**30], SLEEP),
-    ("lazy", "sure", [0.0, 1.0], [BELOW, ABOVE]),
+    ("kakurenbo", "confidence_threshold", [0.0, 1.0], [BELOW, ABOVE]),
+    ("lazy", "max_interval", [0, 1, 2**30], INTERVAL),
+    ("lazy", "skip_threshold", [0.0, 1.0], [BELOW, ABOVE]),
     ("order_dp", "subset", [5e-324, 1.0], [0.0, ABOVE]),
     ("order_dp", "top", [5e-324, 1.0], [0.0, ABOVE]),
     ("progressive", "revision_epochs", [0], [-1]),
@@ -198,7 +197,7 @@ BOUNDS = [
     ("selective_backprop", "history", [1], [0]),
     ("smrd", "revision_epochs", [0], [-1]),
     ("smrd", "threshold", [0.0, 1.0], [BELOW, ABOVE]),
-    ("spaced", "max_interval", [0, 1, 2**30], SLEEP),
+    ("spaced", "max_interval", [0, 1, 2**30], INTERVAL),
     ("srd", "decay", [5e-324, 1.0], [0.0, ABOVE]),
     ("srd", "revision_epochs", [0], [-1]),
     ("top_loss", "q", [0], [-1]),

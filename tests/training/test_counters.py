@@ -1,4 +1,4 @@
-"""Energies against a brute-force sum, counters against a hand count, clocks against a made-up time."""
+"""Energies against a brute-force sum, counters against a hand count, clocks against a simulated time."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ CPU = torch.device("cpu")
     ],
 )
 def test_energy_is_the_brute_force_sum(engine, rule, optimizer, batch_size):
-    """One batch at a time, so that every change of every weight can be seen from outside."""
+    """One batch at a time, so that every change of every weight is visible from outside."""
     rng = torch.Generator().manual_seed(0)
     pixels = torch.rand(256, 1, 3, 4, dtype=torch.float64, generator=rng)
     pixels[pixels < 0.3] = 0  # so that M0 is not just the number of weights
@@ -45,12 +45,12 @@ def test_energy_is_the_brute_force_sum(engine, rule, optimizer, batch_size):
     for p in model.parameters():
         nn.init.uniform_(p, -0.5, 0.5, generator=rng)
     energy = Energy(model, Clock(CPU))
-    learner = make_engine(engine, EngineSpec(model, images, make_rule({"name": rule}), optimizer, batch_size, energy))
+    made = make_engine(engine, EngineSpec(model, images, make_rule({"name": rule}), optimizer, batch_size, energy))
     initial = [p.detach().clone() for p in model.parameters()]
     l0, l1, updates = 0, 0.0, 0
     for index in torch.arange(256).repeat(2).split(batch_size):
         before = [p.detach().clone() for p in model.parameters()]
-        updates += learner.train(index, [optimizer.lr]).updates
+        updates += made.train(index, [optimizer.lr]).updates
         for p, q in zip(before, model.parameters(), strict=True):
             l0 += int((p != q).sum())
             l1 += float((p - q).detach().abs().sum())
@@ -85,12 +85,12 @@ def test_counters_by_hand():
     counters = Counters(5, CPU)
     yes, no = True, False
 
-    def add(index, wrong, learned, updates):
+    def add(index, wrong, selected, updates):
         """Logits 0 and 0 give the loss ln 2 and, by the first argmax, class 0."""
         logits = torch.zeros(len(index), 2)
-        judged = ScoredBatch(torch.tensor(index), logits, torch.tensor(wrong).long())
-        took = torch.tensor(learned)
-        counters.add(judged, Outcome(logits, judged.index, 2 * len(index), updates, took, took))
+        batch = ScoredBatch(torch.tensor(index), logits, torch.tensor(wrong).long())
+        mask = torch.tensor(selected)
+        counters.add(batch, Outcome(logits, batch.index, 2 * len(index), updates, mask, mask))
         return counters.settle()
 
     assert add([4, 0, 2], [yes, no, yes], [yes, no, no], 1) == (1, 1, True)
@@ -109,13 +109,13 @@ def test_counters_by_hand():
 
 def test_counters_notice_divergence():
     logits = torch.tensor([[1.0, 0.0], [float("nan"), 0.0]])
-    judged = ScoredBatch(torch.arange(2), logits, torch.zeros(2, dtype=torch.int64))
+    batch = ScoredBatch(torch.arange(2), logits, torch.zeros(2, dtype=torch.int64))
     counters = Counters(2, CPU)
-    counters.add(judged, Outcome(logits, judged.index, 2, 2, judged.index >= 0))
+    counters.add(batch, Outcome(logits, batch.index, 2, 2, batch.index >= 0))
     assert counters.settle()[2] is False
 
 
-def test_clock_leaves_out_what_is_off(monkeypatch):
+def test_a_clock_does_not_count_what_is_off(monkeypatch):
     now = iter([10.0, 12.0, 15.0, 20.0])  # in, off, on again, out
     monkeypatch.setattr(time, "perf_counter", lambda: next(now))
     clock = Clock(CPU)
@@ -125,19 +125,19 @@ def test_clock_leaves_out_what_is_off(monkeypatch):
 
 
 def test_scores_of_samples_by_hand():
-    """Sample 0 is right, wrong, right, wrong; sample 1 wrong, right, right, right; sample 2 is presented once."""
+    """Sample 0 is correct, wrong, correct, wrong; sample 1 wrong, then correct; sample 2 is presented once."""
     scores = Scores(3, torch.device("cpu"))
     right, wrong = [4.0, 0.0], [0.0, 1.0]
     for first, second in ((right, wrong), (wrong, right), (right, right), (wrong, right)):
         scores.add(ScoredBatch(torch.tensor([1, 0]), torch.tensor([second, first]), torch.tensor([0, 0])))
     scores.add(ScoredBatch(torch.tensor([2]), torch.tensor([[0.0, 0.0]]), torch.tensor([1])))
     assert scores.forgotten.tolist() == [2, 0, 0]
-    # Softmax of the target 0.2689, 0.9820 and 0.5: the error is that far off in both classes.
+    # Softmax of the target is 0.2689, 0.9820 and 0.5; the error is the same in both classes.
     assert scores.el2n.tolist() == pytest.approx([0.7311 * 2**0.5, 0.0180 * 2**0.5, 0.5 * 2**0.5], abs=1e-4)
 
 
 def test_the_direct_path_of_a_resumed_run_starts_where_the_run_did():
-    """Even if the same seed would give other initial weights by then."""
+    """Even if the same seed would give other initial weights later."""
     first, later = (nn.Sequential(nn.Linear(2, 1)) for _ in range(2))
     for model, value in ((first, 1.0), (later, 7.0)):
         for parameter in model.parameters():

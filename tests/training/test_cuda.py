@@ -1,6 +1,6 @@
-"""The whole program on the pretend GPU: the same figures as on the CPU, and nothing that CUDA would refuse.
+"""Whole runs on the emulated GPU: the same numbers as on the CPU, and no call that CUDA would refuse.
 
-In float64, for a GPU takes other engines and other groupings: what is learned is the same but for the rounding.
+In float64, because a GPU uses other engines, which score samples in other groups: updates differ by rounding only.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ RULES = {
     "mistake_gated": {"name": "mistake_gated"},
     "progressive": {"name": "progressive", "revision_epochs": 1},
     "spaced": {"name": "spaced", "max_interval": 2},
-    "fast_lazy": {"name": "spaced", "threshold": 0.9, "max_interval": 4, "sure": 0.99, "block": 64},
+    "fast_lazy": {"name": "spaced", "threshold": 0.9, "max_interval": 4, "skip_threshold": 0.99},
     "top_loss": {"name": "top_loss"},
     "selective_backprop": {"name": "selective_backprop"},
     "infobatch": {"name": "infobatch", "ratio": 0.3, "anneal": 0.7},
     "kakurenbo": {"name": "kakurenbo"},
 }
-# Engines round differently, judge in other groups, and a zero change of a weight may be one by rounding.
+# Engines round differently and score in other groups, and rounding may turn a zero change of a weight into a change.
 CLOSE = ("train_loss", "energy_l1", "energy_l1_min", "energy_l0", "calibration_error")
-OWN = ("run_id", "device", "forward_samples")
+DIFFERENT = ("run_id", "device", "forward_samples")
 
 
 @pytest.fixture(autouse=True)
@@ -62,7 +62,7 @@ def double(monkeypatch):
 
 
 def settings(tmp_path, device, rule="lazy", batch_size=8, optimizer="sgd", momentum=0.0, engine="auto", shift=False,
-             model="mlp", folder="runs", decay=0.0, depth=1, activation="relu", reduction=None):  # fmt: skip
+             model="mlp", folder="runs", decay=0.0, depth=1, activation="relu", reduction=None, precision="float32"):  # fmt: skip
     config = Config(
         epochs=3, eval_every=250, batch_size=batch_size, engine=engine, device=device, checkpoint_every=0,
         runs_dir=str(tmp_path / folder), rule=RULES[rule],
@@ -73,6 +73,8 @@ def settings(tmp_path, device, rule="lazy", batch_size=8, optimizer="sgd", momen
     config.optimizer.lr = 0.05 if optimizer == "sgd" else 0.003
     if reduction:
         config.optimizer.reduction = reduction
+    if rule == "fast_lazy":
+        config.packing.block_size, config.packing.precision = 64, precision
     config.dataset.augment = ["shift"] if shift else []
     return check(config)
 
@@ -87,7 +89,7 @@ def assert_alike(one: Path, other: Path) -> None:
                 assert float(value) == pytest.approx(float(twin[name]), rel=1e-3 if name == "energy_l0" else 1e-6), (
                     name
                 )
-            elif name not in OWN and "seconds" not in name:
+            elif name not in DIFFERENT and "seconds" not in name:
                 assert value == twin[name], name
     with np.load(one / "learned.npz") as a, np.load(other / "learned.npz") as b:
         for name in ("index", "presented", "misclassified", "learned"):
@@ -97,7 +99,7 @@ def assert_alike(one: Path, other: Path) -> None:
         torch.testing.assert_close(value, b[name], rtol=1e-7, atol=1e-9)
 
 
-def assert_as_on_the_cpu(tmp_path, **options):
+def assert_equal_to_the_cpu(tmp_path, **options):
     with pretend() as gpu:
         on_gpu = experiment.run(settings(tmp_path, "cuda", **options))
         assert gpu.launches > 100 and sum(gpu.waits.values()) > 3
@@ -113,7 +115,7 @@ def assert_as_on_the_cpu(tmp_path, **options):
 )
 @pytest.mark.parametrize("rule", RULES)
 def test_every_rule(tmp_path, rule, batch_size):
-    assert_as_on_the_cpu(tmp_path, rule=rule, batch_size=batch_size)
+    assert_equal_to_the_cpu(tmp_path, rule=rule, batch_size=batch_size)
 
 
 @pytest.mark.slow
@@ -138,7 +140,7 @@ def test_every_rule(tmp_path, rule, batch_size):
     ids=str,
 )
 def test_every_engine_model_and_optimizer(tmp_path, rule, options):
-    assert_as_on_the_cpu(tmp_path, rule=rule, **options)
+    assert_equal_to_the_cpu(tmp_path, rule=rule, **options)
 
 
 @pytest.mark.parametrize("rule", ["lazy", pytest.param("backprop", marks=pytest.mark.slow),
@@ -146,7 +148,7 @@ def test_every_engine_model_and_optimizer(tmp_path, rule, options):
                                   pytest.param("mistake_gated", marks=pytest.mark.slow),
                                   pytest.param("random", marks=pytest.mark.slow)])  # fmt: skip
 @pytest.mark.parametrize("batch_size", [64, pytest.param(1, marks=pytest.mark.slow)])
-def test_an_interrupted_run_goes_on(monkeypatch, tmp_path, rule, batch_size):
+def test_an_interrupted_run_resumes(monkeypatch, tmp_path, rule, batch_size):
     calls = 0
 
     def stop(self):
@@ -158,12 +160,12 @@ def test_an_interrupted_run_goes_on(monkeypatch, tmp_path, rule, batch_size):
         whole = experiment.run(settings(tmp_path, "cuda", rule=rule, batch_size=batch_size))
         monkeypatch.setattr(Recorder, "stop", stop)
         again = settings(tmp_path, "cuda", rule=rule, batch_size=batch_size, folder="broken")
-        reports = [experiment.run(again) for _ in range(3)]
-    assert [report.status for report in reports] == ["interrupted", "interrupted", "finished"]
-    assert_alike(reports[-1].folder, whole.folder)
+        results = [experiment.run(again) for _ in range(3)]
+    assert [result.status for result in results] == ["interrupted", "interrupted", "finished"]
+    assert_alike(results[-1].folder, whole.folder)
 
 
-def test_float32_is_computed_as_float32_and_run_json_says_so(tmp_path):
+def test_float32_is_computed_as_float32_and_run_json_records_it(tmp_path):
     with pretend():
         folder = experiment.run(settings(tmp_path, "cuda", batch_size=64)).folder
     facts = json.loads((folder / "run.json").read_text())
@@ -172,18 +174,17 @@ def test_float32_is_computed_as_float32_and_run_json_says_so(tmp_path):
     assert found == {"float32_matmul": "highest", "cudnn": "float32"}
 
 
-def test_judging_in_bfloat16_on_a_gpu_splits_the_weights(tmp_path, monkeypatch):
+def test_scoring_in_bfloat16_on_a_gpu_splits_the_weights(tmp_path, monkeypatch):
     made = []
     start = SplitScorer.__init__
     monkeypatch.setattr(SplitScorer, "__init__", lambda self, spec: (made.append(self), start(self, spec))[1])
-    monkeypatch.setitem(RULES, "rounded", {"name": "lazy", "block": 64, "judge": "bfloat16"})
     with pretend():
-        report = experiment.run(settings(tmp_path, "cuda", rule="rounded", batch_size=16))
-    assert report.status == "finished" and len(made) == 1 and report.summary["updates"] > 0
+        result = experiment.run(settings(tmp_path, "cuda", rule="fast_lazy", batch_size=16, precision="bfloat16"))
+    assert result.status == "finished" and len(made) == 1 and result.summary["updates"] > 0
 
 
 def program(tmp_path, *arguments: str, timeout: int = 300) -> subprocess.CompletedProcess:
-    """A process on the pretend GPU."""
+    """A process on the emulated GPU."""
     environment = {**os.environ, "PYTHONPATH": f"{ROOT}", "LAZYEXP_DATA": str(REAL), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, str(ROOT / "tests" / "cuda_emulator.py"), *arguments]
     return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=timeout)
@@ -204,7 +205,7 @@ def test_the_program_a_sweep_and_its_report(tmp_path):
 
 @pytest.mark.slow
 def test_the_tests_for_a_gpu(tmp_path):
-    tests = [str(ROOT / "tests" / name) for name in ("test_engines.py", "test_loss.py")]
+    tests = [str(ROOT / "tests" / name) for name in ("training/test_engines.py", "test_loss.py")]
     arguments = [
         "-m",
         "gpu",
@@ -231,7 +232,7 @@ def test_the_benchmark(tmp_path):
     assert len(rows(tmp_path / "bench.csv")) == 16
 
 
-def test_lazy_loss_in_a_loop_of_ones_own():
+def test_lazy_loss_in_a_custom_loop():
     def train(device):
         torch.manual_seed(0)
         x, y = torch.randn(96, 5).to(device), (torch.arange(96) % 3).to(device)

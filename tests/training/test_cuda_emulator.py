@@ -1,4 +1,4 @@
-"""The pretend GPU refuses what CUDA refuses, and notices the mistakes that it is there for."""
+"""The emulated GPU refuses what CUDA refuses, and detects the mistakes for which it was written."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def x(gpu):
     return torch.arange(6.0).view(3, 2).to("cuda")
 
 
-def test_two_devices_are_one_too_many(x):
+def test_tensors_on_two_devices_are_refused(x):
     with pytest.raises(RuntimeError, match="same device"):
         x + torch.ones(2)
     with pytest.raises(RuntimeError, match="same device"):
@@ -41,7 +41,7 @@ def test_two_devices_are_one_too_many(x):
         torch.ones(3)[torch.tensor([0]).to("cuda")]
 
 
-def test_what_pytorch_lets_stand_beside_a_gpu(gpu, x):
+def test_cpu_tensors_that_pytorch_accepts_with_gpu_tensors(gpu, x):
     assert (x * torch.tensor(2.0)).is_cuda  # a number
     assert torch.where(x > 1, x, torch.tensor(0.0)).is_cuda
     before = sum(gpu.waits.values())
@@ -78,14 +78,14 @@ def test_a_wait_is_counted_and_refused_in_a_capture(gpu, x, wait):
         wait(x)
 
 
-def test_copies_of_pinned_memory_wait_for_nothing(gpu):
+def test_copies_of_pinned_memory_do_not_wait(gpu):
     before = sum(gpu.waits.values())
     torch.ones(4).pin_memory().to("cuda", non_blocking=True)
     assert sum(gpu.waits.values()) == before
 
 
-def test_a_graph_repeats_its_calls_on_its_own_memory(gpu, x):
-    x = x.clone()  # the fixture's own is held elsewhere
+def test_a_graph_repeats_its_calls_on_the_same_memory(gpu, x):
+    x = x.clone()  # the fixture holds the original
     graph, y = torch.cuda.CUDAGraph(), torch.zeros(3, 2, device="cuda")
     before = x.cpu().clone()
     with torch.cuda.graph(graph):
@@ -96,14 +96,14 @@ def test_a_graph_repeats_its_calls_on_its_own_memory(gpu, x):
     x.mul_(10)  # the same memory: the graph sees it
     graph.replay()
     assert torch.equal(y.cpu(), (2 * before + 10 * before) * 2)
-    assert gpu.launches == launches + 4  # two graphs, a product, a copy to look at
-    x = torch.ones(3, 2).to("cuda")  # other memory under the same name, and what the graph reads is gone
+    assert gpu.launches == launches + 4  # two graphs, a product, a copy to the host
+    x = torch.ones(3, 2).to("cuda")  # other memory under the same name; what the graph reads is freed
     with pytest.raises(RuntimeError, match="freed"):
         graph.replay()
 
 
-def learn(device: str, rule: str, spoil=lambda engine: None) -> list[torch.Tensor]:
-    """The weights after 2 x 64 samples at batch 1, in float64; `spoil` comes in between."""
+def train(device: str, rule: str, change=lambda engine: None) -> list[torch.Tensor]:
+    """The weights after 2 x 64 samples at batch 1, in float64; `change` is called in between."""
     rng = torch.Generator().manual_seed(0)
     pixels = torch.rand(64, 1, 3, 3, generator=rng, dtype=torch.float64).to(device)
     images = Samples(pixels, (torch.arange(64) % 4).to(device), dtype=torch.float64)
@@ -115,54 +115,54 @@ def learn(device: str, rule: str, spoil=lambda engine: None) -> list[torch.Tenso
     for turn in range(2):
         engine.train(torch.arange(64).to(device), [0.1] * 64)
         if turn == 0:
-            spoil(engine)
+            change(engine)
     return [p.detach().cpu() for p in model.parameters()]
 
 
-def test_a_tensor_made_on_the_cpu_is_found(monkeypatch, gpu):
-    learn("cuda", "lazy")
+def test_a_tensor_made_on_the_cpu_is_detected(monkeypatch, gpu):
+    train("cuda", "lazy")
     copies = gpu.waits["copy to the GPU"]
     gpu.reset()
-    learn("cuda", "lazy")
+    train("cuda", "lazy")
     assert gpu.waits["copy to the GPU"] == copies
     for module in (deferred, rounds):
         monkeypatch.setattr(module, "on_device", lambda values, like: torch.tensor(values, dtype=like.dtype))
     with pytest.raises(RuntimeError, match="same device"):
-        learn("cuda", "backprop")
+        train("cuda", "backprop")
     gpu.reset()
-    learn("cuda", "lazy")  # put into a tensor of the GPU: allowed, but every chunk waits
+    train("cuda", "lazy")  # copied into a tensor of the GPU: allowed, but every chunk waits
     assert gpu.waits["copy to the GPU"] == copies + 2
 
 
 @pytest.mark.parametrize("rule", ["lazy", "backprop"])
-def test_an_item_in_a_captured_block_is_found(monkeypatch, gpu, rule):
-    monkeypatch.setattr(Rounds, "_learn", _asking(Rounds._learn))
-    monkeypatch.setattr(deferred.Deferred, "_learn", _asking(deferred.Deferred._learn))
+def test_an_item_in_a_captured_block_is_detected(monkeypatch, gpu, rule):
+    monkeypatch.setattr(Rounds, "_update", _waiting(Rounds._update))
+    monkeypatch.setattr(deferred.Deferred, "_compute", _waiting(deferred.Deferred._compute))
     with pytest.raises(RuntimeError, match="capturing"):
-        learn("cuda", rule)
+        train("cuda", rule)
 
 
-def _asking(real):
-    def asks(self, *args):
+def _waiting(real):
+    def waits(self, *args):
         self.layers.biases[0].sum().item()
         return real(self, *args)
 
-    return asks
+    return waits
 
 
 @pytest.mark.parametrize("rule", ["lazy", "backprop"])
-def test_a_graph_that_reads_a_replaced_weight_is_found(gpu, rule):
-    """A graph keeps to the memory it was made with: a layer's new tensor is trained no more, unlike on a CPU."""
+def test_a_graph_that_reads_a_replaced_weight_is_detected(gpu, rule):
+    """A graph keeps the memory that it was made with: a layer's new tensor is not trained, unlike on a CPU."""
 
-    healthy = learn("cuda", rule)
-    assert all(torch.allclose(p, q) for p, q in zip(healthy, learn("cpu", rule), strict=True))
+    healthy = train("cuda", rule)
+    assert all(torch.allclose(p, q) for p, q in zip(healthy, train("cpu", rule), strict=True))
     old, new = [], []
 
     def replace(engine):
         weights = engine.layers.weights
-        old.append(weights[-1])  # still there, or the replay would say so
+        old.append(weights[-1])  # kept alive, otherwise the replay would fail
         weights[-1] = weights[-1].clone()
         new.append(weights[-1])
 
-    learn("cuda", rule, replace)
+    train("cuda", rule, replace)
     assert not torch.allclose(new[0].cpu(), healthy[2])

@@ -1,4 +1,4 @@
-"""Every engine learns what plain autograd learns, step for step."""
+"""Every engine makes the same updates as plain autograd, step by step."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def problem(n: int, dtype=torch.float64):
     return pixels.to(dtype), targets
 
 
-def learn(kind, rule, n=3000, batch_size=1, lr=0.05, dtype=torch.float64, chunk=1000, device=CPU, **options):
+def train(kind, rule, n=3000, batch_size=1, lr=0.05, dtype=torch.float64, chunk=1000, device=CPU, **options):
     """Trains a small network with an engine of `kind`. Returns (model, outcomes, energy)."""
     depth, activation = options.pop("depth", 1), options.pop("activation", "relu")
     pixels, targets = problem(n, dtype)
@@ -57,7 +57,7 @@ def assert_same(one, other, tolerance=1e-10):
     for p, q in zip(one[0].parameters(), other[0].parameters(), strict=True):
         assert (p - q).abs().max() < tolerance
     for a, b in zip(one[1], other[1], strict=True):
-        assert torch.equal(a.learned, b.learned)
+        assert torch.equal(a.trained, b.trained)
         assert a.updates == b.updates
         assert (a.logits - b.logits).abs().max() < tolerance
     assert float(one[2].l1) == pytest.approx(float(other[2].l1), rel=max(1e-9, tolerance))
@@ -84,48 +84,48 @@ def test_hand_derived_engines_equal_autograd(rule, batch_size, network):
     options = dict(
         n=3000 if network == "relu" and batch_size > 1 else 1000, batch_size=batch_size, **NETWORKS[network]
     )
-    plain = learn(AutogradEngine, RULES[rule], **options)
+    plain = train(AutogradEngine, RULES[rule], **options)
     kinds = [Direct]
     if batch_size <= 32:
         kinds.append(Deferred)
     if rule in ("lazy", "confidence"):
         kinds += [LookAhead, Adaptive]
     for kind in kinds:
-        assert_same(learn(kind, RULES[rule], **options), plain)
+        assert_same(train(kind, RULES[rule], **options), plain)
     if batch_size > 1 or rule in ("lazy", "random"):
         few = {**options, "n": 1000}
-        assert_same(learn(Rounds, RULES[rule], **few), learn(AutogradEngine, RULES[rule], **few))
+        assert_same(train(Rounds, RULES[rule], **few), train(AutogradEngine, RULES[rule], **few))
 
 
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("batch_size", [1, 16])
 def test_direct_with_momentum_and_decay_equals_autograd(rule, batch_size):
     options = dict(n=1500, batch_size=batch_size, momentum=0.9, weight_decay=0.01, lr=0.005)
-    plain = learn(AutogradEngine, RULES[rule], **options)
-    assert_same(learn(Direct, RULES[rule], **options), plain)
+    plain = train(AutogradEngine, RULES[rule], **options)
+    assert_same(train(Direct, RULES[rule], **options), plain)
     few = {**options, "n": 1000}
-    assert_same(learn(Rounds, RULES[rule], **few), learn(AutogradEngine, RULES[rule], **few))
+    assert_same(train(Rounds, RULES[rule], **few), train(AutogradEngine, RULES[rule], **few))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("rule", ["lazy", "confidence"])
 @pytest.mark.parametrize("lr", [0.005, 0.02, 0.1])
-def test_look_ahead_is_one_at_a_time_learning(rule, lr):
-    """More than 20,000 samples: the samples learned from and the weights are those of the online loop."""
+def test_look_ahead_equals_one_by_one_training(rule, lr):
+    """More than 20,000 samples: selected samples and weights are those of the online loop."""
     options = dict(n=21000, lr=lr)
-    plain = learn(Direct, RULES[rule], **options)
-    ahead = learn(LookAhead, RULES[rule], **options)
+    plain = train(Direct, RULES[rule], **options)
+    ahead = train(LookAhead, RULES[rule], **options)
     assert_same(ahead, plain)
-    assert sum(len(outcome.learned) for outcome in plain[1]) > 500
-    assert sum(outcome.forwards for outcome in ahead[1]) > 21000  # thrown-away judgements are counted
+    assert sum(len(outcome.trained) for outcome in plain[1]) > 500
+    assert sum(outcome.forwards for outcome in ahead[1]) > 21000  # discarded results are counted
 
 
 @pytest.mark.parametrize("kind", [Direct, Deferred, LookAhead])
 def test_single_precision_stays_close(kind):
     options = dict(dtype=torch.float32, lr=0.02)
-    fast, plain = learn(kind, RULES["lazy"], **options), learn(AutogradEngine, RULES["lazy"], **options)
-    learned, expected = ({*torch.cat([o.learned for o in run[1]]).tolist()} for run in (fast, plain))
-    assert len(learned ^ expected) < 0.01 * len(expected)
+    fast, plain = train(kind, RULES["lazy"], **options), train(AutogradEngine, RULES["lazy"], **options)
+    trained, expected = ({*torch.cat([o.trained for o in run[1]]).tolist()} for run in (fast, plain))
+    assert len(trained ^ expected) < 0.01 * len(expected)
     for p, q in zip(fast[0].parameters(), plain[0].parameters(), strict=True):
         assert (p - q).abs().max() < 1e-2 * q.abs().max()
 
@@ -133,10 +133,10 @@ def test_single_precision_stays_close(kind):
 def test_the_last_batch_may_be_short():
     for kind in (Direct, Deferred, LookAhead, Rounds):
         options = dict(n=1003, batch_size=8, chunk=1003)
-        assert_same(learn(kind, RULES["lazy"], **options), learn(AutogradEngine, RULES["lazy"], **options))
+        assert_same(train(kind, RULES["lazy"], **options), train(AutogradEngine, RULES["lazy"], **options))
 
 
-def test_engines_are_chosen_by_what_they_can_do():
+def test_the_first_engine_that_fits_is_used():
     def choose(rule="lazy", batch_size=1, name="auto", **optimizer):
         model = make_model(ModelConfig(width=4), (1, 8, 8), 10, 0)
         energy = Energy(model, Clock(CPU))
@@ -156,10 +156,10 @@ def test_engines_are_chosen_by_what_they_can_do():
     assert choose(name="autograd") is AutogradEngine
 
 
-def test_where_most_must_learn_nothing_is_judged_ahead(monkeypatch):
-    """Look-ahead would throw most of its judgements away: Adaptive does not ask it while most batches learn."""
-    asked = []
-    monkeypatch.setattr(LookAhead, "train", lambda self, index, rates: asked.append(self.share))
+def test_adaptive_avoids_look_ahead_while_most_batches_have_an_update(monkeypatch):
+    """Look-ahead would discard most of its results."""
+    shares = []
+    monkeypatch.setattr(LookAhead, "train", lambda self, index, rates: shares.append(self.share))
     model = make_model(ModelConfig(width=4), (1, 8, 8), 10, 0)
     rule = make_rule({"name": "lazy"})
     spec = EngineSpec(model, Samples(*problem(40)), rule, OptimizerConfig(), 1, Energy(model, Clock(CPU), False))
@@ -168,18 +168,18 @@ def test_where_most_must_learn_nothing_is_judged_ahead(monkeypatch):
         engine.look_ahead.share = share
         engine.one_by_one.train = lambda index, rates: Outcome(None, index, 0, 0, None)
         engine.train(torch.arange(40), [0.1] * 40)
-        assert asked == expected
+        assert shares == expected
 
 
 @pytest.mark.parametrize("batch_size", [1, 16])
 @pytest.mark.parametrize("name, decay", [("adam", 0.0), ("adam", 0.01), ("adamw", 0.01)])
 @pytest.mark.parametrize("rule", ["backprop", "confidence"])
-def test_adam_by_hand_equals_autograd(rule, name, decay, batch_size):
+def test_hand_derived_adam_equals_autograd(rule, name, decay, batch_size):
     options = dict(n=960, chunk=480, batch_size=batch_size, name=name, weight_decay=decay, lr=0.003, depth=2)
-    assert_same(learn(DirectAdam, RULES[rule], **options), learn(AutogradEngine, RULES[rule], **options), 1e-9)
+    assert_same(train(DirectAdam, RULES[rule], **options), train(AutogradEngine, RULES[rule], **options), 1e-9)
 
 
-def test_adam_goes_by_hand_on_an_mlp_and_the_general_way_elsewhere():
+def test_adam_is_hand_derived_for_an_mlp_only():
     optimizer = OptimizerConfig(name="adam")
 
     def choose(name, kind):
@@ -195,7 +195,7 @@ def test_adam_goes_by_hand_on_an_mlp_and_the_general_way_elsewhere():
 
 
 @pytest.mark.parametrize("optimizer, momentum", [("sgd", 0.0), ("sgd", 0.9), ("adam", 0.0), ("adamw", 0.0)])
-def test_nothing_changes_while_nobody_learns(optimizer, momentum):
+def test_nothing_changes_while_no_sample_is_selected(optimizer, momentum):
     """Neither momentum nor weight decay moves a weight in a batch without a mistake."""
     pixels, targets = problem(64)
     images = Samples(pixels, targets, dtype=torch.float64)
@@ -210,7 +210,7 @@ def test_nothing_changes_while_nobody_learns(optimizer, momentum):
         images.targets.copy_(model(images.batch(everything)[0]).argmax(1))  # from now on all is right
     before, spent = [p.clone() for p in model.parameters()], float(energy.l1)
     outcome = engine.train(everything, [0.01] * 8)
-    assert outcome.updates == 0 and len(outcome.learned) == 0
+    assert outcome.updates == 0 and len(outcome.trained) == 0
     assert all(torch.equal(p, q) for p, q in zip(before, model.parameters(), strict=True))
     assert float(energy.l1) == spent > 0
 
@@ -218,7 +218,7 @@ def test_nothing_changes_while_nobody_learns(optimizer, momentum):
 @pytest.mark.parametrize("kind", [AutogradEngine, Direct, Deferred, LookAhead])
 @pytest.mark.parametrize("reduction", ["batch", "selected"])
 def test_lazy_is_backprop_when_all_are_wrong(kind, reduction):
-    """Targets are chosen anew so that every sample is wrong at its time."""
+    """Targets are set so that every sample is misclassified when it is scored."""
     pixels, _ = problem(40)
 
     def model_and_engine(rule):
@@ -235,7 +235,7 @@ def test_lazy_is_backprop_when_all_are_wrong(kind, reduction):
         with torch.no_grad():
             images.targets.copy_(model(images.batch(torch.arange(40))[0]).argmin(1))
         outcome = engine.train(torch.arange(40), [1e-3] * 10)
-        assert len(outcome.learned) == 40 and (outcome.logits.argmax(1) != images.targets).all()
+        assert len(outcome.trained) == 40 and (outcome.logits.argmax(1) != images.targets).all()
         assert outcome.updates == 10
         ends.append([p.detach().clone() for p in model.parameters()])
     if kind is LookAhead:
@@ -255,7 +255,7 @@ def test_lazy_is_backprop_when_all_are_wrong(kind, reduction):
 @pytest.mark.parametrize("kind", [Direct, Deferred, LookAhead])
 def test_engines_on_a_gpu(kind):
     rule = RULES["lazy"] if kind is LookAhead else RULES["backprop"]
-    on_gpu = learn(kind, rule, device=torch.device("cuda"))
-    on_cpu = learn(AutogradEngine, rule)
+    on_gpu = train(kind, rule, device=torch.device("cuda"))
+    on_cpu = train(AutogradEngine, rule)
     for p, q in zip(on_gpu[0].parameters(), on_cpu[0].parameters(), strict=True):
         assert (p.cpu() - q).abs().max() < 1e-10

@@ -1,4 +1,4 @@
-"""Restricted plasticity: which synapses change, and what is counted, worked out by hand or step by step."""
+"""Restricted plasticity: which synapses change and what is counted, computed by hand or step by step."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import math
 import pytest
 import test_resume
 import torch
-from test_resume import assert_goes_on, settings
+from test_resume import assert_resumes_exactly, settings
 
-from lazyexp.config.schema import Config, ModelConfig, OptimizerConfig, PlasticityConfig
+from lazyexp.config.schema import Config, ModelConfig, OptimizerConfig, PackingConfig, PlasticityConfig
 from lazyexp.config.validation import check
 from lazyexp.data import Samples
 from lazyexp.errors import UserError
@@ -23,8 +23,8 @@ from lazyexp.training.energy import Energy
 CPU = torch.device("cpu")
 
 
-def spec(plasticity, samples=8, batch_size=4, rule="backprop", engine="auto", **options):
-    """A spec in float64 on random images, started; with its engine."""
+def spec(plasticity, samples=8, batch_size=4, rule="backprop", engine="auto", block_size=0, **options):
+    """A spec in float64 on random images, with its rule started, and its engine."""
     model = make_model(ModelConfig(width=6), (1, 3, 3), 3, 0).double()
     torch.manual_seed(1)
     images = Samples(torch.rand(samples, 1, 3, 3), torch.arange(samples) % 3, dtype=torch.float64)
@@ -32,13 +32,13 @@ def spec(plasticity, samples=8, batch_size=4, rule="backprop", engine="auto", **
     made.start(RunInfo(samples, batch_size, 1, 0, CPU))
     made.epoch_indices(0)
     energy = Energy(model, Clock(CPU))
-    work = EngineSpec(model, images, made, OptimizerConfig(lr=0.1), batch_size, energy, plasticity)
+    work = EngineSpec(model, images, made, OptimizerConfig(lr=0.1), batch_size, energy, plasticity, PackingConfig(block_size))
     return work, make_engine(engine, work)
 
 
 def gradients(work, batch):
     """The gradient of the batch's mean loss, for all parameters, weights first."""
-    inputs, targets = work.images.batch(batch)
+    inputs, targets = work.samples.batch(batch)
     loss = torch.nn.functional.cross_entropy(work.model(inputs), targets)
     found = torch.autograd.grad(loss, list(work.model.parameters()))
     return list(found)
@@ -61,7 +61,7 @@ def test_largest_changes_the_share_with_the_largest_updates():
     assert int(work.energy.l0) == l0 and float(work.energy.l1) == pytest.approx(l1)
 
 
-def test_with_all_of_them_it_is_plain_sgd():
+def test_with_all_synapses_it_is_plain_sgd():
     (plain, one), (largest, other) = spec(PlasticityConfig()), spec(PlasticityConfig(name="largest", share=1.0))
     (cached, third) = spec(PlasticityConfig(name="cached"))
     for engine in (one, other, third):
@@ -84,7 +84,7 @@ def test_without_a_threshold_the_cache_costs_the_direct_path():
 
 
 def test_a_synapse_is_made_persistent_when_its_store_is_full():
-    """Every synapse on its own, in Python floats."""
+    """Each synapse separately, in Python floats."""
     threshold, decay, cost = 0.004, 0.01, 0.5
     work, engine = spec(PlasticityConfig(name="cached", threshold=threshold, decay=decay, cost=cost))
     weights = torch.cat([parameter.detach().flatten() for parameter in work.model.parameters()]).tolist()
@@ -109,14 +109,14 @@ def test_a_synapse_is_made_persistent_when_its_store_is_full():
     assert float(work.energy.maintenance) == pytest.approx(maintenance)
 
 
-def test_the_store_costs_while_nobody_learns():
+def test_the_store_costs_while_no_sample_is_selected():
     work, engine = spec(PlasticityConfig(name="cached", cost=1.0), samples=8, rule="confidence", threshold=1.0)
     engine.train(torch.arange(4), [0.1])
     stored = float(engine.stored)
     work.rule.threshold = 0.0
-    work.rule.weigh = lambda judged: torch.zeros_like(judged.wrong)
+    work.rule.select = lambda batch: torch.zeros_like(batch.wrong)
     outcome = engine.train(torch.arange(4, 8), [0.1])
-    assert outcome.updates == 0 and len(outcome.learned) == 0 and outcome.forwards == 4
+    assert outcome.updates == 0 and len(outcome.trained) == 0 and outcome.forwards == 4
     assert float(work.energy.maintenance) == pytest.approx(8 * stored)
 
 
@@ -129,11 +129,11 @@ def test_restricted_runs_resume(monkeypatch, tmp_path, name, rule):
         return check(config)
 
     monkeypatch.setattr(test_resume, "settings", restricted)
-    assert_goes_on(monkeypatch, tmp_path, rule=rule)
+    assert_resumes_exactly(monkeypatch, tmp_path, rule=rule)
 
 
-def test_packing_learns_with_the_largest_updates_too():
-    work, engine = spec(PlasticityConfig(name="largest", share=0.5), rule="lazy", block=8)
+def test_packing_with_the_largest_updates():
+    work, engine = spec(PlasticityConfig(name="largest", share=0.5), rule="lazy", block_size=8)
     outcome = engine.train(torch.arange(8), [0.1, 0.1])
     assert outcome.forwards >= 8 and int(work.energy.l0) <= outcome.updates * 46
 
@@ -141,7 +141,7 @@ def test_packing_learns_with_the_largest_updates_too():
 @pytest.mark.parametrize(
     "options", [{"momentum": 0.9}, {"name": "adam"}, {"weight_decay": 0.1}, {"engine": "autograd"}, {"model": "cnn"}]
 )
-def test_it_is_for_plain_sgd_on_the_mlp(options):
+def test_restricted_plasticity_is_for_plain_sgd_on_the_mlp(options):
     config = Config(engine=options.pop("engine", "auto"), plasticity=PlasticityConfig(name="largest"))
     config.model.name = options.pop("model", "mlp")
     config.optimizer = OptimizerConfig(**options)
@@ -149,8 +149,9 @@ def test_it_is_for_plain_sgd_on_the_mlp(options):
         check(config)
 
 
-def test_a_cache_is_not_for_packing(tmp_path):
-    config = Config(runs_dir=str(tmp_path), device="cpu", rule={"name": "lazy", "block": 64})
+def test_the_store_refuses_packing(tmp_path):
+    config = Config(runs_dir=str(tmp_path), device="cpu", rule={"name": "lazy"})
+    config.packing.block_size = 64
     config.plasticity = PlasticityConfig(name="cached")
     with pytest.raises(UserError, match="pack"):
         run(check(config))

@@ -1,4 +1,4 @@
-"""Products are as exact as asked for while training, and exact in everything else."""
+"""Matrix products have the set precision in training, and float32 precision elsewhere."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lazyexp.training.fast.direct import Direct
 from lazyexp.training.precision import matmul_precision
 
 
-def test_the_setting_ends_with_the_block():
+def test_the_precision_is_restored_after_the_block():
     before = torch.get_float32_matmul_precision()
     try:
         with matmul_precision("bfloat16"):
@@ -24,17 +24,17 @@ def test_the_setting_ends_with_the_block():
     assert torch.get_float32_matmul_precision() == before
 
 
-def test_training_has_it_and_evaluation_has_not(tmp_path, monkeypatch):
+def test_training_uses_the_precision_and_evaluation_does_not(tmp_path, monkeypatch):
     seen = {"train": set(), "evaluate": set()}
-    learn, look = Direct.train, trainer.evaluate
+    original_train, original_evaluate = Direct.train, trainer.evaluate
 
     def train(self, index, rates):
         seen["train"].add(torch.get_float32_matmul_precision())
-        return learn(self, index, rates)
+        return original_train(self, index, rates)
 
     def evaluate(*arguments):
         seen["evaluate"].add(torch.get_float32_matmul_precision())
-        return look(*arguments)
+        return original_evaluate(*arguments)
 
     monkeypatch.setattr(Direct, "train", train)
     monkeypatch.setattr(trainer, "evaluate", evaluate)
@@ -44,6 +44,6 @@ def test_training_has_it_and_evaluation_has_not(tmp_path, monkeypatch):
     assert seen == {"train": {"medium"}, "evaluate": {"highest"}}
 
 
-def test_it_belongs_to_the_identity():
-    names = {run_id(check(Config(matmul_precision=name)), {}, "cpu", "") for name in ("highest", "high", "medium")}
+def test_the_precision_is_part_of_the_run_id():
+    names = {run_id(check(Config(precision=name)), {}, "cpu", "") for name in ("float32", "tf32", "bfloat16")}
     assert len(names) == 3

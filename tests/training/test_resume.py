@@ -1,4 +1,4 @@
-"""Whatever the rule, the engine and the optimizer: an interrupted run ends as if nothing had happened."""
+"""An interrupted and resumed run ends as an uninterrupted one, for every rule, engine and optimizer."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ RULES = {
     "mistake_gated": {},
     "progressive": {"revision_epochs": 1},
     "spaced": {"max_interval": 2},
-    "packed": {"name": "lazy", "block": 64},
+    "packed": {"name": "lazy"},
     "top_loss": {},
     "selective_backprop": {},
     "composer_selective_backprop": {"begin": 0.0},
@@ -42,7 +42,7 @@ RULES = {
 
 
 def settings(
-    tmp_path, folder, rule="lazy", batch_size=8, optimizer="sgd", momentum=0.0, engine="auto", shift=False, own=""
+    tmp_path, folder, rule="lazy", batch_size=8, optimizer="sgd", momentum=0.0, engine="auto", shift=False, custom=""
 ):
     config = Config(
         epochs=3, eval_every=250, batch_size=batch_size, engine=engine, device="cpu", checkpoint_every=0,
@@ -51,16 +51,17 @@ def settings(
     config.model.width, config.dataset.train_size = 20, 600
     config.optimizer.name, config.optimizer.momentum, config.optimizer.schedule = optimizer, momentum, "cosine"
     config.dataset.augment = ["shift"] if shift else []
-    if own:  # a module with Net, data and Descent
-        config.model.name, config.model._target_, config.model.width = "own", f"{own}.Net", Config().model.width
-        config.dataset.name, config.dataset._target_, config.dataset.train_size = "own", f"{own}.data", None
-        config.optimizer.name, config.optimizer._target_ = "own", f"{own}.Descent"
+    config.packing.block_size = 64 if rule == "packed" else 0
+    if custom:  # a module with Net, data and Descent
+        config.model._target_, config.model.width = f"{custom}.Net", Config().model.width
+        config.dataset._target_, config.dataset.train_size = f"{custom}.data", None
+        config.optimizer._target_ = f"{custom}.Descent"
         config.optimizer.lr, config.optimizer.options = 0.02, {"alpha": 0.9}
     return check(config)
 
 
-def assert_goes_on(monkeypatch, tmp_path, **options):
-    """Stops the run twice, once in the first and once in the last epoch, and compares it with its twin, returned."""
+def assert_resumes_exactly(monkeypatch, tmp_path, **options):
+    """Stop a run in the first and in the last epoch and compare it with an uninterrupted run, which is returned."""
     whole = run(settings(tmp_path, "whole", **options))
     calls = 0
 
@@ -83,8 +84,8 @@ def assert_goes_on(monkeypatch, tmp_path, **options):
     return whole
 
 
-# A network that knows training from evaluation mode, data that are not images, an optimizer with a state.
-BROUGHT = """
+# A network with training and evaluation modes, data that are not images, an optimizer with a state.
+CUSTOM = """
 import numpy as np
 import torch
 from torch import nn
@@ -109,16 +110,16 @@ Descent = torch.optim.RMSprop
 
 @pytest.mark.parametrize("norm", ["BatchNorm1d", pytest.param("LayerNorm", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("rule", RULES)
-def test_every_rule_with_a_model_data_and_an_optimizer_of_ones_own(monkeypatch, tmp_path, rule, norm):
-    name = f"brought_{rule}_{norm}"
-    (tmp_path / f"{name}.py").write_text(BROUGHT.replace("NORM", f"nn.{norm}(12)"))
+def test_every_rule_with_custom_model_data_and_optimizer(monkeypatch, tmp_path, rule, norm):
+    name = f"custom_{rule}_{norm}"
+    (tmp_path / f"{name}.py").write_text(CUSTOM.replace("NORM", f"nn.{norm}(12)"))
     monkeypatch.syspath_prepend(tmp_path)
-    whole = assert_goes_on(monkeypatch, tmp_path, rule=rule, own=name)
+    whole = assert_resumes_exactly(monkeypatch, tmp_path, rule=rule, custom=name)
     row, learned = whole.summary, np.load(whole.folder / "learned.npz")
     assert row["samples_seen"] == learned["presented"].sum() > 0
     assert row["backward_samples"] == learned["learned"].sum() > 0
-    assert row["test_accuracy"] > 0.4  # a third is chance
-    start = make_model(settings(tmp_path, "whole", rule=rule, own=name).model, (4,), 3, 0).state_dict()
+    assert row["test_accuracy"] > 0.4  # chance is a third
+    start = make_model(settings(tmp_path, "whole", rule=rule, custom=name).model, (4,), 3, 0).state_dict()
     end = torch.load(whole.folder / "model.pt")
     moved = sum(float((end[key] - start[key]).abs().sum()) for key in end if key.endswith(("weight", "bias")))
     assert row["energy_l1_min"] == pytest.approx(moved, rel=1e-4) and row["energy_l1"] > moved
@@ -127,7 +128,7 @@ def test_every_rule_with_a_model_data_and_an_optimizer_of_ones_own(monkeypatch, 
 @pytest.mark.parametrize("batch_size", [1, 8])
 @pytest.mark.parametrize("rule", RULES)
 def test_every_rule(monkeypatch, tmp_path, rule, batch_size):
-    assert_goes_on(monkeypatch, tmp_path, rule=rule, batch_size=batch_size)
+    assert_resumes_exactly(monkeypatch, tmp_path, rule=rule, batch_size=batch_size)
 
 
 @pytest.mark.parametrize("rule", ["backprop", "lazy"])
@@ -145,25 +146,24 @@ def test_every_rule(monkeypatch, tmp_path, rule, batch_size):
     ids=str,
 )
 def test_every_engine_and_optimizer(monkeypatch, tmp_path, rule, options):
-    assert_goes_on(monkeypatch, tmp_path, rule=rule, **options)
+    assert_resumes_exactly(monkeypatch, tmp_path, rule=rule, **options)
 
 
 @pytest.mark.parametrize("revision_epochs", [2, 3])
 def test_spaced_review_and_revision_epochs(monkeypatch, tmp_path, revision_epochs):
-    """Progressive with a spaced review is stopped within its revision epochs, too."""
+    """Progressive with spaced review, interrupted within its revision epochs."""
     monkeypatch.setitem(RULES, "progressive", {"revision_epochs": revision_epochs, "max_interval": 4})
-    assert_goes_on(monkeypatch, tmp_path, rule="progressive")
+    assert_resumes_exactly(monkeypatch, tmp_path, rule="progressive")
 
 
-def test_the_place_in_a_replay(monkeypatch, tmp_path):
+def test_the_position_in_a_replay(monkeypatch, tmp_path):
     source = run(settings(tmp_path, "source"))
     monkeypatch.setitem(RULES, "random", {"replay": str(source.folder)})
-    assert_goes_on(monkeypatch, tmp_path, rule="random")
+    assert_resumes_exactly(monkeypatch, tmp_path, rule="random")
 
 
-def test_no_rule_is_left_out():
-    """Neither here nor by the script that kills."""
-    spec = importlib.util.spec_from_file_location("twins", ROOT / "scripts" / "twins.py")
+def test_every_rule_is_in_these_tests_and_in_the_fault_tests():
+    spec = importlib.util.spec_from_file_location("twins", ROOT / "tests" / "faults" / "twins.py")
     twins = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(twins)
     here = {options.get("name", rule) for rule, options in RULES.items()}

@@ -1,4 +1,4 @@
-"""What makes the engines fast, counted and not timed: calls into the library, waits for its answers."""
+"""What makes the engines fast, counted and not timed: calls into PyTorch, and waits for results."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from lazyexp.config.schema import ModelConfig, OptimizerConfig
 from lazyexp.data import Data, Samples
 from lazyexp.models.builtin import make_model
 from lazyexp.rules import RunInfo, make_rule
+from lazyexp.runs.columns import MEASURED
 from lazyexp.training import EngineSpec, Trainer, TrainingSchedule, make_engine
 from lazyexp.training.clock import Clock
 from lazyexp.training.energy import Energy
@@ -19,7 +20,7 @@ from lazyexp.training.fast.deferred import Deferred
 from lazyexp.training.fast.lookahead import LookAhead
 
 CPU = torch.device("cpu")
-# What makes the host wait for a GPU: a number or a list asked for, or an array whose length must be known.
+# Calls that start no kernel, and calls that make the host wait for a GPU: for a number, a list, or a length.
 VIEWS = (
     "t",
     "transpose",
@@ -37,7 +38,7 @@ WAITS = ("_local_scalar_dense", "nonzero", "masked_select")
 
 
 class Calls(TorchDispatchMode):
-    """Counts the calls into the library, each about one launch on a GPU, and those that wait for an answer."""
+    """Counts the calls into PyTorch, each about one launch on a GPU, and those that wait for a result."""
 
     def __init__(self):
         super().__init__()
@@ -64,44 +65,44 @@ def spec(rule, n, batch_size=1):
 
 
 def test_backprop_waits_for_nothing():
-    """A thousand updates at batch 1 without one question from the host: so a block can be a CUDA graph."""
+    """A thousand updates at batch 1 without a wait, so that a block can be a CUDA graph."""
     engine = Deferred(spec({"name": "backprop"}, 1024))
     with Calls() as calls:
         outcome = engine.train(torch.arange(1024), [0.01] * 1024)
     assert outcome.updates == 1024 and calls.waits == 0
 
 
-def test_look_ahead_waits_once_a_judgement(record_property):
-    """With 1 sample in 100 learning, far fewer calls and waits than samples."""
+def test_look_ahead_waits_once_per_scored_window(record_property):
+    """With 1 of 100 samples selected, far fewer calls and waits than samples."""
     work = spec({"name": "lazy"}, 2048)
     with torch.no_grad():
-        work.images.targets.copy_(work.model(work.images.batch(torch.arange(2048))[0]).argmax(1))
-        work.images.targets[::100] += 1
-        work.images.targets %= 10
+        work.samples.targets.copy_(work.model(work.samples.batch(torch.arange(2048))[0]).argmax(1))
+        work.samples.targets[::100] += 1
+        work.samples.targets %= 10
     engine = LookAhead(work)
     engine.share = 0.01
     with Calls() as calls:
         outcome = engine.train(torch.arange(2048), [1e-6] * 2048)
-    learned = len(outcome.learned)
-    assert learned == 21
-    judgements = 2 * learned + 2048 / engine.block + 2048 / engine.window()
-    # A judgement asks who learns: how many there are, then which. A learner's change asks nothing.
-    assert calls.waits <= 2 * judgements
+    selected = len(outcome.trained)
+    assert selected == 21
+    scored = 2 * selected + 2048 / engine.block + 2048 / engine.window()
+    # A scored window waits for the number of selected samples and for their positions; an update waits for nothing.
+    assert calls.waits <= 2 * scored
     assert calls.all < 2048  # fewer than samples, though a backprop step alone takes a dozen
-    record_property("figure", f"look-ahead, 2,048 samples, 21 learners: {calls.all} calls, {calls.waits} waits")
+    record_property("figure", f"look-ahead, 2,048 samples, 21 selected: {calls.all} calls, {calls.waits} waits")
 
 
 class Rows:
-    """Keeps the rows of a run."""
+    """A callback that keeps the rows of a run."""
 
     def __init__(self):
         self.rows = []
 
-    def row(self, row):
-        self.rows.append(row)
+    def evaluated(self, context):
+        self.rows.append({column.name: column.measure(context) for column in MEASURED})
 
     def checkpoint(self, state): ...
-    def progress(self, samples, correct, learned): ...
+    def progress(self, samples, correct, selected): ...
     def stop(self):
         return False
 
@@ -114,15 +115,15 @@ CLOSE = ("train_loss", "energy_l1", "energy_l1_min")
 @pytest.mark.parametrize("rule", ["lazy", "backprop", "confidence"])
 @pytest.mark.parametrize("batch_size", [1, 16])
 def test_whole_runs_of_both_engines_have_the_same_rows_and_counts(rule, batch_size):
-    """In float64, evaluation points that cut through blocks: every figure of the rows, and of learned.npz."""
+    """In float64, with evaluations inside blocks: all numbers of the rows and of learned.npz."""
 
     def run(name):
         work = spec({"name": rule}, 1200, batch_size)
-        images = work.images
-        data = Data(images, images, None, torch.arange(1200), 10, images.shape, "", None, {})
+        samples = work.samples
+        data = Data(samples, samples, None, torch.arange(1200), 10, samples.shape, "", None, {})
         callback = Rows()
-        plan = TrainingSchedule(0, 2, batch_size, 352, 0.05, "linear", 0.0, "highest", None, math.inf)
-        trainer = Trainer(plan, data, work.model, work.rule, make_engine(name, work), work.energy, callback)
+        schedule = TrainingSchedule(0, 2, batch_size, 352, 0.05, "linear", 0.0, "float32", None, math.inf)
+        trainer = Trainer(schedule, data, work.model, work.rule, make_engine(name, work), work.energy, callback)
         assert trainer.run() == "finished"
         return callback.rows, trainer.counters
 

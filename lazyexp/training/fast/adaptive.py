@@ -1,4 +1,4 @@
-"""Look ahead while learners are rare, go one by one while they are common; both learn the same."""
+"""Adaptive: look-ahead while updates are rare, one by one while they are frequent; the result is the same."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from lazyexp.training.counters import Outcome
-from lazyexp.training.engine import EngineSpec
+from lazyexp.training.engine import Engine, EngineSpec
 from lazyexp.training.fast.deferred import BLOCK, Deferred
 from lazyexp.training.fast.direct import Direct
 from lazyexp.training.fast.layers import Layers, is_plain_sgd
@@ -15,12 +15,15 @@ from lazyexp.training.fast.lookahead import BLOCK as LOOK_AHEAD_BLOCK
 from lazyexp.training.fast.lookahead import LookAhead
 from lazyexp.training.selection import Selector
 
-# Share of batches that learn above which most judgements must be made again (see docs/performance.md).
+# Share of batches with an update above which most logits must be computed again (see docs/performance.md).
 SWITCH = 0.5
 
 
 class Adaptive:
-    """Plain SGD on small batches under a rule that decides by a sample's own logits."""
+    """Uses `LookAhead` for chunks with few updates, and `Deferred` or `Direct` otherwise.
+
+    For plain SGD on small batches under a rule that decides by a sample's own logits.
+    """
 
     applies: ClassVar[str] = "plain SGD, batches of up to 128 samples, rules that decide by a sample's own logits"
 
@@ -34,7 +37,7 @@ class Adaptive:
 
     def __init__(self, spec: EngineSpec) -> None:
         self.selector, self.look_ahead = Selector(spec.rule), LookAhead(spec)
-        self.one_by_one = Deferred(spec) if spec.batch_size <= BLOCK // 4 else Direct(spec)
+        self.one_by_one: Engine = Deferred(spec) if spec.batch_size <= BLOCK // 4 else Direct(spec)
 
     def train(self, index: Tensor, rates: list[float]) -> Outcome:
         if self.look_ahead.share < SWITCH and not self.selector.decided(index):

@@ -1,6 +1,6 @@
-"""Judging in bfloat16: for processors (AMX, AVX512-BF16) and GPUs that multiply it several times as fast as float32.
+"""Scoring in bfloat16, for CPUs (AMX, AVX512-BF16) that multiply it several times as fast as float32.
 
-Nobody learns from these figures: those who must learn are forwarded again in the model's own precision.
+These logits only select samples. The selected samples are forwarded again in the model's own precision.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ BF16 = torch.bfloat16
 
 
 class Bfloat16Scorer:
-    """Logits of an MLP with inputs, weights and activations rounded to bfloat16 (8 bits), sums in float32."""
+    """Logits of an MLP with inputs, weights and activations rounded to bfloat16 (8 bits) and sums in float32."""
 
     def __init__(self, spec: EngineSpec) -> None:
         if not Layers.fit(spec.model):
@@ -35,12 +35,11 @@ class Bfloat16Scorer:
 
     @torch.inference_mode()
     def __call__(self, index: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits (b, classes) of the samples `index` (b,) with the present weights, and their targets (b,)."""
+        """Logits (b, classes) of the samples `index` (b,) with the current weights, and their targets (b,)."""
         if not self.current:
-            for rounded, exact in zip(
-                self.weights + self.biases, self.layers.weights + self.layers.biases, strict=True
-            ):
-                rounded.copy_(exact)
+            exact = [*self.layers.weights, *self.layers.biases]
+            for rounded, value in zip([*self.weights, *self.biases], exact, strict=True):
+                rounded.copy_(value)
             self.current = True
         pixels, targets = self.samples.bytes(index)
         h = torch.add(self.offset, pixels.to(BF16), alpha=self.samples.scale)

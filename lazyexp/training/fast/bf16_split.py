@@ -1,9 +1,8 @@
-"""Judging on tensor cores: bfloat16 products that lose nothing of the pixels and next to nothing of the weights.
+"""Scoring on tensor cores: bfloat16 products that are exact in the pixels and nearly exact in the weights.
 
-A byte has 8 bits, as many as a bfloat16 keeps, so pixels are exact. A weight is split into parts of 8 bits each,
-w ~ w1 + w2 with |w - w1 - w2| <= 2^-16 |w|, and the parts' products are summed in float32. (Splits of this kind:
-Henry, Tang & Heinecke 2019, arXiv 1904.06376.) Those nearest to the boundary of a decision are judged again as they
-are.
+A byte has 8 bits, as many as bfloat16 keeps, so pixels are exact. A weight is split into parts of 8 bits each,
+w ~ w1 + w2 with |w - w1 - w2| <= 2^-16 |w|, and the products with the parts are summed in float32 (Henry, Tang &
+Heinecke 2019, arXiv 1904.06376). The samples nearest to a decision boundary are scored again in full precision.
 """
 
 from __future__ import annotations
@@ -15,12 +14,12 @@ from lazyexp.errors import UserError
 from lazyexp.training.engine import EngineSpec
 from lazyexp.training.fast.layers import Layers
 
-# One sample in so many is judged again in the model's own precision.
+# One sample of this many is scored again in the model's own precision.
 AGAIN = 16
 
 
 class SplitScorer:
-    """Logits of an MLP with the first layer as products of bfloat16 `parts`, the others as they are.
+    """Logits of an MLP with the first layer as products of bfloat16 `parts` and the other layers unchanged.
 
     With pixels p, inputs a p + c and weights W ~ sum of W_i: z = a sum(W_i p) + c sum(W) + b.
     """
@@ -40,33 +39,33 @@ class SplitScorer:
 
     @torch.inference_mode()
     def __call__(self, index: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits (b, classes) of the samples `index` (b,) with the present weights, and their targets (b,).
+        """Logits (b, classes) of the samples `index` (b,) with the current weights, and their targets (b,).
 
-        Asks a GPU nothing: how many are judged again is known beforehand.
+        Does not wait for a GPU: the number of samples that are scored again is fixed.
         """
         pixels, targets = self.samples.bytes(index)
-        weight, images = self.layers.weights[0], self.samples
+        weight, samples = self.layers.weights[0], self.samples
         sums = product(pixels, split(weight, self.parts)).to(weight.dtype)
-        z = sums.mul_(images.scale).add_(weight.sum(1).mul_(images.offset).add_(self.layers.biases[0]))
+        z = sums.mul_(samples.scale).add_(weight.sum(1).mul_(samples.offset).add_(self.layers.biases[0]))
         logits = self.layers.rest(z)[2]
         doubtful = self._distance(logits, targets).topk(self.again(len(index)), largest=False).indices
-        inputs = images.batch(index.index_select(0, doubtful))[0].flatten(1)
+        inputs = samples.batch(index.index_select(0, doubtful))[0].flatten(1)
         logits.index_copy_(0, doubtful, self.layers.rest(self.layers.first(inputs))[2])
         return logits, targets
 
     def _distance(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """(b,) how far the logits are from where a decision turns: being right, or being sure enough."""
-        own = logits.gather(1, targets.unsqueeze(1)).squeeze(1)
+        """(b,) distance of the logits from a decision boundary: of the class, and of the rule's threshold."""
+        of_target = logits.gather(1, targets.unsqueeze(1)).squeeze(1)
         best_other = logits.scatter(1, targets.unsqueeze(1), -torch.inf).amax(1)
-        distance = (own - best_other).abs()
+        distance = (of_target - best_other).abs()
         if 0 < self.threshold < 1:
-            log_odds = logits.amax(1) - logits.logsumexp(1)
-            distance = torch.minimum(distance, (log_odds.exp() - self.threshold).abs())
+            log_confidence = logits.amax(1) - logits.logsumexp(1)
+            distance = torch.minimum(distance, (log_confidence.exp() - self.threshold).abs())
         return distance
 
 
 def split(weight: Tensor, parts: int) -> list[Tensor]:
-    """bfloat16 tensors whose sum is `weight`, to 8 bits a part."""
+    """bfloat16 tensors whose sum is `weight`, with 8 bits per part."""
     found, rest = [], weight.clone()
     for _ in range(parts):
         found.append(rest.to(torch.bfloat16))
@@ -75,11 +74,11 @@ def split(weight: Tensor, parts: int) -> list[Tensor]:
 
 
 def product(pixels: Tensor, weights: list[Tensor]) -> Tensor:
-    """Sum of pixels (b, in) times the parts (out, in), in float32: (b, out), smallest part first."""
+    """Sum of the products of pixels (b, in) with the parts (out, in), in float32: (b, out), smallest part first."""
     if pixels.is_cuda and hasattr(torch.ops.aten.mm, "dtype"):
         exact = pixels.to(torch.bfloat16)
         products = (torch.mm(exact, part.t(), out_dtype=torch.float32) for part in weights[::-1])
-    else:  # the library's other products in bfloat16 round their sums to bfloat16
+    else:  # other bfloat16 products of PyTorch round their sums to bfloat16
         exact = pixels.float()
         products = (torch.mm(exact, part.float().t()) for part in weights[::-1])
     return sum(products, pixels.new_zeros(len(pixels), len(weights[0]), dtype=torch.float32))

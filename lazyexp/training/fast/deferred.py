@@ -1,11 +1,10 @@
-"""Exact online SGD at matrix speed: small batches in blocks, with the large weight matrix changed once a block.
+"""Deferred: exact online SGD at matrix speed; the large weight matrix is changed once per block of small batches.
 
 After sample i has changed the first layer by dW = d_i x_i^T, db = d_i, the pre-activations of a later sample j
-change by (x_i . x_j + 1) d_i. So a block's pre-activations are computed in one matrix product with the weights
-at its beginning, each batch adds what its predecessors in the block have changed, and the sum of all changes
-is applied by one matrix product at the end. The order of learning, and what is learned, is that of plain
-one-after-the-other SGD; only the rounding differs. At 784-1000-10 this reads and writes the 3 MB of the first
-layer once a block, and not twice a sample.
+change by (x_i . x_j + 1) d_i. So the pre-activations of a block are computed in one matrix product with the weights
+at its start, each batch adds the changes by the batches before it, and one matrix product at the end applies the sum
+of all changes. Updates and their order are those of plain SGD; only the rounding differs. At 784-1000-10 this reads
+and writes the 3 MB of the first layer once per block instead of twice per sample.
 """
 
 from __future__ import annotations
@@ -24,12 +23,15 @@ from lazyexp.training.selection import Selector
 
 # Samples in a block: enough for matrix speed, few enough that the corrections stay in the cache.
 BLOCK = 128
-# On a GPU a block is one launch and five copies, and a graph of some ten kernels a sample.
+# On a GPU a block is one launch and five copies, and a graph of about ten kernels per sample.
 GPU_BLOCK = 256
 
 
 class Deferred:
-    """Plain SGD (no momentum, no weight decay) on batches of up to BLOCK / 4 samples, any rule."""
+    """Collects the changes of the first layer over a block of batches and applies them at its end.
+
+    For plain SGD (no momentum, no weight decay) on batches of up to BLOCK / 4 samples, with any rule.
+    """
 
     applies: ClassVar[str] = "plain SGD, batches of up to 32 samples; on a GPU rules that need no forward pass"
 
@@ -50,10 +52,10 @@ class Deferred:
         self.layers, self.samples, self.energy = Layers(spec.model), spec.samples, spec.energy
         self.selector = Selector(spec.rule)
         self.batch_size, self.reduction = spec.batch_size, spec.reduction
-        # Where the host need not be asked who learns, a block can be a graph.
+        # If the decisions need no logits, the host need not wait for them, and a block can be a CUDA graph.
         self.captured = spec.samples.pixels.is_cuda and not self.selector.scores
         self.block = (GPU_BLOCK if self.captured else BLOCK) // self.batch_size * self.batch_size
-        self.asks = False
+        self.selects = False
         self.buffers = Buffers(self.layers, self.block)
         self.slots = self._slots(self.block)
         if self.captured:
@@ -64,26 +66,26 @@ class Deferred:
     def train(self, index: Tensor, rates: list[float]) -> Outcome:
         steps = on_device(rates, self.buffers.step).repeat_interleave(self.batch_size)[: len(index)]
         logits = self.samples.pixels.new_empty(len(index), self.layers.classes, dtype=self.samples.dtype)
-        learned = torch.ones_like(index, dtype=torch.bool)
+        selected = torch.ones_like(index, dtype=torch.bool)
         if self.captured:
             return self._replay(index, steps, logits)
         known, updates = self.selector.before(index), 0
-        # Whether the rule must be asked about every batch.
-        self.asks = self.selector.selects and not (
+        # Whether every batch must call the rule.
+        self.selects = self.selector.selects and not (
             known is not None and known.dtype == torch.bool and bool(known.all())
         )
         for start in range(0, len(index), self.block):
             here = slice(start, start + self.block)
-            updates += self._train_block(index[here], steps[here], logits[here], learned[here])
-        return Outcome(logits, index, len(index), updates, learned, learned)
+            updates += self._train_block(index[here], steps[here], logits[here], selected[here])
+        return Outcome(logits, index, len(index), updates, selected, selected)
 
     def _slots(self, size: int) -> list[Slot]:
         """The batches of a block of `size` samples; the last one may be short."""
         starts = range(0, size, self.batch_size)
         return [Slot(self.buffers, start, min(start + self.batch_size, size)) for start in starts]
 
-    def _train_block(self, index: Tensor, rates: Tensor, logits: Tensor, learned: Tensor) -> int:
-        """Fills in the logits and who learned. Returns the number of updates."""
+    def _train_block(self, index: Tensor, rates: Tensor, logits: Tensor, selected: Tensor) -> int:
+        """Train on a block; fill in `logits` and `selected`. Returns the number of updates."""
         size, buffers = len(index), self.buffers
         images, targets = self.samples.batch(index)
         buffers.inputs[:size] = images.flatten(1)
@@ -94,18 +96,18 @@ class Deferred:
             slots = self._slots(size)
             last = slots[-1]
             last.step.mul_(self.batch_size / (last.stop - last.start))
-        updates = self._learn(slots, index, targets, learned)
+        updates = self._compute(slots, index, targets, selected)
         logits.copy_(buffers.logits[:size])
         self._count_energy(slots, size)
         return updates
 
-    def _learn(self, slots: list[Slot], index: Tensor, targets: Tensor, learned: Tensor) -> int:
-        """The block's arithmetic, from its inputs to the changed weights. Returns the number of updates."""
+    def _compute(self, slots: list[Slot], index: Tensor, targets: Tensor, selected: Tensor) -> int:
+        """The arithmetic of a block, from its inputs to the changed weights. Returns the number of updates."""
         buffers, size = self.buffers, slots[-1].stop
         inputs = buffers.inputs[:size]
         torch.addmm(self.layers.biases[0], inputs, self.layers.weights[0].t(), out=buffers.zs[0][:size])
         torch.mm(inputs, inputs.t(), out=buffers.gram[:size, :size]).add_(1)
-        updates = sum(self._train_batch(slot, index, targets, learned) for slot in slots)
+        updates = sum(self._train_batch(slot, index, targets, selected) for slot in slots)
         changes = buffers.deltas[0][:size]
         self.layers.weights[0].addmm_(changes.t(), inputs)
         self.layers.biases[0].add_(changes.sum(0))
@@ -114,28 +116,28 @@ class Deferred:
     def _capture(self) -> torch.cuda.CUDAGraph:
         """A full block as a CUDA graph: hundreds of small launches become one.
 
-        Only for rules that ask nothing of the host. Capturing needs rehearsals; their steps are 0, so that
-        nothing is learned from them.
+        Only for rules that decide without logits. A capture needs warm-up passes; their step sizes are 0, so that
+        they change no weight.
         """
         for buffer in (self.buffers.inputs, self.buffers.onehot, self.buffers.step):
             buffer.zero_()
         index = torch.zeros(self.block, dtype=torch.int64, device=self.buffers.step.device)
-        learned = torch.ones_like(index, dtype=torch.bool)
+        selected = torch.ones_like(index, dtype=torch.bool)
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
             for _ in range(3):
-                self._learn(self.slots, index, index, learned)
+                self._compute(self.slots, index, index, selected)
                 self._count_energy(self.slots, self.block)
         torch.cuda.current_stream().wait_stream(side)
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
-            self._learn(self.slots, index, index, learned)
+            self._compute(self.slots, index, index, selected)
             self._count_energy(self.slots, self.block)
         return graph
 
     def _replay(self, index: Tensor, rates: Tensor, logits: Tensor) -> Outcome:
-        """A chunk by the graph, without a question: who learns with what weight is in the steps."""
+        """A chunk by the graph, without a wait: selection and weights are part of the step sizes."""
         buffers, batch = self.buffers, torch.arange(len(index), device=index.device) // self.batch_size
         images, targets = self.samples.batch(index)
         inputs, onehot = images.flatten(1), F.one_hot(targets, self.layers.classes)
@@ -143,9 +145,9 @@ class Deferred:
         known = self.selector.before(index)
         if known is not None:
             weight = known.to(rates.dtype)
-        learned = weight != 0
+        selected = weight != 0
         batches = -(-len(index) // self.batch_size)
-        number = learned.new_zeros(batches, dtype=torch.int64).index_add_(0, batch, learned.long())
+        number = selected.new_zeros(batches, dtype=torch.int64).index_add_(0, batch, selected.long())
         presented = torch.full_like(number, self.batch_size)
         presented[-1:].fill_(len(index) - (batches - 1) * self.batch_size)
         divide_by = divisor(presented, number.clamp_min(1), self.reduction)
@@ -155,13 +157,13 @@ class Deferred:
             size = len(index[here])
             buffers.inputs[:size], buffers.onehot[:size] = inputs[here], onehot[here]
             buffers.step[:size, 0] = steps[here]
-            buffers.step[size:].zero_()  # a short block is filled up with samples that learn nothing
+            buffers.step[size:].zero_()  # a short block is filled up with samples of step size 0
             self.graph.replay()
             logits[here] = buffers.logits[:size]
-        return Outcome(logits, index, len(index), (number > 0).sum(), learned, learned)
+        return Outcome(logits, index, len(index), (number > 0).sum(), selected, selected)
 
-    def _train_batch(self, slot: Slot, index: Tensor, targets: Tensor, learned: Tensor) -> int:
-        """One batch of a block: judge it with the weights as they are by now, then learn. Returns updates."""
+    def _train_batch(self, slot: Slot, index: Tensor, targets: Tensor, selected: Tensor) -> int:
+        """Score a batch of a block with the current weights, then train on it. Returns the number of updates."""
         layers = self.layers
         if slot.start:
             slot.zs[0].addmm_(slot.gram, slot.earlier)
@@ -172,11 +174,11 @@ class Deferred:
         torch.addmm(layers.biases[-1], slot.hs[-1], layers.weights[-1].t(), out=slot.logits)
 
         here = slice(slot.start, slot.stop)
-        weight = self.selector.select(ScoredBatch(index[here], slot.logits, targets[here])) if self.asks else None
+        weight = self.selector.select(ScoredBatch(index[here], slot.logits, targets[here])) if self.selects else None
         torch.softmax(slot.logits, 1, out=slot.last).sub_(slot.onehot).mul_(slot.step)
         if weight is not None:
-            learned[here] = weight != 0
-            number, size = int(learned[here].sum()), slot.stop - slot.start
+            selected[here] = weight != 0
+            number, size = int(selected[here].sum()), slot.stop - slot.start
             if not number:
                 for delta in slot.deltas:
                     delta.zero_()
@@ -209,8 +211,11 @@ class Deferred:
 
 
 class Buffers:
-    """A block's arrays, made once. `deltas[l]` (block, units of layer l + 1) hold the changes to be made, that is
-    -learning rate / divisor * weight * gradient; `gram` (block, block) is x_i . x_j + 1."""
+    """Arrays of a block, allocated once.
+
+    `deltas[l]` (block, units of layer l + 1): the changes to apply, -learning rate / divisor * weight * gradient.
+    `gram` (block, block): x_i . x_j + 1.
+    """
 
     def __init__(self, layers: Layers, block: int) -> None:
         def empty(width: int) -> Tensor:
@@ -224,8 +229,7 @@ class Buffers:
 
 
 class Slot:
-    """The part of the buffers that belongs to one batch; views, made once, for at batch 1 slicing would cost
-    as much as the arithmetic."""
+    """Views of the buffers for one batch, made once: at batch 1 slicing costs as much as the arithmetic."""
 
     def __init__(self, buffers: Buffers, start: int, stop: int) -> None:
         self.start, self.stop = start, stop

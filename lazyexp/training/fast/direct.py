@@ -1,4 +1,4 @@
-"""The hand-derived loop for MLPs with SGD: batch by batch, in place, any momentum and weight decay."""
+"""Direct: the hand-derived loop for MLPs with SGD, batch by batch, with any momentum and weight decay."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from torch import Tensor
 from lazyexp.rules import ScoredBatch
 from lazyexp.training.counters import Outcome
 from lazyexp.training.engine import EngineSpec
-from lazyexp.training.fast.layers import Layers, divisor
+from lazyexp.training.fast.layers import Layers, divisor, is_sgd
 from lazyexp.training.selection import Selector
 
 
 class Direct:
-    """Forward all of a batch, backward only those who learn, and change the weights where they are."""
+    """Forwards every batch, computes gradients of its selected samples only, and changes the weights in place."""
 
     applies: ClassVar[str] = "SGD with any momentum, weight decay and batch size, any rule"
 
     @staticmethod
     def misfit(spec: EngineSpec) -> str | None:
-        if not Layers.fit(spec.model) or spec.optimizer.name != "sgd":
+        if not Layers.fit(spec.model) or not is_sgd(spec.optimizer):
             return "is for model=mlp with optimizer=sgd, adam or adamw"
         return None
 
@@ -37,9 +37,9 @@ class Direct:
     @torch.inference_mode()
     def train(self, index: Tensor, rates: list[float]) -> Outcome:
         parts, updates = [], 0
-        learned = torch.ones_like(index, dtype=torch.bool)
-        batches = zip(index.split(self.batch_size), learned.split(self.batch_size), rates, strict=True)
-        for batch, learns, rate in batches:
+        selected = torch.ones_like(index, dtype=torch.bool)
+        batches = zip(index.split(self.batch_size), selected.split(self.batch_size), rates, strict=True)
+        for batch, mask, rate in batches:
             images, targets = self.samples.batch(batch)
             inputs = images.flatten(1)
             zs, hs, logits = self.layers.rest(self.layers.first(inputs))
@@ -47,7 +47,7 @@ class Direct:
             number = size = len(batch)
             weight = self.selector.select(ScoredBatch(batch, logits, targets)) if self.selector.selects else None
             if weight is not None:
-                learns.copy_(weight != 0)
+                mask.copy_(weight != 0)
                 rows = weight.nonzero().squeeze(1)
                 number = len(rows)
                 if not number:
@@ -62,10 +62,10 @@ class Direct:
             last.div_(divisor(size, number, self.reduction))
             self._step(self.layers.backward(last, zs, hs), [inputs, *hs], rate)
             updates += 1
-        return Outcome(torch.cat(parts), index, len(index), updates, learned, learned)
+        return Outcome(torch.cat(parts), index, len(index), updates, selected, selected)
 
     def _step(self, deltas: list[Tensor], inputs: list[Tensor], rate: float) -> None:
-        """Changes all weights by the gradient delta^T h, as torch.optim.SGD would."""
+        """Change all weights by the gradients delta^T h, as torch.optim.SGD would."""
         if self.plain:
             for layer, (delta, h) in enumerate(zip(deltas, inputs, strict=True)):
                 self.layers.weights[layer].addmm_(delta.t(), h, alpha=-rate)
@@ -73,7 +73,7 @@ class Direct:
                 self.energy.add_step(delta, h, rate)
             return
         self.energy.before_step()
-        if self.momentum and not self.decay:  # the gradient straight into the velocity: a pass over the weights less
+        if self.momentum and not self.decay:  # adding to the velocity directly saves a pass over the weights
             for layer, (delta, h) in enumerate(zip(deltas, inputs, strict=True)):
                 weight, bias = self.velocity[layer], self.velocity[len(deltas) + layer]
                 weight.addmm_(delta.t(), h, beta=self.momentum)
@@ -84,11 +84,11 @@ class Direct:
             return
         gradients = [delta.t() @ h for delta, h in zip(deltas, inputs, strict=True)]
         gradients += [delta.sum(0) for delta in deltas]
-        for place, (parameter, gradient) in enumerate(zip(self._parameters(), gradients, strict=True)):
+        for position, (parameter, gradient) in enumerate(zip(self._parameters(), gradients, strict=True)):
             if self.decay:
                 gradient.add_(parameter, alpha=self.decay)
             if self.momentum:
-                gradient = self.velocity[place].mul_(self.momentum).add_(gradient)
+                gradient = self.velocity[position].mul_(self.momentum).add_(gradient)
             parameter.add_(gradient, alpha=-rate)
         self.energy.after_step()
 

@@ -1,7 +1,7 @@
-"""Judging in 8-bit integers: who is wrong needs no more precision than this, and it costs a quarter.
+"""Scoring in 8-bit integers, at a quarter of the cost of float32.
 
-Pixels are bytes already, so only the weights of the first layer are rounded, to 255 steps between their extremes.
-Nobody learns from these figures: those who must learn are forwarded again in the model's own precision.
+Pixels are bytes, so only the weights of the first layer are rounded, to 255 steps between their extremes. These
+logits only select samples. The selected samples are forwarded again in the model's own precision.
 """
 
 from __future__ import annotations
@@ -15,18 +15,19 @@ from lazyexp.training.fast.layers import Layers
 
 
 class Int8Scorer:
-    """Logits of an MLP with the first layer in int8 (int32 sums are exact) and the others as they are.
+    """Logits of an MLP with the first layer in int8 (int32 sums are exact) and the other layers unchanged.
 
     With pixels p, inputs a p + c and weights W ~ s Q, Q int8: z = a s Q (p - 128) + (128 a + c) s sum(Q) + b.
     """
 
     def __init__(self, spec: EngineSpec) -> None:
-        images = spec.samples
-        if not Layers.fit(spec.model) or images.pixels.dtype != torch.uint8 or images.pixels.is_cuda:
+        samples = spec.samples
+        if not Layers.fit(spec.model) or samples.pixels.dtype != torch.uint8 or samples.pixels.is_cuda:
             raise UserError(
-                "packing.precision=int8: is for model=mlp, images of bytes and device=cpu; use packing.precision=float32"
+                "packing.precision=int8: is for model=mlp, images of bytes and device=cpu; "
+                "use packing.precision=float32"
             )
-        self.layers, self.samples = Layers(spec.model), images
+        self.layers, self.samples = Layers(spec.model), samples
         self.rounded = torch.empty_like(self.layers.weights[0])
         self.quantized = torch.empty_like(self.rounded, dtype=torch.int8)
         self.current = False
@@ -39,7 +40,7 @@ class Int8Scorer:
 
     @torch.inference_mode()
     def __call__(self, index: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits (b, classes) of the samples `index` (b,) with the present weights, and their targets (b,)."""
+        """Logits (b, classes) of the samples `index` (b,) with the current weights, and their targets (b,)."""
         if not self.current:
             self._round()
         pixels, targets = self.samples.bytes(index)

@@ -1,16 +1,19 @@
-"""The mathematics of an MLP by hand: what autograd would do, without autograd."""
+"""Forward and backward pass of an MLP without autograd."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules import module as torch_module
 
 from lazyexp.config.schema import OptimizerConfig
 
-# activation: (z into h), (dL/dh, z, h into dL/dz); the very kernels that autograd calls.
+Number = TypeVar("Number", int, Tensor)
+
+# activation: (z into h), (dL/dh, z, h into dL/dz); the kernels that autograd calls.
 _aten = torch.ops.aten
 ACTIVATIONS: dict[type[nn.Module], tuple[Callable[..., object], Callable[..., object]]] = {
     nn.ReLU: (
@@ -30,6 +33,10 @@ ACTIVATIONS: dict[type[nn.Module], tuple[Callable[..., object], Callable[..., ob
         lambda grad, z, h, out: _aten.tanh_backward.grad_input(grad, h, grad_input=out),
     ),
 }
+# Where a module, a parameter and PyTorch itself keep hooks.
+MODULE_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+TENSOR_HOOKS = ("_backward_hooks", "_post_accumulate_grad_hooks")
+GLOBAL_HOOKS = tuple(f"_global{name}" for name in MODULE_HOOKS)
 
 
 class Layers:
@@ -51,22 +58,28 @@ class Layers:
 
     @staticmethod
     def fit(model: nn.Module) -> bool:
-        """Whether the model is an MLP of the kind that the built-in `mlp` is, whoever made it."""
+        """Whether the model computes what the built-in `mlp` computes, and nothing else happens on the way.
+
+        Refuses other layers or options, unequal widths, parametrizations, shared or frozen parameters, instances with
+        a `forward` of their own, and all hooks.
+        """
         layers = list(model) if type(model) is nn.Sequential else []
         kinds = [type(layer) for layer in layers]
         if len(kinds) < 4 or kinds[0] is not nn.Flatten or kinds[2] not in ACTIVATIONS:
             return False
         if kinds[1:] != [nn.Linear, kinds[2]] * ((len(kinds) - 2) // 2) + [nn.Linear]:
             return False
-        linears, activations = layers[1::2], layers[2::2]
-        whole = all(layer.bias is not None for layer in linears) and all(p.requires_grad for p in model.parameters())
-        apart = len({id(layer) for layer in linears}) == len(linears)
-        as_usual = all(repr(layer) == repr(kinds[2]()) for layer in activations) and repr(layers[0]) == repr(
-            nn.Flatten()
-        )
-        hooked = any(layer._forward_hooks or layer._forward_pre_hooks for layer in model.modules())
+        linears = [layer for layer in layers if isinstance(layer, nn.Linear)]
+        expected = [parameter for layer in linears for parameter in (layer.weight, layer.bias)]
+        default_options = all(repr(layer) == repr(type(layer)()) for layer in (layers[0], *layers[2::2]))
         return (
-            whole and apart and as_usual and not hooked and len({layer.out_features for layer in linears[:-1]}) == 1
+            default_options
+            and all(type(parameter) is nn.Parameter and parameter.requires_grad for parameter in expected)
+            and [id(parameter) for parameter in model.parameters()] == [id(parameter) for parameter in expected]
+            and len({parameter.untyped_storage().data_ptr() for parameter in expected}) == len(expected)
+            and len({parameter.dtype for parameter in expected}) == 1
+            and len({layer.out_features for layer in linears[:-1]}) == 1
+            and not _intervenes(model)
         )
 
     def first(self, inputs: Tensor) -> Tensor:
@@ -92,14 +105,30 @@ class Layers:
         return deltas[::-1]
 
 
+def _intervenes(model: nn.Module) -> bool:
+    """Whether hooks, or a `forward` of an instance, would be skipped by computing the layers by hand."""
+    modules, parameters = list(model.modules()), list(model.parameters())
+    return (
+        any(getattr(layer, name, None) for layer in modules for name in MODULE_HOOKS)
+        or any(getattr(parameter, name, None) for parameter in parameters for name in TENSOR_HOOKS)
+        or any(getattr(torch_module, name, None) for name in GLOBAL_HOOKS)
+        or any("forward" in vars(layer) for layer in modules)
+    )
+
+
+def is_sgd(optimizer: OptimizerConfig) -> bool:
+    """Whether the optimizer is torch.optim.SGD."""
+    return optimizer.name == "sgd" and not optimizer._target_
+
+
 def is_plain_sgd(optimizer: OptimizerConfig) -> bool:
     """Whether a step is w <- w - rate * gradient."""
-    return optimizer.name == "sgd" and optimizer.momentum == 0 and optimizer.weight_decay == 0
+    return is_sgd(optimizer) and optimizer.momentum == 0 and optimizer.weight_decay == 0
 
 
-def divisor(presented: Any, learning: Any, reduction: str) -> Any:
+def divisor(presented: Number, selected: Number, reduction: str) -> Number:
     """What the summed gradient of a batch is divided by, see the setting optimizer.reduction."""
-    return presented if reduction == "batch" else learning
+    return presented if reduction == "batch" else selected
 
 
 def on_device(values: list[float], like: Tensor) -> Tensor:

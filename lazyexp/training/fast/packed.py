@@ -1,7 +1,7 @@
-"""Packing: judge many samples at once, queue those that must learn, learn in full batches.
+"""Packed: score many samples at once, queue the selected ones, and train on full batches of them.
 
-Forwards run at the speed of large matrices and updates are few and full, at the price that a sample is selected
-by weights that are up to a block old. It learns from its present gradient: queued samples are forwarded again.
+Forward passes run at the speed of large matrices, and updates are few and full. The price: a sample is selected by
+weights that are up to a block old. Its gradient is current, because queued samples are forwarded again.
 """
 
 from __future__ import annotations
@@ -13,36 +13,38 @@ from typing import Any, ClassVar, Protocol
 import torch
 from torch import Tensor
 
+from lazyexp.errors import UserError
 from lazyexp.rules import ScoredBatch
 from lazyexp.training.counters import Outcome
 from lazyexp.training.engine import Engine, EngineSpec
 from lazyexp.training.fast.bf16 import Bfloat16Scorer
 from lazyexp.training.fast.bf16_split import SplitScorer
 from lazyexp.training.fast.int8 import Int8Scorer
+from lazyexp.training.guards import forward
 from lazyexp.training.modes import eval_mode
 from lazyexp.training.selection import Selector
 
-# Full batches that a block should yield: while many must learn, blocks are short and selection is fresh.
+# Full batches that a block should yield: while many samples are selected, blocks are short and selection is recent.
 BATCHES = 4
 
 
 class Scorer(Protocol):
-    """Tells how samples stand with the present weights, as exactly as is needed to choose among them."""
+    """Computes logits as precisely as selecting samples needs."""
 
     def __call__(self, index: Tensor) -> tuple[Tensor, Tensor]:
         """Logits (b, classes) of the samples `index` (b,), and their targets (b,)."""
         ...
 
     def weights_changed(self) -> None:
-        """Called after every update: what was derived from the weights holds no more."""
+        """Discard what was derived from the weights; called after every update."""
 
     def again(self, samples: int) -> int:
-        """How many of so many samples are forwarded a second time to be sure; they count as forwarded."""
+        """How many of so many samples are forwarded twice; they count as forwarded."""
         ...
 
 
 class ModelScorer:
-    """The model itself, in its own precision."""
+    """The model itself, in its own precision and in evaluation mode."""
 
     def __init__(self, spec: EngineSpec) -> None:
         self.model, self.samples = spec.model, spec.samples
@@ -52,15 +54,14 @@ class ModelScorer:
     def again(self, samples: int) -> int:
         return 0
 
-    @torch.inference_mode()
     def __call__(self, index: Tensor) -> tuple[Tensor, Tensor]:
-        images, targets = self.samples.batch(index)
-        with eval_mode(self.model):
-            return self.model(images), targets
+        inputs, targets = self.samples.batch(index)
+        with eval_mode(self.model), torch.no_grad():
+            return forward(self.model, inputs).clone(), targets  # a custom model may reuse its output
 
 
 def bfloat16_scorer(spec: EngineSpec) -> Scorer:
-    """On a GPU the pixels stay exact at no cost; on a CPU every further product would cost as much as the first."""
+    """The split product on a GPU, where it costs nothing; on a CPU each product costs as much as the first."""
     return SplitScorer(spec) if spec.samples.pixels.is_cuda else Bfloat16Scorer(spec)
 
 
@@ -72,59 +73,68 @@ SCORERS: dict[str, Callable[[EngineSpec], Scorer]] = {
 
 
 class Packed:
-    """Selects by `rule` in blocks of up to rule.block samples; `learner` trains on the full batches."""
+    """Selects samples in blocks of up to packing.block_size; `inner` trains on full batches of the selected ones."""
 
     applies: ClassVar[str] = "`packing.block_size` > 0, around the engine that trains all samples"
 
     @staticmethod
     def misfit(spec: EngineSpec) -> str | None:
         if spec.plasticity.name == "cached":
-            return "plasticity=cached: time passes with samples presented; not with packing"
+            return "plasticity=cached: its time is counted in presented samples; set packing.block_size=0"
         return None
 
-    def __init__(self, spec: EngineSpec, learner: Engine) -> None:
-        self.learner, self.selector, self.batch_size, self.share = learner, Selector(spec.rule), spec.batch_size, 1.0
-        self.block_size = spec.block_size
+    def __init__(self, spec: EngineSpec, inner: Engine) -> None:
+        self.inner, self.selector, self.batch_size = inner, Selector(spec.rule), spec.batch_size
+        self.block_size, self.share = spec.block_size, 1.0  # share: of samples that were selected recently
         self.scorer = SCORERS[spec.packing.precision](spec)
         self.queue = torch.empty(0, dtype=torch.int64, device=spec.samples.targets.device)
 
     def train(self, index: Tensor, rates: list[float]) -> Outcome:
-        """Presents the samples `index` (m,) in blocks; a learning rate is that of its place in the schedule."""
-        parts, selected, learned, place = [], [], [index[:0]], 0
+        """Train on the samples `index` (m,) in blocks; a batch has the learning rate of its position in the epoch."""
+        logits, masks, trained, position = [], [], [index[:0]], 0
         forwards: int | Tensor = len(index)
         updates: int | Tensor = 0
-        while place < len(index):
-            block = index[place : place + self._size()]
-            place += len(block)
-            logits, targets = self.scorer(block)
+        while position < len(index):
+            block = index[position : position + self._size()]
+            position += len(block)
+            scores, targets = self.scorer(block)
             forwards = forwards + self.scorer.again(len(block))
-            with torch.inference_mode():
-                weight = self.selector.select(ScoredBatch(block, logits, targets))
-            learns = torch.ones_like(block, dtype=torch.bool) if weight is None else weight != 0
-            chosen = block[learns]
-            selected.append(learns)
-            self.share = 0.5 * self.share + 0.5 * len(chosen) / len(block)
-            self.queue = torch.cat([self.queue, chosen])
+            mask = self._select(ScoredBatch(block, scores, targets))
+            selected = block[mask]
+            logits.append(scores)
+            masks.append(mask)
+            self.share = 0.5 * self.share + 0.5 * len(selected) / len(block)
+            self.queue = torch.cat([self.queue, selected])
             full = len(self.queue) // self.batch_size * self.batch_size
             if full:
                 # All full batches in one call, so that an engine for small batches can share its products.
                 ready, self.queue = self.queue[:full], self.queue[full:]
-                rate = rates[(place - 1) // self.batch_size]
-                outcome = self.learner.train(ready, [rate] * (full // self.batch_size))
+                rate = rates[(position - 1) // self.batch_size]
+                outcome = self.inner.train(ready, [rate] * (full // self.batch_size))
                 self.scorer.weights_changed()
-                learned.append(ready)
+                trained.append(ready)
                 forwards, updates = forwards + outcome.forwards, updates + outcome.updates
-            parts.append(logits)
-        return Outcome(torch.cat(parts), torch.cat(learned), forwards, updates, torch.cat(selected))
+        return Outcome(torch.cat(logits), torch.cat(trained), forwards, updates, torch.cat(masks))
+
+    @torch.inference_mode()
+    def _select(self, batch: ScoredBatch) -> Tensor:
+        """(b,) bool: the samples to queue."""
+        weight = self.selector.weights(batch)
+        if weight.dtype != torch.bool:
+            raise UserError(
+                f"rule {type(self.selector.rule).__name__}: returns weights ({weight.dtype}); packing queues samples "
+                "without a weight: return a mask (torch.bool), or set packing.block_size=0"
+            )
+        return weight
 
     def _size(self) -> int:
-        """Samples to judge at once: few different sizes, since libraries prepare themselves for every new one."""
+        """Samples to score at once. Few different sizes, because libraries prepare themselves for every new one."""
         wanted = min(BATCHES * self.batch_size / max(self.share, 1e-6), self.block_size)
-        return self.block_size if wanted >= self.block_size else 2 ** int(math.log2(max(wanted, 1)))
+        return self.block_size if wanted >= self.block_size else 1 << int(math.log2(max(wanted, 1)))
 
     def state(self) -> dict[str, Any]:
-        return {"queue": self.queue, "share": self.share, "learner": self.learner.state()}
+        return {"queue": self.queue, "share": self.share, "inner": self.inner.state()}
 
     def restore(self, state: dict[str, Any]) -> None:
         self.queue, self.share = state["queue"], state["share"]
-        self.learner.restore(state["learner"])
+        self.inner.restore(state["inner"])

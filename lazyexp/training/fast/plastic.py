@@ -1,6 +1,6 @@
-"""Which synapses change: all of them, the winners of a competition, or none before a cache is full.
+"""Restricted plasticity: only the largest updates, or changes that pass through a transient store.
 
-For plain SGD on an MLP, with any rule and batch size. A weight and a bias are a synapse each.
+For plain SGD on an MLP, with any rule and batch size. Every weight and every bias is a synapse.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from lazyexp.training.fast.layers import Layers, is_plain_sgd
 
 
 class Largest(Direct):
-    """Of every parameter (a layer's weights, its biases) only the share plasticity.share with the largest updates
-    changes, in every step anew; the others' updates are lost. At least one changes.
+    """Change, in every step, only the share plasticity.share of each parameter (a layer's weights, its biases) with
+    the largest updates, at least one element; all other updates are lost.
 
     Competitive plasticity (van Rossum & Pache 2024, PLoS Comput Biol 20(10) e1012553, "only modify synapses with
-    large updates"); that the competition is within a layer is our choice. M0 and M1 are those of the changes made.
+    large updates"); competition within a layer is our choice. M0 and M1 count the changes that are made.
     """
 
     applies: ClassVar[str] = "`plasticity=largest`, plain SGD, any rule"
@@ -46,14 +46,14 @@ class Largest(Direct):
 
 
 class Cached(Direct):
-    """Changes gather in a transient store, work for the network at once, and become persistent when a synapse's store
-    exceeds plasticity.threshold: synaptic caching (Li & van Rossum 2020, eLife 9:e50804), each synapse by itself.
+    """Collect changes in a transient store and make them persistent when a synapse's store exceeds
+    plasticity.threshold: synaptic caching (Li & van Rossum 2020, eLife 9:e50804), for each synapse separately.
 
-    While it is transient a change decays, by the share plasticity.decay with every sample presented, and costs
-    plasticity.cost for every unit and sample: energy.maintenance. M0 and M1 count what was made persistent; at any
-    moment what is still in the store counts as if it were made so now, as happens at the end. Without a threshold
-    M1 is therefore the direct path, its minimum, if nothing decays. Time passes with samples presented: after a batch
-    of b the store, as its learning has left it, decays and costs b times.
+    A transient change takes effect immediately. It decays by the share plasticity.decay per presented sample and
+    costs plasticity.cost per unit and sample (energy.maintenance). M0 and M1 count the persistent changes; what is in
+    the store counts as if it became persistent now, as it does at the end. Without a threshold and without decay, M1
+    is therefore its minimum, the direct path. Time is counted in presented samples: after a batch of b samples, the
+    store that the batch has left decays and costs b times.
     """
 
     applies: ClassVar[str] = "`plasticity=cached`, plain SGD, any rule"
@@ -88,10 +88,10 @@ class Cached(Direct):
                 self.energy.l1.copy_(self.persistent["l1"] + self.stored)
         return Outcome(
             torch.cat([outcome.logits for outcome in outcomes]),
-            torch.cat([outcome.learned for outcome in outcomes]),
+            torch.cat([outcome.trained for outcome in outcomes]),
             sum(outcome.forwards for outcome in outcomes),
             sum(outcome.updates for outcome in outcomes),
-            torch.cat([outcome.chosen for outcome in outcomes]),
+            torch.cat([outcome.selected for outcome in outcomes]),
         )
 
     def _step(self, deltas: list[Tensor], inputs: list[Tensor], rate: float) -> None:
@@ -123,8 +123,9 @@ class Cached(Direct):
     def _measure(self) -> None:
         if self.energy.enabled:
             with self.energy.clock.off():
-                total: Any = sum(store.abs().sum(dtype=torch.float64) for store in self.store)
-                self.stored.copy_(total)
+                self.stored.zero_()
+                for store in self.store:
+                    self.stored += store.abs().sum(dtype=torch.float64)
 
     def state(self) -> dict[str, Any]:
         return {"store": self.store, "stored": self.stored, "persistent": self.persistent}
@@ -138,13 +139,13 @@ class Cached(Direct):
 
 
 def changes(deltas: list[Tensor], inputs: list[Tensor], rate: float) -> list[Tensor]:
-    """What plain SGD would add to all weights, then to all biases."""
+    """The changes by plain SGD of all weights, then of all biases."""
     weights = [(delta.t() @ h).mul_(-rate) for delta, h in zip(deltas, inputs, strict=True)]
     return weights + [delta.sum(0).mul_(-rate) for delta in deltas]
 
 
 def restricted_misfit(spec: EngineSpec, name: str) -> str | None:
-    """Why the engine of plasticity `name` does not fit, or None."""
+    """Why the engine of plasticity=`name` does not fit, or None."""
     if spec.plasticity.name != name:
         return f"is for plasticity={name}"
     return None if Layers.fit(spec.model) and is_plain_sgd(spec.optimizer) else "is for model=mlp with plain SGD"

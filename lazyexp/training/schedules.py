@@ -1,0 +1,75 @@
+"""Learning-rate schedules, and when a run trains, evaluates and ends."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+# Samples between two checks of the clock, of signals and of the losses. Part of the result: fast engines join
+# batches into blocks, and no block extends over such a border.
+CHUNK = 2048
+
+
+def onecycle(progress: float) -> float:
+    """Rise from 1/25 over 30 % of the run, then fall to 1/250,000, both along cosines: shape and defaults of
+    torch.optim.lr_scheduler.OneCycleLR (Smith & Topin 2017, arXiv 1708.07120), without cycling of momentum."""
+    start, end, turn = 1 / 25, 1 / 250_000, 0.3
+    if progress < turn:
+        return 1 + (start - 1) * (1 + math.cos(math.pi * progress / turn)) / 2
+    return end + (1 - end) * (1 + math.cos(math.pi * (progress - turn) / (1 - turn))) / 2
+
+
+# From the elapsed share of the run (after warm-up) to a share of the learning rate.
+SCHEDULES: dict[str, Callable[[float], float]] = {
+    "onecycle": onecycle,
+    "constant": lambda progress: 1.0,
+    "linear": lambda progress: 1.0 - progress,
+    "cosine": lambda progress: 0.5 * (1.0 + math.cos(math.pi * progress)),
+}
+
+
+@dataclass(frozen=True)
+class TrainingSchedule:
+    """How long to train, at which learning rate, and when to evaluate; fields are the settings of the same names.
+
+    Positions are counted in samples from the start of an epoch; `length` is the number of samples that the epoch
+    presents.
+    """
+
+    seed: int
+    epochs: int
+    batch_size: int
+    eval_every: int
+    lr: float
+    schedule: str
+    warmup: float
+    precision: str
+    stop_at: float | None
+    checkpoint_every: float
+
+    def learning_rate(self, epoch: int, position: int, length: int) -> float:
+        """Learning rate of the batch that starts at `position`. Counts presented samples, selected or not."""
+        progress = (epoch + position / length) / self.epochs
+        if progress < self.warmup:  # the end of the batch counts, otherwise the first batch would have a rate of 0
+            end = (epoch + min(position + self.batch_size, length) / length) / self.epochs
+            return self.lr * min(end / self.warmup, 1.0)
+        return self.lr * SCHEDULES[self.schedule]((progress - self.warmup) / (1 - self.warmup))
+
+    def learning_rates(self, epoch: int, position: int, number: int, length: int) -> list[float]:
+        """One learning rate for each batch of the next `number` samples."""
+        return [self.learning_rate(epoch, position + start, length) for start in range(0, number, self.batch_size)]
+
+    def chunk(self, seen: int) -> int:
+        """Samples to train on before the next check, after `seen` samples: whole batches."""
+        until_evaluation = self.eval_every - seen % self.eval_every
+        return math.ceil(min(CHUNK, until_evaluation) / self.batch_size) * self.batch_size
+
+    def evaluation_is_due(self, seen: int, seen_at_last: int) -> bool:
+        """Whether an evaluation is due after `seen` samples, the last one being at `seen_at_last`."""
+        return seen // self.eval_every > seen_at_last // self.eval_every
+
+    def updates_possible(self, epoch: int, position: int, length: int, samples: int) -> int:
+        """Steps of a backprop run at the same point: whole epochs, and the presented share of this one."""
+        this_epoch = -(-position * samples // (length * self.batch_size))
+        return epoch * math.ceil(samples / self.batch_size) + this_epoch
