@@ -157,7 +157,7 @@ def launch(overrides: list[str]) -> tuple[list[dict[str, Any]], int]:
 
 def show_report(folder: Path) -> None:
     """Writes the report of a sweep's folder; a failure there does not make the sweep fail."""
-    from lazyexp.report.cli import write_report
+    from lazyexp.report.build import write_report
 
     try:
         print(f"report: {write_report([folder])}")

@@ -6,7 +6,7 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
-from test_report import make_run
+from made_runs import make_run
 
 from lazyexp.report import cli
 from lazyexp.report.arena import ranks, standings

@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from test_report import make_run
+from made_runs import make_run
 
 from lazyexp.report import cli
 from lazyexp.report.read import read_runs

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
-from test_report import make_run
+from made_runs import make_run
 
 from lazyexp.report import figures
 from lazyexp.report.figures import curves, forgetting, share_awake, share_learning
