@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from lazyexp.report.formatting import DASH
+
 
 @dataclass(frozen=True)
 class Figure:
@@ -42,11 +44,20 @@ class Table:
     def compact(self) -> list[Block]:
         """The table without empty columns, and with columns of one constant value as a line of text."""
         columns = list(zip(*self.rows, strict=True)) if self.rows else [()] * len(self.columns)
-        constant = [i for i, cells in enumerate(columns) if len(cells) > 2 and len(set(cells)) == 1 and cells[0]]
-        kept = [i for i, cells in enumerate(columns) if i not in constant and any(cells)]
-        same = "; ".join(f"{self.columns[i]} {columns[i][0]}" for i in constant)
+        names = [" ".join(name.split()) for name in self.columns]
+        missed = [i for i, cells in enumerate(columns) if cells and set(cells) == {DASH}]
+        constant = [
+            i
+            for i, cells in enumerate(columns)
+            if len(cells) > 2 and len(set(cells)) == 1 and cells[0] and i not in missed
+        ]
+        kept = [i for i, cells in enumerate(columns) if i not in (*constant, *missed) and any(cells)]
+        same = "; ".join([*(f"{names[i]} {columns[i][0]}" for i in constant), *(f"{names[i]} never" for i in missed)])
         rows = [[row[i] for i in kept] for row in self.rows]
-        return [*[Text(f"In all rows: {same}.")] * bool(same), Table([self.columns[i] for i in kept], rows)]
+        return [
+            Table([self.columns[i] for i in kept], rows),
+            *[Text(f"In all rows: {same}.", soft=True)] * bool(same),
+        ]
 
 
 @dataclass

@@ -14,7 +14,7 @@ from lazyexp.report.groups import Group
 from lazyexp.report.intervals import interval
 from lazyexp.report.read import Run
 from lazyexp.report.speedups import seconds_to
-from lazyexp.report.style import LOG_FROM, TALL, WIDE, End, FigureFolder, line, scale
+from lazyexp.report.style import LOG_FROM, TALL, TARGET, WIDE, End, FigureFolder, line, scale
 from lazyexp.runs.columns import LABELS
 
 WIDTH_OF_TARGETS = 4.0  # inches
@@ -60,8 +60,8 @@ def error_curves(group: Group, folder: FigureFolder, x: str, target: float | Non
         errors = [float(value) for _, up in curves.values() for value in up.to_numpy().ravel()]
         scale(axes.yaxis, errors, log=min(errors, default=0) > 0)
         if target is not None:
-            axes.axhline(100 * (1 - target), color="0.4", lw=0.8, ls=(0, (1, 2)), zorder=0)
-            ends.append(End(f"target {100 * target:.4g} %", axes.get_xlim()[1], 100 * (1 - target), "0.3"))
+            axes.axhline(100 * (1 - target), color=TARGET.color, lw=0.8, ls=TARGET.line, zorder=0)
+            ends.append(End(f"target {100 * target:.4g} %", axes.get_xlim()[1], 100 * (1 - target), TARGET))
         axes.set(xlabel=LABELS[x], ylabel="test error (%)")
         return ends
 
@@ -196,7 +196,7 @@ def time_to_target(group: Group, folder: FigureFolder) -> None:
             if reached and stat.known:
                 axes.plot([x, x], [stat.low, min(stat.high, roof)], color=look.color, lw=1)
             axes.plot(x, y, look.marker if reached else "x", color=look.color, ls="none", clip_on=False)
-            ends[rule] = End(rule, x, y, look.color)
+            ends[rule] = End(rule, x, y, look)
             if missed and len(points) <= 12:
                 axes.annotate(
                     f"{missed}/{stat.n}\nmissed", (x, roof), (0, 4), textcoords="offset points", fontsize=6,

@@ -40,6 +40,8 @@ def _block(block: Block, figures: Path) -> str:
     if isinstance(block, Text):
         return f"<p{' class=run' * block.soft}>{_text(block.text)}</p>"
     if isinstance(block, Items):
+        if len(block.lines) == 1:
+            return f'<p class="answer">{_text(block.lines[0])}</p>'
         return f'<ul class="answer">{"".join(f"<li>{_text(line)}</li>" for line in block.lines)}</ul>'
     if isinstance(block, Table):
         return _table(block)

@@ -21,9 +21,9 @@ def main_table(found: list[Headline]) -> Table:
     targets = _targets(found)
     headings = {one.target for one in found if one.target}
     goal = f" to {headings.pop()}" if len(headings) == 1 else ""
-    columns = ["rule", *named, "test accuracy (%)", f"speedup{goal}"]
-    columns += [f"to {target_name(target)} (s)" for target in targets]
-    columns += ["selected (%)", "training (s)", *(["time"] if len(kinds) > 1 else [])]
+    columns = ["rule", *named, "test accuracy\n(%)", f"speedup\n{goal.strip()}".strip()]
+    columns += [f"to\n{target_name(target)}\n(s)" for target in targets]
+    columns += ["selected\n(%)", "training\n(s)", *(["time"] if len(kinds) > 1 else [])]
     rows = []
     for one in found:
         values = [setting_value(one.settings.get(key)) for key in keys] if named == keys else [one.name]

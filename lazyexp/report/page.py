@@ -18,7 +18,7 @@ from lazyexp.report.read import Run, RunSet
 from lazyexp.report.sections import final, schedule_blocks, speedup
 from lazyexp.report.summary import definitions, options_of, provenance, sentences, split_settings, what_was_run
 
-SENTENCES = 8  # comparisons with a sentence before the fold
+SENTENCES = 6  # comparisons with a sentence before the fold
 ROWS = 40  # rows of the main table before the fold
 ABOUT_TABLE = (
     "Medians over seeds, in brackets 95 % bootstrap intervals; a dash is a target that the median run misses. Speedup: "
@@ -63,11 +63,11 @@ def blocks(content: Content) -> list[Block]:
     """Everything that the report says, in order."""
     runs = content.found.runs
     shown: list[Block] = [Text(what_was_run(runs), soft=True)]
-    told = [(one, sentences(one)) for one in content.headlines]
-    shown.append(Items([line for _, lines in told[:SENTENCES] for line in lines]))
-    rest = [line for _, lines in told[SENTENCES:] for line in lines]
-    if rest:
-        shown.append(Details(f"{count(len(told) - SENTENCES, 'more comparison')} in words", [Items(rest)]))
+    lines = sentences(content.headlines)
+    shown.append(Items(lines[:SENTENCES]))
+    if lines[SENTENCES:]:
+        more = count(len(lines) - SENTENCES, "more comparison")
+        shown.append(Details(f"{more} in words", [Items(lines[SENTENCES:])]))
     main = [*content.figures[:1]]
     shown += [Figures([Figure(one.name, one.caption, wide=True) for one in main])] * bool(main)
     shown += _main_table(content)

@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from lazyexp.report.comparisons import Comparison
-from lazyexp.report.style import TALL, WIDE, End, FigureFolder, scale
+from lazyexp.report.style import TALL, TARGET, WIDE, End, FigureFolder, scale
 from lazyexp.runs.columns import LABELS
 
 CAPTION = (
@@ -38,12 +38,12 @@ def pareto_figure(comparison: Comparison, folder: FigureFolder, target: float | 
             best = part[part["on_front"]].sort_values("seconds")
             x, y = [*best["seconds"], right], [*best["error"], best["error"].iloc[-1]]
             axes.plot(x, y, color=look.color, ls=look.line, lw=1, drawstyle="steps-post", zorder=1.5, alpha=0.8)
-            ends.append(End(str(rule), right, float(y[-1]), look.color))
+            ends.append(End(str(rule), right, float(y[-1]), look))
         scale(axes.xaxis, [*data["seconds_low"], right / 1.1], log=True)
         scale(axes.yaxis, [*data["error_low"], *data["error_high"]], log=True)
         if target is not None:
-            axes.axhline(100 * (1 - target), color="0.4", lw=0.8, ls=(0, (1, 2)), zorder=0)
-            ends.append(End(f"target {100 * target:.4g} %", right, 100 * (1 - target), "0.3"))
+            axes.axhline(100 * (1 - target), color=TARGET.color, lw=0.8, ls=TARGET.line, zorder=0)
+            ends.append(End(f"target {100 * target:.4g} %", right, 100 * (1 - target), TARGET))
         axes.set(xlabel=LABELS["train_seconds"], ylabel="test error (%)")
         return ends
 

@@ -59,7 +59,7 @@ def _histogram(found: dict[str, pd.Series], folder: FigureFolder, name: str, ver
         axes.set_xticks(range(len(table)), list(table.index), rotation=30, ha="right")
         axes.set(xlabel=f"times {verb}", ylabel="training samples (%)")
         last = len(table) - 1
-        return [End(str(rule), last, float(table[rule].iloc[-1]), folder.looks[str(rule)].color) for rule in table]
+        return [End(str(rule), last, float(table[rule].iloc[-1]), folder.looks[str(rule)]) for rule in table]
 
     caption = f"How often training samples were {verb}, {group.label}: the run with the lowest seed of each rule."
     data = table.rename_axis("times").reset_index()

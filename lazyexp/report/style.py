@@ -37,10 +37,11 @@ STYLE: dict[Any, Any] = {
     # Type 3 fonts hold the glyphs in use only; embedding TrueType subsets took a quarter of a report's time.
     "pdf.fonttype": 3,
 }  # fmt: skip
-PALETTE = ("#0173b2", "#de8f05", "#029e73", "#cc78bc", "#d55e00", "#ca9161", "#56b4e9", "#ece133", "#949494")
+PALETTE = ("#0173b2", "#de8f05", "#029e73", "#cc78bc", "#d55e00", "#ca9161", "#56b4e9", "#b3a300", "#949494")
 LINES: tuple[Any, ...] = ("--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1, 1, 1)), "-")
 MARKERS = "s^Dv<>PX"
 LOG_FROM = 30.0  # ratio of the largest to the smallest value from which an axis is logarithmic
+JOINED = 6  # labels up to which each is joined to its line
 LONGEST = 120  # characters of a figure's file name
 
 
@@ -51,6 +52,9 @@ class Look:
     color: str
     line: Any
     marker: str
+
+
+TARGET = Look("#595959", (0, (1, 2)), "")
 
 
 def looks(rules: Iterable[str], variants: Iterable[str] = (), baseline: str = BASELINE) -> dict[str, Look]:
@@ -70,7 +74,7 @@ class End:
     text: str
     x: float
     y: float
-    color: str
+    look: Look
 
 
 class FigureFolder:
@@ -124,7 +128,7 @@ class FigureFolder:
 def fit(figure: Canvas, title: str = "", label_length: int = 0) -> None:
     """Margins for axis labels, a title, and labels of so many characters at the right. Cheaper than a layout engine."""
     width, height = figure.get_size_inches()
-    right = 0.12 + (0.15 + 0.066 * label_length if label_length else 0)
+    right = 0.12 + (0.45 + 0.062 * label_length if label_length else 0)
     figure.set_size_inches(width + right, height)
     lines = _wrapped(title, int(width * 14))
     if title:
@@ -142,30 +146,44 @@ def _wrapped(text: str, width: int) -> str:
 
 
 def label_ends(figure: Canvas, axes: Axes, ends: list[End], fontsize: float = 7) -> None:
-    """Write each label right of the axes at the height of its line's end, moved apart where they would overlap."""
-    box = axes.get_position()
-    height = box.height * figure.get_size_inches()[1]
-    gap = 1.15 * fontsize / 72 / height  # of the height of the axes
+    """Write each label right of the axes at the height of its line's end, moved apart where they would overlap.
+
+    A few labels are joined to their lines; many have a sample of their line instead, since joints would cross.
+    """
+    height = axes.get_position().height * figure.get_size_inches()[1]
+    gap = 1.2 * fontsize / 72 / height  # of the height of the axes
     to_axes = axes.transData + axes.transAxes.inverted()
     wanted = [float(to_axes.transform((end.x, end.y))[1]) for end in ends]
     order = sorted(range(len(ends)), key=lambda i: wanted[i])
+    many = len(ends) > JOINED
     for i, y in zip(order, spread([wanted[i] for i in order], gap), strict=True):
         end = ends[i]
+        look = end.look
+        joint = {"arrowstyle": "-", "color": look.color, "lw": 0.5, "alpha": 0.6, "shrinkA": 0, "shrinkB": 1}
         axes.annotate(
-            end.text, (end.x, end.y), (1.03, y), textcoords="axes fraction", fontsize=fontsize, color=end.color,
-            va="center", ha="left", annotation_clip=False,
-            arrowprops={"arrowstyle": "-", "color": end.color, "lw": 0.5, "alpha": 0.6, "shrinkA": 0, "shrinkB": 1},
+            end.text, (end.x, end.y), (1.085 if many else 1.03, y), textcoords="axes fraction", fontsize=fontsize,
+            color=look.color, va="center", ha="left", annotation_clip=False, arrowprops=None if many else joint,
         )  # fmt: skip
+        if many:
+            axes.plot(
+                [1.02, 1.045, 1.07], [y, y, y], color=look.color, ls=look.line, marker=look.marker, markevery=[1],
+                transform=axes.transAxes, clip_on=False, scalex=False, scaley=False,
+            )  # fmt: skip
 
 
 def spread(heights: list[float], gap: float) -> list[float]:
-    """Move sorted heights as little as needed so that neighbours are `gap` apart, centred on their mean."""
+    """Move sorted heights (0 to 1) as little as needed so that neighbours are `gap` apart."""
     clusters: list[tuple[float, int]] = []  # centre, members
     for height in heights:
-        clusters.append((min(max(height, 0.0), 1.0), 1))
-        while len(clusters) > 1 and clusters[-1][0] - clusters[-2][0] < gap * (clusters[-1][1] + clusters[-2][1]) / 2:
-            (a, n), (b, m) = clusters[-2:]
-            clusters[-2:] = [((a * n + b * m) / (n + m), n + m)]
+        clusters.append((height, 1))
+        while True:
+            centre, n = clusters[-1]
+            half = gap * (n - 1) / 2
+            clusters[-1] = (min(max(centre, half), max(1 - half, half)), n)
+            if len(clusters) < 2 or clusters[-1][0] - clusters[-2][0] >= gap * (n + clusters[-2][1]) / 2:
+                break
+            (a, m), (b, n) = clusters[-2:]
+            clusters[-2:] = [((a * m + b * n) / (m + n), m + n)]
     return [centre + gap * (i - (n - 1) / 2) for centre, n in clusters for i in range(n)]
 
 
@@ -176,7 +194,7 @@ def line(axes: Axes, x: pd.Series, y: pd.DataFrame, look: Look, label: str) -> E
     every = max(1, len(x) // 8)
     axes.plot(x, middle, color=look.color, ls=look.line, marker=look.marker, markevery=every)
     drawn = middle.notna() & x.notna()
-    return End(label, float(x[drawn].iloc[-1]), float(middle[drawn].iloc[-1]), look.color) if drawn.any() else None
+    return End(label, float(x[drawn].iloc[-1]), float(middle[drawn].iloc[-1]), look) if drawn.any() else None
 
 
 def scale(axis: Axis, values: Iterable[float], log: bool | None = None) -> None:

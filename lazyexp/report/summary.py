@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from lazyexp.config.schema import Config
-from lazyexp.report.formatting import count, number, setting, setting_value
+from lazyexp.report.formatting import count, number, setting, setting_value, with_interval
 from lazyexp.report.headline import CURVE, SCHEDULE, Headline, Outcome
 from lazyexp.report.intervals import Interval
 from lazyexp.report.read import Run
@@ -133,27 +133,69 @@ def provenance(runs: list[Run], left_out: int) -> list[str]:
     return lines
 
 
-def sentences(one: Headline) -> list[str]:
-    """One sentence per comparison, or per rule if few compete, with at most one pair of numbers."""
-    name = "" if one.name == "all runs" else f"{one.name}: "
-    if not one.competitors:
-        return [f"{name}only `{one.baseline}` was run."] if one.has_baseline else []
-    if not one.has_baseline:
-        best = max(one.outcomes, key=lambda rule: float(np.nan_to_num(rule.accuracy.median)))
-        return [
-            f"{name}no `{one.baseline}` run to compare with; `{best.rule}` ends with the best test accuracy "
-            f"({100 * best.accuracy.median:.4g} %)."
-        ]
+def sentences(found: list[Headline]) -> list[str]:
+    """One sentence per comparison, or per rule if there is one comparison of few rules."""
+    if len(found) == 1:
+        return _alone(found[0])
+    return [f"{one.name}: {_among_others(one)}" for one in found]
+
+
+def _alone(one: Headline) -> list[str]:
+    if not one.has_baseline or not one.competitors:
+        return [_without_pair(one)]
     if len(one.competitors) <= FEW:
-        return [f"{name}{sentence(rule, one)}" for rule in one.competitors]
+        return [sentence(rule, one) for rule in one.competitors]
     reached = [rule for rule in one.competitors if rule.reaches(one.target)]
-    verdicts = [verdict(rule, one.target) for rule in one.competitors]
-    tally = [(verdicts.count(key), words) for key, words in VERDICTS.items()]
-    counted = ", ".join(f"{n} {words}" for n, words in tally if n)
     if not reached:
-        return [f"{name}no rule reaches {one.target} reliably {one.kind} ({counted})."]
+        return [f"No rule reliably reaches {one.target} {one.kind} ({_tally(one)})."]
     fastest = min(reached, key=lambda rule: rule.seconds.get(one.target, math.inf))
-    return [f"{name}{sentence(fastest, one)} It is the fastest of {len(one.competitors)} rules: {counted}."]
+    return [f"{sentence(fastest, one)} It is the fastest of {len(one.competitors)} rules: {_tally(one)}."]
+
+
+def _among_others(one: Headline) -> str:
+    """A comparison in a list of comparisons, whose target is defined once below the list."""
+    if not one.has_baseline or not one.competitors:
+        return _without_pair(one)
+    if len(one.competitors) > FEW:
+        fastest = one.by_time()[0]
+        return f"`{fastest.rule}` is the fastest to {one.target} {one.kind}; of the others {_tally(one)}."
+    return f"to {one.target} {one.kind}, {', '.join(_short(rule, one) for rule in one.competitors)}."
+
+
+def _short(rule: Outcome, one: Headline) -> str:
+    kind, ratio = verdict(rule, one.target), rule.speedups.get(one.target, Interval())
+    what = f"`{rule.rule}`"
+    if kind == "missed":
+        return f"{what} misses the target{_of_pairs(rule, one)}"
+    if kind == "undecided" or math.isinf(ratio.median):
+        return f"{what} is undecided" if kind == "undecided" else f"only {what} reaches it"
+    if kind == "unclear" and ratio.known:
+        return f"{what} does not differ clearly ({with_interval(ratio, 1, 2)})"
+    stat = ratio if ratio.median >= 1 else Interval(*_inverse(ratio))
+    return f"{what} is {with_interval(stat, 1, 2)} times {'faster' if ratio.median >= 1 else 'slower'}"
+
+
+def _without_pair(one: Headline) -> str:
+    if one.has_baseline:
+        return f"Only `{one.baseline}` was run."
+    best = max(one.outcomes, key=lambda rule: float(np.nan_to_num(rule.accuracy.median)))
+    return (
+        f"No `{one.baseline}` run to compare with; `{best.rule}` ends with the best test accuracy "
+        f"({100 * best.accuracy.median:.4g} %)."
+    )
+
+
+def _tally(one: Headline) -> str:
+    verdicts = [verdict(rule, one.target) for rule in one.competitors]
+    counts = ((verdicts.count(key), words) for key, words in VERDICTS.items())
+    return ", ".join(f"{n} {words}" for n, words in counts if n)
+
+
+def _of_pairs(rule: Outcome, one: Headline) -> str:
+    share = rule.missed[one.target]
+    if one.kind == CURVE:
+        return f" in {round(share * rule.pairs)} of {count(rule.pairs, 'pair')}"
+    return f" in {100 * share:.0f} % of the bootstrap resamples" if share < 1 else ""
 
 
 VERDICTS = {
@@ -182,30 +224,30 @@ def verdict(rule: Outcome, target: str) -> str:
 def sentence(rule: Outcome, one: Headline) -> str:
     """What one rule gains or loses in training time, as the figure beside it shows."""
     kind, ratio = verdict(rule, one.target), rule.speedups.get(one.target, Interval())
-    what = f"`{rule.rule}`"
+    what, baseline = f"`{rule.rule}`", f"`{one.baseline}`"
+    goal = f"{one.target} ({100 * one.accuracies[one.target]:.4g} %) {one.kind}"
     if kind == "missed":
-        unit = f"of {count(rule.pairs, 'pair')}" if one.kind == CURVE else "of the bootstrap resamples"
-        return f"{what} does not reliably reach {one.target} (missed in {rule.missed[one.target]:.0%} {unit})."
+        return f"{what} does not reliably reach {goal}: it misses it{_of_pairs(rule, one) or ' always'}."
     if kind == "undecided":
         return f"{what}: undecided, no pair of runs has ended."
     if math.isinf(ratio.median):
-        return f"{what} reaches {one.target} {one.kind}, and `{one.baseline}` does not."
-    if not ratio.known:
-        return f"{what} reaches {one.target} {_times(ratio)[0]} {one.kind} (one seed, so without an interval)."
-    if kind == "unclear":
-        return (
-            f"{what} and `{one.baseline}` do not differ clearly in time to {one.target} {one.kind}: the "
-            f"speedup is {number(ratio.median, 2)}, its interval {number(ratio.low, 2)} to {number(ratio.high, 2)}."
-        )
-    times, interval = _times(ratio)
-    return f"{what} reaches {one.target} {times} than `{one.baseline}` {one.kind} (95 % interval {interval})."
+        return f"{what} reaches {goal}, and {baseline} does not."
+    faster = ratio.median > 1
+    times, low, high = (ratio.median, ratio.low, ratio.high) if faster else _inverse(ratio)
+    interval = f"(95 % interval {number(low, 2)} to {number(high, 2)})" if ratio.known else "(one seed: no interval)"
+    if kind == "unclear" and ratio.known:
+        return f"{what} and {baseline} do not differ clearly in time to {goal}: speedup {with_interval(ratio, 1, 2)}."
+    if ratio.median == 1:
+        return f"{what} takes exactly as long as {baseline} to reach {goal} {interval}."
+    if faster:
+        return f"{what} is {number(times, 2)} times faster than {baseline} to {goal} {interval}."
+    return f"{what} takes {number(times, 2)} times as long as {baseline} to {goal} {interval}."
 
 
-def _times(ratio: Interval) -> tuple[str, str]:
-    if ratio.median >= 1:
-        return f"{number(ratio.median)} times faster", f"{number(ratio.low, 2)} to {number(ratio.high, 2)}"
-    slower = [math.inf if value == 0 else 1 / value for value in (ratio.median, ratio.high, ratio.low)]
-    return f"{number(slower[0])} times slower", f"{number(slower[1], 2)} to {number(slower[2], 2)}"
+def _inverse(ratio: Interval) -> tuple[float, float, float]:
+    """Ratio and interval of the reverse comparison."""
+    median, low, high = (math.inf if value == 0 else 1 / value for value in (ratio.median, ratio.high, ratio.low))
+    return median, low, high
 
 
 def definitions(found: list[Headline]) -> str:

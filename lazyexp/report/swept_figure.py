@@ -97,13 +97,19 @@ def _line(axes: Axes, part: pd.DataFrame, rule: str, name: str, folder: FigureFo
     known = part[part[name].notna() & part[name].between(0, math.inf, inclusive="neither")]
     if known.empty:
         return None
-    axes.plot(known["position"], known[name], color=look.color, ls=look.line, marker=look.marker)
+    axes.plot(
+        known["position"],
+        known[name],
+        color=look.color,
+        ls=look.line,
+        marker=look.marker if len(known) <= MANY else "",
+    )
     spread = known[known[f"{name}_low"].notna() & (known[f"{name}_low"] > 0) & (known[f"{name}_high"] < math.inf)]
     axes.vlines(
         spread["position"], spread[f"{name}_low"], spread[f"{name}_high"], color=look.color, lw=0.8, alpha=0.7
     )
     last = known.iloc[-1]
-    return End(rule, float(last["position"]), float(last[name]), look.color)
+    return End(rule, float(last["position"]), float(last[name]), look)
 
 
 def _axis(axes: Axes, key: str, values: list[Any], numeric: bool) -> None:

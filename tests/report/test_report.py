@@ -15,10 +15,11 @@ import pandas as pd
 import pytest
 
 from lazyexp.errors import UserError
-from lazyexp.report import cli
+from lazyexp.report import build, cli
 from lazyexp.report.groups import label_rules, matched_groups, tuned_groups, varying
 from lazyexp.report.read import read_runs
-from lazyexp.report.render import Table, to_markdown
+from lazyexp.report.blocks import Table
+from lazyexp.report.markdown import to_markdown
 from lazyexp.report.statistics import _all_pairs, _ends, interval, speedups
 from lazyexp.runs.reader import read_columns, read_rows
 from lazyexp.utils.files import atomic_write, write_text
@@ -124,7 +125,7 @@ def test_seeds_without_partner_are_compared_unpaired(tmp_path):
 def test_missing_control(tmp_path):
     make_run(tmp_path / "runs", "lazy")
     make_run(tmp_path / "runs", "confidence", options={"threshold": 0.5})
-    page = cli.write_report([tmp_path / "runs"], max_groups=0)
+    page = build.write_report([tmp_path / "runs"], max_groups=0)
     table = pd.read_csv(page.parent / "speedup.csv")
     assert list(table["note"]) == ["no control", "no control"]
     assert (table.filter(like="n_") == 0).all(axis=None) and table["median"].isna().all()
@@ -216,7 +217,7 @@ def test_broken_runs_are_named_and_do_no_harm(tmp_path):
         ("backprop", 0, 3), ("lazy", 0, 3), ("lazy", 1, 2),
     ]  # fmt: skip
     assert {path for path, _ in found.broken} == {*bad.values(), tmp_path / "missing"}
-    page = cli.write_report([tmp_path / "missing", top], max_groups=0)
+    page = build.write_report([tmp_path / "missing", top], max_groups=0)
     assert page.parent == top and all(folder.name in page.read_text() for folder in bad.values())
 
 
@@ -234,10 +235,10 @@ def test_files_are_complete_and_the_same_again(tmp_path):
             make_run(tmp_path, "backprop", seed, cost=2.0, model__width=width)
             make_run(tmp_path, "lazy", seed, accuracies=(0.5, 0.9, 0.96 - 0.02 * (seed > 1)), model__width=width)
     own = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-    page = cli.write_report([tmp_path], max_groups=1)
+    page = build.write_report([tmp_path], max_groups=1)
     names = ("report.html", "report.md", "speedup.csv", "summary.csv")
     first = {name: (tmp_path / name).read_bytes() for name in names}
-    cli.write_report([tmp_path], max_groups=1)
+    build.write_report([tmp_path], max_groups=1)
     assert {name: (tmp_path / name).read_bytes() for name in names} == first
     assert all(path.read_bytes() == content for path, content in own.items())
     speedup = pd.read_csv(tmp_path / "speedup.csv")
@@ -260,9 +261,9 @@ def test_files_are_complete_and_the_same_again(tmp_path):
 def test_a_runs_own_files_are_never_overwritten(tmp_path):
     folder = make_run(tmp_path / "runs", "lazy")
     own = (folder / "summary.csv").read_bytes()
-    assert cli.write_report([folder], max_groups=0) == (tmp_path / "runs" / "report.html").resolve()
+    assert build.write_report([folder], max_groups=0) == (tmp_path / "runs" / "report.html").resolve()
     with pytest.raises(UserError, match="--out"):
-        cli.write_report([folder], folder)
+        build.write_report([folder], folder)
     assert (folder / "summary.csv").read_bytes() == own
 
 
@@ -307,7 +308,7 @@ def test_a_browser_shows_the_page(tmp_path, width):
 
     make_run(tmp_path / "runs", "backprop", cost=2.0)
     make_run(tmp_path / "runs", "lazy")
-    page = cli.write_report([tmp_path / "runs"])
+    page = build.write_report([tmp_path / "runs"])
     flags = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
     flags += " --disable-component-update --disable-sync --hide-scrollbars"
     shot = tmp_path / "shot.png"
@@ -355,7 +356,7 @@ def test_a_report_that_is_killed_anywhere_leaves_whole_files(tmp_path):
                     os.kill(os.getpid(), signal.SIGKILL)
 
             os.replace = killed
-            cli.write_report([tmp_path / "runs"], out, max_groups=1)
+            build.write_report([tmp_path / "runs"], out, max_groups=1)
             os._exit(0)
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
