@@ -187,7 +187,7 @@ def waiting_for_jobs(overrides: list[str]) -> AbstractContextManager[None]:
 
 def show_report(folder: Path) -> None:
     """Write the report of a sweep's folder. A failure there does not make the sweep fail."""
-    from lazyexp.report.cli import write_report
+    from lazyexp.report.build import write_report
 
     try:
         print(f"report: {write_report([folder])}")

@@ -1,24 +1,43 @@
-"""Tables, speedups with intervals, and figures from runs on disk. Nothing here imports torch.
+"""Tables, speedups with intervals, and figures from runs on disk. Only `trained` imports torch.
 
-The package can be called: `lazyexp.report("runs/headline")` does what `lazyexp-report runs/headline` does.
+The package is callable: `lazyexp.report("runs/headline")` is the command `lazyexp-report runs/headline`.
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
+# Defaults of the command and of the function.
+BASELINE = "backprop"
+MAX_GROUPS = 3
+
 
 class _Report(ModuleType):
-    """A package is what `lazyexp.report` names as soon as any of its modules is imported, so it must do the work."""
+    """The attribute `lazyexp.report` is this package once any of its modules is imported, so it is callable."""
 
-    def __call__(self, *folders: str | Path, out: str | Path | None = None, max_groups: int = 12) -> Path:
-        """Writes the report on the runs below `folders`. Returns the path of report.html. Raises UserError."""
-        from lazyexp.report.cli import write_report
+    def __call__(
+        self,
+        *folders: str | Path,
+        out: str | Path | None = None,
+        max_groups: int = MAX_GROUPS,
+        where: Sequence[str] = (),
+        baseline: str = BASELINE,
+    ) -> Path:
+        """Write the report on the runs below `folders`. Returns the path of report.html. Raises UserError.
 
-        places = [Path(folder).expanduser() for folder in folders]
-        return write_report(places, None if out is None else Path(out).expanduser(), max_groups)
+        Args:
+            out: output folder, by default `report/` in the first folder.
+            max_groups: number of groups whose curves are drawn; tables have all groups.
+            where: conditions on settings such as `"rule=lazy,backprop"`.
+            baseline: the rule that the others are compared with.
+        """
+        from lazyexp.report.build import write_report
+
+        paths = [Path(folder).expanduser() for folder in folders]
+        return write_report(paths, None if out is None else Path(out).expanduser(), max_groups, where, baseline)
 
 
 sys.modules[__name__].__class__ = _Report

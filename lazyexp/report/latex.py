@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-import pandas as pd
+from lazyexp.report.blocks import Table
 
-from lazyexp.report.render import Table
+ESCAPED = {
+    "\\": r"\textbackslash ", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
+    "~": r"\textasciitilde ", "^": r"\textasciicircum ", "–": "--", "−": "$-$",
+}  # fmt: skip
 
 
 def to_latex(table: Table) -> str:
-    """The table with the rules of the package booktabs."""
-    styler = pd.DataFrame(table.rows, columns=table.columns).style.hide(axis="index")
-    return styler.format(escape="latex").format_index(escape="latex", axis=1).to_latex(hrules=True)
+    """The table with the lines of the package booktabs."""
+    head, *rows = [" & ".join(map(_escape, row)) + r" \\" for row in (table.columns, *table.rows)]
+    lines = [rf"\begin{{tabular}}{{{'l' * len(table.columns)}}}", r"\toprule", head, r"\midrule", *rows]
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
+
+
+def _escape(text: str) -> str:
+    return "".join(ESCAPED.get(character, character) for character in text)

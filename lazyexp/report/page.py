@@ -1,147 +1,124 @@
-"""What the report says, as blocks."""
+"""The content of the report as blocks: the answer first, everything else in folded sections."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from dataclasses import dataclass, field
 
 import pandas as pd
 
-from lazyexp.report.arena import arena_blocks
-from lazyexp.report.groups import CONTROL, Group
-from lazyexp.report.races import Race
-from lazyexp.report.read import MEASURES, Found
-from lazyexp.report.render import Block, Figures, Heading, Items, Table, Text
-from lazyexp.report.story import front_blocks, sentences
-from lazyexp.report.style import Drawn
-from lazyexp.report.synapses import energy_blocks
-from lazyexp.report.tables import final_table
-from lazyexp.report.words import ratio, shown
+from lazyexp.report.blocks import Block, Details, Figure, Figures, Items, Table, Text
+from lazyexp.report.comparisons import Comparison
+from lazyexp.report.energy import energy_blocks
+from lazyexp.report.formatting import count, setting_value
+from lazyexp.report.groups import Group
+from lazyexp.report.headline import Headline
+from lazyexp.report.main_table import main_table
+from lazyexp.report.methods import method_blocks
+from lazyexp.report.read import Run, RunSet
+from lazyexp.report.sections import final, schedule_blocks, speedup
+from lazyexp.report.summary import definitions, options_of, provenance, sentences, split_settings, what_was_run
 
-STORIES = 8  # races told in words
-SHORT = ("seconds", "forward", "backward", "updates", "energy M1")
-EXPLAINED = (
-    "Speedup is backprop's cost divided by the rule's, up to the first evaluation that reaches the target: 2 means "
-    "half the cost, 0 that the rule never got there and backprop did, inf the reverse; misses stay in every median. "
-    "`backprop-0.1` is what backprop of the same seed ends with, less 0.1 percentage points. In brackets: 95 % "
-    "percentile bootstrap interval of the median over pairs with the same seed (with few seeds it is at most their "
-    "range; with one there is none). Pairs are undecided if a run that has not reached the target has not ended, or "
-    "was ended by `stop_at`."
+SENTENCES = 6  # comparisons with a sentence before the fold
+ROWS = 40  # rows of the main table before the fold
+ABOUT_TABLE = (
+    "Medians over seeds, in brackets 95 % bootstrap intervals; a dash is a target that the median run misses. Speedup: "
+    "the baseline's training time to the target divided by the rule's. Selected: share of the presented samples that "
+    "updated the weights."
+)
+ABOUT_SPEEDUP = (
+    "Speedup along the curve: the baseline's cost divided by the rule's, up to the first evaluation that reaches the "
+    "target. 2 means half the cost, 0 that only the rule missed the target, inf that only the baseline missed it; "
+    "misses stay in every median. `{baseline}-0.1` is the final accuracy of the {baseline} run of the same seed minus "
+    "0.1 percentage points. In brackets: 95 % percentile bootstrap interval of the median over pairs with the same "
+    "seed (with few seeds it is at most their range; with one there is none). A pair is undecided if a run that has "
+    "not reached the target has not ended, or was ended by `stop_at`."
+)
+ABOUT_FINAL = (
+    "Median over the runs that ended, with its 95 % bootstrap interval. Below the baseline: percentage points of test "
+    "accuracy, paired by seed, so not the difference of the medians."
 )
 PROTOCOLS = {
-    "matched": "matched: rule and backprop at identical settings",
-    "tuned": "tuned: every rule at its own best learning rate, epochs and batch size, chosen by validation accuracy",
+    "matched": "rule and baseline at identical settings",
+    "tuned": "every rule at its own best learning rate, epochs and batch size, chosen by validation accuracy",
 }
 
 
-def blocks(
-    found: Found,
-    groups: list[Group],
-    speedups: pd.DataFrame,
-    races: list[Race],
-    times: pd.DataFrame,
-    energies: pd.DataFrame,
-    drawn: list[Drawn],
-    notes: list[str],
-) -> list[Block]:
-    """Everything that the report says, in order: the story, accuracy against seconds, tables, figures."""
-    first = [figure for figure in drawn if figure.name.startswith("pareto_")]
-    content: list[Block] = [Items(sentences(race)) for race in races[:STORIES]]
-    if len(races) > STORIES:
-        content.append(Text(f"… and {len(races) - STORIES} more comparisons, in the tables."))
-    content += [Figures(first)] * bool(first)
-    content += [Text(line) for line in summary(found, groups)]
-    content += [Text(f"Note: {note}") for note in notes]
-    content += [*arena_blocks(races), *front_blocks(races, times)] if races else []
-    content += energy_blocks(energies)
-    used = [protocol for protocol in PROTOCOLS if any(group.protocol == protocol for group in groups)]
+@dataclass
+class Content:
+    """All that the page shows."""
+
+    found: RunSet
+    baseline: str
+    groups: list[Group]
+    headlines: list[Headline]
+    speedups: pd.DataFrame
+    comparisons: list[Comparison]
+    times: pd.DataFrame
+    energies: pd.DataFrame
+    figures: list[Figure] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def blocks(content: Content) -> list[Block]:
+    """Everything that the report says, in order."""
+    runs = content.found.runs
+    shown: list[Block] = [Text(what_was_run(runs), soft=True)]
+    lines = sentences(content.headlines)
+    shown.append(Items(lines[:SENTENCES]))
+    if lines[SENTENCES:]:
+        more = count(len(lines) - SENTENCES, "more comparison")
+        shown.append(Details(f"{more} in words", [Items(lines[SENTENCES:])]))
+    main = [*content.figures[:1]]
+    shown += [Figures([Figure(one.name, one.caption, wide=True) for one in main])] * bool(main)
+    shown += _main_table(content)
+    shown.append(Text(f"{definitions(content.headlines)} {ABOUT_TABLE}".strip(), soft=True))
+    figures = content.figures[1:]
+    shown += [Details(f"Figures ({len(figures)})", [Figures(figures)])] * bool(figures)
+    shown += _sections(content)
+    shown.append(Details("Settings, machines and versions", _settings(runs, len(content.found.broken))))
+    if content.notes:
+        shown.append(Details("Notes", [Text(note) for note in content.notes]))
+    if content.found.broken:
+        rows = [[str(path), why] for path, why in content.found.broken]
+        shown.append(Details(f"Left out ({len(rows)})", [Table(["folder", "reason"], rows)]))
+    return shown
+
+
+def _main_table(content: Content) -> list[Block]:
+    table = main_table(content.headlines)
+    if len(table.rows) <= ROWS:
+        return table.compact()
+    head = Table(table.columns, table.rows[: ROWS // 2])
+    return [head, Details(f"All {len(table.rows)} rows of this table", table.compact())]
+
+
+def _sections(content: Content) -> list[Block]:
+    """The folded sections of tables."""
+    sections: list[Block] = []
+    used = [protocol for protocol in PROTOCOLS if any(group.protocol == protocol for group in content.groups)]
     for protocol in used:
-        content += [
-            Heading(f"Final figures ({PROTOCOLS[protocol]})"),
-            Text(
-                "Median over the runs that ended, with its 95 % bootstrap interval. Below backprop: percentage "
-                "points of test accuracy, paired by seed, so not the difference of the medians."
-            ),
-            final([group for group in groups if group.protocol == protocol]),
-        ]
+        table = final([group for group in content.groups if group.protocol == protocol])
+        inside = [Text(ABOUT_FINAL), *table.compact()]
+        sections.append(Details(f"End of training, {protocol}: {PROTOCOLS[protocol]}", inside))
     for protocol in used:
-        content += [Heading(f"Speedup over backprop ({PROTOCOLS[protocol]})"), Text(EXPLAINED)]
-        content.append(speedup(speedups[speedups["protocol"] == protocol], protocol))
-    others = [figure for figure in drawn if figure not in first]
-    content += [Heading("Figures"), Figures(others)] * bool(others)
-    if found.broken:
-        content += [Heading("Left out"), Table(["folder", "why"], [[str(path), why] for path, why in found.broken])]
-    return content
+        rows = content.speedups[content.speedups["protocol"] == protocol]
+        inside = [Text(ABOUT_SPEEDUP.format(baseline=content.baseline)), *speedup(rows).compact()]
+        sections.append(Details(f"Speedup along the curve, {protocol}: {PROTOCOLS[protocol]}", inside))
+    if content.comparisons:
+        inside = schedule_blocks(content.comparisons, content.times)
+        sections.append(Details("Time and accuracy at the end of a schedule", inside))
+    methods = method_blocks(content.comparisons)
+    sections += [Details("Method comparison at the end of a schedule", methods)] * bool(methods)
+    energy = energy_blocks(content.energies, content.baseline)
+    sections += [Details("Energy at equal accuracy: samples and synapses", energy)] * bool(energy)
+    return sections
 
 
-def summary(found: Found, groups: list[Group]) -> list[str]:
-    """The first lines of the report: how many runs, how they ended, what was compared, where they ran."""
-    runs = found.runs
-    counts = pd.Series([run.status for run in runs]).value_counts()
-    statuses = ", ".join(f"{count} {status}" for status, count in counts.items())
-    matched = [group for group in groups if group.protocol == "matched"]
-    lines = [f"{len(runs)} runs ({statuses}), {len(found.broken)} folders left out."]
-    rules = list(dict.fromkeys(rule for group in matched for rule in group.rules))
-    lines.append(f"Compared: {', '.join(rules)}, in {len(matched)} groups of identical settings: ")
-    lines[-1] += "; ".join(group.label for group in matched[:20]) + ("; …" if len(matched) > 20 else "") + "."
-    lonely = [group.label for group in matched if not group.controls]
-    if lonely:
-        lines.append(f"No control (no backprop run) in: {'; '.join(lonely)}.")
-
-    def different(values: Iterable[object]) -> str:
-        return ", ".join(sorted({str(value or "unknown") for value in values}))
-
-    lines.append(
-        f"Ran on: {different(run.settings['hardware'] for run in runs)}; "
-        f"threads: {different(run.settings['threads'] for run in runs)}; "
-        f"lazyexp {different(run.versions.get('lazyexp') for run in runs)}, "
-        f"commit {different(run.versions.get('commit') for run in runs)}, "
-        f"torch {different(run.versions.get('torch') for run in runs)}."
-    )
-    return lines
-
-
-def final(groups: list[Group]) -> Table:
-    columns = [
-        "protocol",
-        "group",
-        "rule",
-        "n",
-        "status",
-        "test accuracy (%)",
-        "below backprop",
-        "seconds",
-        "forward",
-        "backward",
+def _settings(runs: list[Run], left_out: int) -> list[Block]:
+    common, varied = split_settings(runs)
+    rows = [[key, setting_value(value)] for key, value in common.items() if value is not None]
+    rows += [
+        [key, "varied: " + ", ".join(setting_value(value) for value in values)] for key, values in varied.items()
     ]
-    columns += ["share that learned (%)", "updates", "energy M1", "settings chosen"]
-    rows = []
-    for row in final_table(groups):
-        group: Group = row["group"]
-        cells = [group.protocol, group.label, row["rule"], str(row["n"]), row["statuses"]]
-        cells += [shown(row["test_accuracy"], 100, 4), "" if row["rule"] == CONTROL else shown(row["behind"], 1, 2)]
-        cells += [shown(row[name]) for name in ("train_seconds", "forward_samples", "backward_samples")]
-        cells += [shown(row["learned"], 100), shown(row["updates"]), shown(row["energy_l1"])]
-        rows.append([*cells, group.choice.get(row["rule"], "")])
-    return _without_empty(Table(columns, rows))
-
-
-def speedup(table: pd.DataFrame, protocol: str) -> Table:
-    """One row per group, rule and target; the measures side by side."""
-    columns = ["protocol", "group", "rule", "target", *SHORT, "pairs", "rule missed", "backprop missed", "undecided"]
-    rows = []
-    for (group, rule, target), part in table.groupby(["group", "rule_label", "target"], sort=False):
-        first = part.iloc[0]
-        if first["note"]:
-            rows.append([protocol, group, rule, str(first["note"]), *[""] * (len(columns) - 4)])
-            continue
-        cells = {row["measure"]: row for _, row in part.iterrows()}
-        pairs = f"{first['n_pairs']}" + ("" if first["paired"] else " (unpaired)")
-        ratios = [ratio(cells[name]) if name in cells else "" for name in MEASURES]
-        counts = [str(first[name]) for name in ("n_rule_missed", "n_control_missed", "n_undecided")]
-        rows.append([protocol, group, rule, target, *ratios, pairs, *counts])
-    return Table(columns, rows)
-
-
-def _without_empty(table: Table) -> Table:
-    keep = [i for i in range(len(table.columns)) if any(row[i] for row in table.rows)]
-    return Table([table.columns[i] for i in keep], [[row[i] for i in keep] for row in table.rows])
+    lines: list[Block] = [Text(line) for line in provenance(runs, left_out)]
+    return [*lines, Table(["setting", "value"], rows), Table(["rule", "options"], options_of(runs))]

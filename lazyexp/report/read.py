@@ -1,14 +1,13 @@
-"""Finding runs below folders and reading them, whatever state they are in.
+"""Find runs below folders and read them, whatever their state.
 
-A run is a folder with metrics.csv (one row per evaluation), summary.csv and run.json, as docs/csv.md says.
-All figures are taken from metrics.csv; the other two tell the settings and how the run ended.
+A run is a folder with metrics.csv (one row per evaluation), summary.csv and run.json. All measurements come from
+metrics.csv; the other two files contain the settings and how the run ended.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -19,24 +18,22 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lazyexp.config.run_id import NOT_IN_RUN_ID
 from lazyexp.errors import UserError
-from lazyexp.report.settings import flat_settings, plain_value, summary_settings
+from lazyexp.report.folders import run_folders
+from lazyexp.report.settings import NOT_COMPARED, flat_settings, plain_value, summary_settings
 from lazyexp.runs.columns import COMPLETE, MEASURED
 from lazyexp.runs.reader import read_columns, read_json, read_rows
 
 # The cost of training, as in metrics.csv: seconds, three counts, and M1 (in units of weight).
 MEASURES = ("train_seconds", "forward_samples", "backward_samples", "updates", "energy_l1")
 REQUIRED = ("samples_seen", "test_accuracy", "train_seconds", "backward_samples", "updates", "forward_samples")
-# Not settings of a comparison: who learns, the seed, places, and which crossings were noted down.
-APART = (*NOT_IN_RUN_ID, "seed", "rule", "rule_options", "dataset.path", "dataset.mirror", "targets")
 
 
 @dataclass(eq=False)
 class Run:
-    """One run. `settings` are flat and without rule, seed and places; `rows` are its evaluations, all numbers.
+    """One run. `settings` are flat, without rule, seed and directories; `rows` are its evaluations, all numbers.
 
-    `rule` is what the run calls its rule: `rule_label` if it has one.
+    `rule` is the name of the rule, or the run's `rule_label` if it has one.
     """
 
     folder: Path
@@ -49,17 +46,17 @@ class Run:
     targets: tuple[float, ...]
     rows: pd.DataFrame
     versions: dict[str, str]
-    concurrent: bool = False  # beside other runs on its machine
+    concurrent: bool = False  # shared its machine with other runs
     train_size: float = math.nan  # training samples in use
 
     @property
     def complete(self) -> bool:
-        """False if the run is going on or was cut off, so that a target not reached may still be reached."""
+        """False while the run continues or if it was interrupted: a target not reached may still be reached."""
         return self.status in COMPLETE
 
     @cached_property
     def columns(self) -> dict[str, np.ndarray]:
-        """The columns of `rows`, ready to be looked up often."""
+        """The columns of `rows` as arrays, for repeated access."""
         return {name: self.rows[name].to_numpy() for name in self.rows}
 
     def final(self, column: str) -> float:
@@ -68,16 +65,16 @@ class Run:
 
 
 @dataclass
-class Found:
-    """What there is below the given folders: usable runs, and the others with the reason."""
+class RunSet:
+    """The runs below the given folders: readable ones, and the others with the reason."""
 
     runs: list[Run]
     broken: list[tuple[Path, str]]
 
 
-def read_runs(folders: Iterable[Path]) -> Found:
-    """All runs below `folders`, nested ones too, hidden folders apart. Never raises because of a bad run."""
-    found = Found([], [])
+def read_runs(folders: Iterable[Path]) -> RunSet:
+    """Read all runs below `folders`, at any depth, without hidden folders. A damaged run never raises."""
+    found = RunSet([], [])
     seen: set[Path] = set()
     for top in folders:
         if not top.is_dir():
@@ -91,30 +88,15 @@ def read_runs(folders: Iterable[Path]) -> Found:
                 found.runs.append(read_run(folder))
             except UserError as error:
                 found.broken.append((folder, str(error)))
-            except Exception as error:  # a broken file can break any of the readers, and must not end the report
+            except Exception as error:  # a damaged file can break any reader and must not end the report
                 found.broken.append((folder, f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"))
     _same_machine(found.runs)
     found.runs = _without_repetitions(found)
     return found
 
 
-def run_folders(top: Path) -> list[Path]:
-    """The folders of runs at or below `top`, sorted."""
-    runs = []
-    for folder, below, _ in os.walk(top):
-        below[:] = sorted(name for name in below if not name.startswith("."))
-        if is_run(Path(folder)):
-            runs.append(Path(folder))
-    return runs
-
-
-def is_run(folder: Path) -> bool:
-    """True for a run's folder; a report's own folder has a summary.csv, but neither of these."""
-    return (folder / "metrics.csv").is_file() or (folder / "run.json").is_file()
-
-
 def read_run(folder: Path) -> Run:
-    """One run from its files. Raises UserError if they are not those of a run."""
+    """Read one run. Raises UserError if the files are not those of a run."""
     columns = read_columns(folder / "metrics.csv")
     if not columns:
         raise UserError("no evaluation yet (metrics.csv is missing or empty)")
@@ -123,7 +105,7 @@ def read_run(folder: Path) -> Run:
     facts = read_json(folder / "run.json")
     settings = flat_settings(facts["settings"]) if facts.get("settings") else summary_settings(summary)
     if "optimizer.lr" not in settings:
-        raise UserError("neither run.json nor summary.csv tells the settings")
+        raise UserError("neither run.json nor summary.csv contains the settings")
     constants = {key: values[0] for key, values in columns.items()}
     settings.update(
         device=re.sub(r":\d+$", "", constants.get("device") or "") or facts.get("device_type"),
@@ -133,7 +115,7 @@ def read_run(folder: Path) -> Run:
         batch_size=plain_value(constants.get("batch_size", settings.get("batch_size"))),
     )
     if settings.get("dataset.subset") not in (None, "", "matched", "random"):
-        # A per-seed path of a run; what the seeds share is the name without its seed and hash.
+        # The path of a run of the same seed; seeds share its name without seed and hash.
         source = Path(str(settings["dataset.subset"])).parent.name
         settings["dataset.subset"] = re.sub(r"-s\d+-[0-9a-f]+$", "", source)
     return Run(
@@ -143,7 +125,7 @@ def read_run(folder: Path) -> Run:
         options=str(settings.get("rule_options") or "{}"),
         seed=int(settings["seed"] if constants.get("seed") is None else constants["seed"]),
         status=summary.get("status") or "running",
-        settings={key: value for key, value in sorted(settings.items()) if key not in APART},
+        settings={key: value for key, value in sorted(settings.items()) if key not in NOT_COMPARED},
         targets=tuple(json.loads(settings.get("targets") or "[]")),
         rows=rows,
         versions={**(facts.get("versions") or {}), "commit": str(facts.get("git_commit") or "unknown")[:10]},
@@ -153,7 +135,7 @@ def read_run(folder: Path) -> Run:
 
 
 def _numbers(columns: dict[str, list[Any]]) -> pd.DataFrame:
-    """The measured columns as floats, NaN where nothing was measured. Raises UserError."""
+    """Convert the measured columns to floats, NaN where nothing was measured. Raises UserError."""
     missing = [column for column in REQUIRED if column not in columns]
     if missing:
         raise UserError(f"metrics.csv lacks the columns {', '.join(missing)}")
@@ -165,19 +147,19 @@ def _numbers(columns: dict[str, list[Any]]) -> pd.DataFrame:
 
 
 def _same_machine(runs: list[Run]) -> None:
-    """Where run.json is lost, the machine is unknown; if all others ran on one, it is taken to be that one."""
+    """Without run.json the machine of a run is unknown: assume the one of the others if they share one."""
     for key in ("hardware", "threads", "data"):
         for run in runs:
             if run.settings[key] is None:
-                place = "dataset.name" if key == "data" else "device"
-                like = [r for r in runs if r.settings.get(place) == run.settings.get(place)]
+                same = "dataset.name" if key == "data" else "device"
+                like = [r for r in runs if r.settings.get(same) == run.settings.get(same)]
                 known = {r.settings[key] for r in like} - {None}
                 run.settings[key] = known.pop() if len(known) == 1 else None
 
 
-def _without_repetitions(found: Found) -> list[Run]:
-    """One run per settings, rule and seed: the one that got furthest. The others are named among the broken."""
-    best: dict[tuple, Run] = {}
+def _without_repetitions(found: RunSet) -> list[Run]:
+    """Keep one run per settings, rule and seed: the one with the most samples. List the others as unused."""
+    best: dict[tuple[Any, ...], Run] = {}
     for run in found.runs:
         key = (tuple(run.settings.items()), run.rule, run.options, run.seed)
         former = best.setdefault(key, run)
@@ -185,5 +167,5 @@ def _without_repetitions(found: Found) -> list[Run]:
             better = max((former, run), key=lambda r: (r.complete, r.final("samples_seen")))
             worse = run if better is former else former
             best[key] = better
-            found.broken.append((worse.folder, f"repeats {better.folder}; only one of them is used"))
+            found.broken.append((worse.folder, f"repeats {better.folder}; only one of the two is used"))
     return list(best.values())

@@ -1,4 +1,4 @@
-"""The settings of a run in one flat form, whichever of its files tells them."""
+"""The settings of a run as one flat dictionary, from either of the files that contain them."""
 
 from __future__ import annotations
 
@@ -7,12 +7,16 @@ import math
 from dataclasses import fields
 from typing import Any
 
+from lazyexp.config.run_id import NOT_IN_RUN_ID
 from lazyexp.config.schema import Config
 from lazyexp.config.validation import ENTRIES
 
+# Not settings of a comparison: the rule, the seed, directories, and the targets whose crossings were recorded.
+NOT_COMPARED = (*NOT_IN_RUN_ID, "seed", "rule", "rule_options", "dataset.path", "dataset.mirror", "targets")
+
 
 def flat_settings(settings: dict[str, Any]) -> dict[str, Any]:
-    """The settings of run.json with dotted keys, values as `plain_value` gives them."""
+    """Flatten the settings of run.json: dotted keys, values as from `plain_value`."""
     flat: dict[str, Any] = {}
     for key, value in settings.items():
         if key == "rule":
@@ -26,14 +30,14 @@ def flat_settings(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def summary_settings(summary: dict[str, Any]) -> dict[str, Any]:
-    """The settings among the columns of a summary.csv."""
+    """Extract the settings from the columns of a summary.csv."""
     groups = tuple(f"{entry.name}." for entry in fields(Config))
     settings = {key: plain_value(value) for key, value in summary.items() if key in ENTRIES or key.startswith(groups)}
     return {**settings, "rule_options": summary.get("rule_options") or "{}"} if settings else {}
 
 
 def plain_value(value: Any) -> Any:
-    """One form for a value from JSON or from CSV: whole numbers as int, lists as JSON, nothing as None."""
+    """Normalise a value from JSON or CSV: whole numbers as int, lists as JSON, an empty cell as None."""
     if isinstance(value, str):
         try:
             value = {"": None, "True": True, "False": False}[value]

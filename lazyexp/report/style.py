@@ -1,13 +1,15 @@
-"""How figures look, and where they are saved: at the width of a paper's column, each as PNG and PDF.
+"""The look of the figures and where they are saved: each as PNG and PDF with its data as CSV.
 
-Colours are seaborn's `colorblind`; line styles and markers differ too, so that grey prints stay legible.
+Colours are seaborn's `colorblind` palette. Line styles and markers differ, too, and lines are labelled directly, so
+that figures stay legible in grey and with many rules.
 """
 
 from __future__ import annotations
 
+import hashlib
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,119 +17,222 @@ from typing import Any
 
 import matplotlib
 import pandas as pd
-import seaborn
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
-from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+from matplotlib.figure import Figure as Canvas
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-from lazyexp.report.groups import CONTROL, rule_order
+from lazyexp.report import BASELINE
+from lazyexp.report.blocks import Figure
+from lazyexp.report.groups import rule_order
 from lazyexp.utils.files import atomic_write, write_text
 
-WIDTH, HEIGHT = 3.4, 2.6  # inches: one column of a paper
+WIDTH, HEIGHT = 3.4, 2.6  # inches of a figure without the labels at its right
+WIDE, TALL = 7.5, 4.2
 STYLE: dict[Any, Any] = {
     "font.size": 8, "axes.labelsize": 8, "axes.titlesize": 8, "xtick.labelsize": 7, "ytick.labelsize": 7,
     "legend.fontsize": 7, "legend.frameon": False, "axes.linewidth": 0.6, "lines.linewidth": 1.2,
     "lines.markersize": 3.5, "axes.grid": True, "grid.linewidth": 0.4, "grid.color": "0.9", "axes.axisbelow": True,
-    "savefig.dpi": 200, "pdf.fonttype": 42, "hatch.linewidth": 0.5,
+    "axes.spines.top": False, "axes.spines.right": False, "savefig.dpi": 160, "hatch.linewidth": 0.5,
+    # Type 3 fonts hold the glyphs in use only; embedding TrueType subsets took a quarter of a report's time.
+    "pdf.fonttype": 3,
 }  # fmt: skip
-PALETTE = ["0.15", *(seaborn.color_palette("colorblind")[place] for place in (0, 1, 2, 4, 3, 5, 9, 8, 6))]
-LINES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1, 1, 1)))
-MARKERS = "os^Dv<>PX"
+PALETTE = ("#0173b2", "#de8f05", "#029e73", "#cc78bc", "#d55e00", "#ca9161", "#56b4e9", "#b3a300", "#949494")
+LINES: tuple[Any, ...] = ("--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1, 1, 1)), "-")
+MARKERS = "s^Dv<>PX"
 LOG_FROM = 30.0  # ratio of the largest to the smallest value from which an axis is logarithmic
+JOINED = 6  # labels up to which each is joined to its line
+LONGEST = 120  # characters of a figure's file name
 
 
 @dataclass(frozen=True)
 class Look:
     """How a rule is drawn, the same in all figures."""
 
-    color: Any
+    color: str
     line: Any
     marker: str
 
 
+TARGET = Look("#595959", (0, (1, 2)), "")
+
+
+def looks(rules: Iterable[str], variants: Iterable[str] = (), baseline: str = BASELINE) -> dict[str, Look]:
+    """A look for every rule and for its variants by options; black and solid for the baseline."""
+    others = dict.fromkeys([*rule_order(rules, baseline), *rule_order(variants, baseline)])
+    others.pop(baseline, None)
+    found = {baseline: Look("#262626", "-", "o")}
+    for i, rule in enumerate(others):
+        found[rule] = Look(PALETTE[i % len(PALETTE)], LINES[i % len(LINES)], MARKERS[i % len(MARKERS)])
+    return found
+
+
 @dataclass(frozen=True)
-class Drawn:
-    """A figure that was made: the file name without its ending, and what it shows."""
+class End:
+    """The label of a line, at its last point."""
 
-    name: str
-    caption: str
-
-
-def looks(rules: list[str], variants: list[str]) -> dict[str, Look]:
-    """A look for every rule, and for its variants by options; black and solid for the control."""
-    order = list(dict.fromkeys([CONTROL, *rule_order(rules), *rule_order(variants)]))
-    return {
-        rule: Look(PALETTE[i % len(PALETTE)], LINES[i % len(LINES)], MARKERS[i % len(MARKERS)])
-        for i, rule in enumerate(order)
-    }
+    text: str
+    x: float
+    y: float
+    look: Look
 
 
-class Sheet:
-    """Where figures are saved; remembers what was drawn."""
+class FigureFolder:
+    """The folder of a report's figures, with a list of what was drawn and notes on what was not."""
 
-    def __init__(self, folder: Path, rules: list[str], variants: list[str]) -> None:
-        self.folder, self.looks = folder, looks(rules, variants)
-        self.drawn: list[Drawn] = []
-        self.remarks: list[str] = []
+    def __init__(
+        self, folder: Path, rules: Iterable[str], variants: Iterable[str] = (), baseline: str = BASELINE
+    ) -> None:
+        self.folder, self.looks = folder, looks(rules, variants, baseline)
+        self.figures: list[Figure] = []
+        self.notes: list[str] = []
 
-    def remark(self, text: str) -> None:
-        """A line of text in place of a figure; said once."""
-        if text not in self.remarks:
-            self.remarks.append(text)
+    def note(self, text: str) -> None:
+        """A line of text in place of a figure, once."""
+        if text not in self.notes:
+            self.notes.append(text)
 
     def draw(
-        self, name: str, caption: str, paint: Callable[[Axes], object], data: pd.DataFrame, height: float = HEIGHT
+        self,
+        name: str,
+        caption: str,
+        paint: Callable[[Axes], list[End] | None],
+        data: pd.DataFrame,
+        title: str = "",
+        size: tuple[float, float] = (WIDTH, HEIGHT),
     ) -> None:
-        """One figure with one pair of axes and a legend above it; nothing if `paint` returns False."""
+        """One figure with one pair of axes; nothing if `paint` returns None, else it returns the labels of lines."""
         with matplotlib.rc_context(STYLE):
-            figure = Figure(figsize=(WIDTH, height), layout="constrained")
-            axes = figure.subplots()
-            if paint(axes) is False:
+            figure = Canvas(figsize=size)
+            axes = figure.add_subplot()
+            ends = paint(axes)
+            if ends is None:
                 return
-            seaborn.despine(fig=figure)
-            handles, labels = axes.get_legend_handles_labels()
-            if handles:
-                many = len(labels) > 8  # in smaller type, or the legend would take the page
-                columns = max(1 + many, min(3, len(labels), int(56 / (max(map(len, labels)) + 7))))
-                rows = math.ceil(len(labels) / columns)
-                figure.set_size_inches(WIDTH, height + 0.14 * max(rows - 1, 0))
-                size = {"fontsize": 6, "handlelength": 2.0, "columnspacing": 1.0} if many else {"handlelength": 2.6}
-                figure.legend(handles, labels, loc="outside upper center", ncol=columns, **size)
-            self.save(figure, name, caption, data)
+            fit(figure, title, max((len(end.text) for end in ends), default=0))
+            label_ends(figure, axes, ends)
+            self.save(figure, name, caption, data, wide=size[0] >= WIDE)
 
-    def save(self, figure: Figure, name: str, caption: str, data: pd.DataFrame) -> None:
-        """The figure as PNG and PDF, with what it shows as CSV."""
+    def save(self, figure: Canvas, name: str, caption: str, data: pd.DataFrame, wide: bool = False) -> None:
+        """Save the figure as PNG and PDF, and what it shows as CSV."""
         name = re.sub(r"[^\w.=-]+", "_", name)
+        if len(name) > LONGEST:  # file systems allow 255 bytes
+            name = f"{name[: LONGEST - 9]}_{hashlib.sha256(name.encode()).hexdigest()[:8]}"
         self.folder.mkdir(parents=True, exist_ok=True)
         # Without a date the same runs give the same file.
         for kind, metadata in (("png", {"Software": None}), ("pdf", {"CreationDate": None})):
-            path = self.folder / f"{name}.{kind}"
-            atomic_write(path, partial(figure.savefig, format=kind, metadata=metadata))
+            atomic_write(self.folder / f"{name}.{kind}", partial(figure.savefig, format=kind, metadata=metadata))
         write_text(self.folder / f"{name}.csv", data.to_csv(index=False))
-        self.drawn.append(Drawn(name, caption))
+        self.figures.append(Figure(name, caption, wide))
 
 
-def line(axes: Axes, x: pd.Series, y: pd.DataFrame, look: Look, label: str) -> None:
+def fit(figure: Canvas, title: str = "", label_length: int = 0) -> None:
+    """Margins for axis labels, a title, and labels of so many characters at the right. Cheaper than a layout engine."""
+    width, height = figure.get_size_inches()
+    right = 0.12 + (0.45 + 0.062 * label_length if label_length else 0)
+    figure.set_size_inches(width + right, height)
+    lines = _wrapped(title, int(width * 14))
+    if title:
+        figure.suptitle(lines, fontsize=8, x=0.02, y=1 - 0.06 / height, ha="left", va="top")
+    top = 0.15 + 0.15 * (lines.count("\n") + 1) * bool(title)
+    figure.subplots_adjust(
+        left=0.58 / (width + right), right=1 - right / (width + right), bottom=0.46 / height, top=1 - top / height
+    )
+
+
+def _wrapped(text: str, width: int) -> str:
+    import textwrap
+
+    return "\n".join(textwrap.wrap(text, width)) if text else ""
+
+
+def label_ends(figure: Canvas, axes: Axes, ends: list[End], fontsize: float = 7) -> None:
+    """Write each label right of the axes at the height of its line's end, moved apart where they would overlap.
+
+    A few labels are joined to their lines; many have a sample of their line instead, since joints would cross.
+    """
+    height = axes.get_position().height * figure.get_size_inches()[1]
+    gap = 1.2 * fontsize / 72 / height  # of the height of the axes
+    to_axes = axes.transData + axes.transAxes.inverted()
+    wanted = [float(to_axes.transform((end.x, end.y))[1]) for end in ends]
+    order = sorted(range(len(ends)), key=lambda i: wanted[i])
+    many = len(ends) > JOINED
+    for i, y in zip(order, spread([wanted[i] for i in order], gap), strict=True):
+        end = ends[i]
+        look = end.look
+        joint = {"arrowstyle": "-", "color": look.color, "lw": 0.5, "alpha": 0.6, "shrinkA": 0, "shrinkB": 1}
+        axes.annotate(
+            end.text, (end.x, end.y), (1.085 if many else 1.03, y), textcoords="axes fraction", fontsize=fontsize,
+            color=look.color, va="center", ha="left", annotation_clip=False, arrowprops=None if many else joint,
+        )  # fmt: skip
+        if many:
+            axes.plot(
+                [1.02, 1.045, 1.07], [y, y, y], color=look.color, ls=look.line, marker=look.marker, markevery=[1],
+                transform=axes.transAxes, clip_on=False, scalex=False, scaley=False,
+            )  # fmt: skip
+
+
+def spread(heights: list[float], gap: float) -> list[float]:
+    """Move sorted heights (0 to 1) as little as needed so that neighbours are `gap` apart."""
+    clusters: list[tuple[float, int]] = []  # centre, members
+    for height in heights:
+        clusters.append((height, 1))
+        while True:
+            centre, n = clusters[-1]
+            half = gap * (n - 1) / 2
+            clusters[-1] = (min(max(centre, half), max(1 - half, half)), n)
+            if len(clusters) < 2 or clusters[-1][0] - clusters[-2][0] >= gap * (n + clusters[-2][1]) / 2:
+                break
+            (a, m), (b, n) = clusters[-2:]
+            clusters[-2:] = [((a * m + b * n) / (m + n), m + n)]
+    return [centre + gap * (i - (n - 1) / 2) for centre, n in clusters for i in range(n)]
+
+
+def line(axes: Axes, x: pd.Series, y: pd.DataFrame, look: Look, label: str) -> End | None:
+    """Median over runs with a band from the lowest to the highest. Returns the label at its end."""
     middle = y.median(axis=1)
     axes.fill_between(x, y.min(axis=1), y.max(axis=1), color=look.color, alpha=0.15, lw=0)
     every = max(1, len(x) // 8)
-    axes.plot(x, middle, color=look.color, ls=look.line, marker=look.marker, markevery=every, label=label)
+    axes.plot(x, middle, color=look.color, ls=look.line, marker=look.marker, markevery=every)
+    drawn = middle.notna() & x.notna()
+    return End(label, float(x[drawn].iloc[-1]), float(middle[drawn].iloc[-1]), look) if drawn.any() else None
 
 
-def maybe_log(axes: Axes, low: float, high: float) -> None:
-    if low > 0 and high / low >= LOG_FROM:
-        axes.set_xscale("log")
-        axes.xaxis.set_major_locator(LogLocator(numticks=6))
-    elif high >= 10000:
-        short = FuncFormatter(lambda value, _: f"{value / 1e6:g}M" if high >= 2e6 else f"{value / 1e3:g}k")
-        axes.xaxis.set_major_formatter(short)
-
-
-def plain(axis: Axis, ends: tuple[float, float]) -> None:
-    """Figures written out on a logarithmic axis from one of `ends` to the other, as many as there is room for."""
-    span = max(ends) / min(ends)
+def scale(axis: Axis, values: Iterable[float], log: bool | None = None) -> None:
+    """A logarithmic axis if positive values differ much (or `log`), with ticks such as 0.1, 1, 10 in either case."""
+    positive = [value for value in values if value > 0 and math.isfinite(value)]
+    if log is None:
+        log = bool(positive) and max(positive) / min(positive) >= LOG_FROM
+    if not log or not positive:
+        axis.set_major_formatter(FuncFormatter(_short))
+        return
+    low, high = min(positive), max(positive)
+    margin = max((high / low) ** 0.06, 1.03)
+    low, high = low / margin, high * margin
+    _set(axis, low, high)
+    span = high / low
     steps = (1,) if span > 300 else (1, 2, 5) if span > 8 else (1, 1.5, 2, 3, 4, 6, 8)
     axis.set_major_locator(MaxNLocator(5) if span < 3 else LogLocator(subs=steps, numticks=12))
     axis.set_minor_locator(NullLocator())
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.4g}"))
+    axis.set_major_formatter(FuncFormatter(_short))
+
+
+def _set(axis: Axis, low: float, high: float) -> None:
+    axes = axis.axes
+    horizontal = axis is axes.xaxis
+    (axes.set_xscale if horizontal else axes.set_yscale)("log")
+    (axes.set_xlim if horizontal else axes.set_ylim)(low, high)
+
+
+def ticks(axis: Axis, values: list[float]) -> None:
+    """Ticks at these values, written out."""
+    axis.set_major_locator(FixedLocator(values))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(FuncFormatter(_short))
+
+
+def _short(value: float, _: object = None) -> str:
+    """0.1, 1, 10, 10k, 2M."""
+    for size, suffix in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
+        if abs(value) >= size:
+            return f"{value / (1e3 if suffix == 'k' else size):.4g}{suffix}"
+    return f"{value:.4g}"

@@ -1,4 +1,4 @@
-"""The tables of a report, as data."""
+"""The tables of a report as data."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 
 from lazyexp.report.groups import TUNED, Group, varying
+from lazyexp.report.intervals import interval
 from lazyexp.report.read import MEASURES, Run
-from lazyexp.report.statistics import Speedup, crossing, interval, speedups
+from lazyexp.report.speedups import Speedup, crossing, speedups
 from lazyexp.runs.columns import CROSSING
 
 
@@ -25,21 +26,21 @@ def speedup_table(groups: list[Group]) -> pd.DataFrame:
 
 
 def final_table(groups: list[Group]) -> list[dict[str, Any]]:
-    """The figures at the end of training per group and rule, and the statuses of all its runs.
+    """Measurements at the end of training per group and rule, and the statuses of all its runs.
 
-    They are `Interval`s over the runs that ended, or over those there are if none has ended. `behind`: percentage
-    points of test accuracy below backprop of the same seed.
+    They are `Interval`s over the complete runs, or over all runs if none is complete. `behind`: percentage points of
+    test accuracy below the baseline run of the same seed.
     """
     columns = ("test_accuracy", "samples_seen", *MEASURES)
     rows = []
     for group in groups:
+        partner = {run.seed: run.final("test_accuracy") for run in group.baselines if run.complete}
         for rule, runs in group.rules.items():
             ended = [run for run in runs if run.complete] or runs
-            values = {column: interval([run.final(column) for run in ended]) for column in columns}
-            values["learned"] = interval([run.final("backward_samples") / run.final("samples_seen") for run in ended])
-            partner = {run.seed: run.final("test_accuracy") for run in group.controls if run.complete}
+            values = {column: interval(run.final(column) for run in ended) for column in columns}
+            values["learned"] = interval(run.final("backward_samples") / run.final("samples_seen") for run in ended)
             values["behind"] = interval(
-                [100 * (partner[run.seed] - run.final("test_accuracy")) for run in ended if run.seed in partner]
+                100 * (partner[run.seed] - run.final("test_accuracy")) for run in ended if run.seed in partner
             )
             statuses = ", ".join(
                 f"{sum(run.status == status for run in runs)} {status}" for status in sorted({r.status for r in runs})
@@ -49,7 +50,7 @@ def final_table(groups: list[Group]) -> list[dict[str, Any]]:
 
 
 def run_table(groups: list[Group]) -> pd.DataFrame:
-    """summary.csv: one row per run, with all its settings, final figures and crossings; empty where never reached."""
+    """summary.csv: one row per run with settings, final measurements and crossings; empty where never reached."""
     protocols: dict[Run, list[str]] = {}
     labels: dict[Run, str] = {}
     for group in groups:

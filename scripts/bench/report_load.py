@@ -15,7 +15,7 @@ import sys
 import time
 from pathlib import Path
 
-from lazyexp.report.cli import write_report
+from lazyexp.report.build import write_report
 from lazyexp.runs.reader import read_rows
 
 RULES = (

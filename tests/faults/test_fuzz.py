@@ -300,7 +300,7 @@ def test_damaged_results(call, tmp_path, monkeypatch, name):
 
 def report(call, runs: Path) -> None:
     from lazyexp.errors import UserError
-    from lazyexp.report.cli import write_report
+    from lazyexp.report.build import write_report
 
     try:
         write_report([runs], max_groups=0)

@@ -6,14 +6,14 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
-from test_report import make_run
+from made_runs import make_run
 
-from lazyexp.report import cli
-from lazyexp.report.arena import ranks, standings
+from lazyexp.report import build, cli
+from lazyexp.report.methods import ranks, standings
 from lazyexp.report.latex import to_latex
-from lazyexp.report.races import races, time_table, within_table
+from lazyexp.report.comparisons import comparisons, time_table, within_table
 from lazyexp.report.read import read_runs
-from lazyexp.report.render import Table
+from lazyexp.report.blocks import Table
 from lazyexp.report.story import sentences
 
 
@@ -33,17 +33,17 @@ def fair(top, seeds=(0, 1, 2)):
 
 def test_settings_of_the_schedule_and_options_are_points_of_one_race(tmp_path):
     fair(tmp_path)
-    (race,) = races(read_runs([tmp_path]).runs)
+    (race,) = comparisons(read_runs([tmp_path]).runs)
     assert {rule: len(some) for rule, some in race.rules.items()} == {"backprop": 2, "lazy": 1, "confidence": 2}
     assert {one.name for one in race.rules["confidence"]} == {"lr=0.5, threshold=0.9", "lr=0.1, threshold=0.8"}
     one(tmp_path, "lazy", 0, 1.0, 0.9, model__width=99)
     make_run(tmp_path, "lazy", 7, status="stopped")
-    assert len(races(read_runs([tmp_path]).runs)) == 2  # another network is another race; a stopped run is in none
+    assert len(comparisons(read_runs([tmp_path]).runs)) == 2  # another network is another race; a stopped run is in none
 
 
 def test_times_and_speedups_along_the_fronts(tmp_path):
     fair(tmp_path)
-    table = time_table(races(read_runs([tmp_path]).runs)).set_index(["target", "rule"])
+    table = time_table(comparisons(read_runs([tmp_path]).runs)).set_index(["target", "rule"])
     assert table.loc[("0.95", "lazy"), "speedup"] == 5.0 and table.loc[("0.95", "confidence"), "speedup"] == 2.0
     best = table.loc["backprop's best less 0.05"]
     assert best.loc["backprop", "seconds"] == 20.0 and best.loc["confidence", "speedup"] == 4.0
@@ -58,7 +58,7 @@ def test_times_and_speedups_along_the_fronts(tmp_path):
 
 def test_the_best_accuracy_within_so_many_seconds(tmp_path):
     fair(tmp_path)
-    table = within_table(races(read_runs([tmp_path]).runs)).set_index(["rule", "limit"])["accuracy"]
+    table = within_table(comparisons(read_runs([tmp_path]).runs)).set_index(["rule", "limit"])["accuracy"]
     assert table["lazy"].to_dict() == dict.fromkeys((2, 4, 8, 16, 32, 64), 0.95)
     assert math.isnan(table["backprop", 8]) and table["backprop", 16] == 0.95 and table["backprop", 32] == 0.97
     assert math.isnan(table["confidence", 4]) and table["confidence", 8] == 0.97
@@ -66,7 +66,7 @@ def test_the_best_accuracy_within_so_many_seconds(tmp_path):
 
 def test_the_story_pairs_by_seed_and_says_who_never_arrives(tmp_path):
     fair(tmp_path)
-    told = sentences(races(read_runs([tmp_path]).runs)[0])
+    told = sentences(comparisons(read_runs([tmp_path]).runs)[0])
     assert "ends at 97.00" in told[0] and len(told) == 3
     assert (
         told[1].startswith("`lazy` never comes within 1 point") and "2.0 [2.0, 2.0] points lower (3 pairs" in told[1]
@@ -81,13 +81,13 @@ def test_the_story_pairs_by_seed_and_says_who_never_arrives(tmp_path):
 def test_a_diverged_run_stays_in_the_median(tmp_path):
     for seed in range(3):
         make_run(tmp_path, "lazy", seed, accuracies=(0.9,), status="finished" if seed == 0 else "diverged")
-    (race,) = races(read_runs([tmp_path]).runs)
+    (race,) = comparisons(read_runs([tmp_path]).runs)
     assert race.best_accuracy("lazy").value == 0.0
 
 
 def test_standings_are_by_time_at_equal_accuracy(tmp_path):
     fair(tmp_path)
-    rows = standings(races(read_runs([tmp_path]).runs)[0])
+    rows = standings(comparisons(read_runs([tmp_path]).runs)[0])
     assert [row[1] for row in rows] == ["confidence", "backprop", "lazy"] and rows[2][2] == "never"
 
 
@@ -107,7 +107,7 @@ def test_latex_is_escaped():
 @pytest.mark.slow
 def test_the_report_has_fronts_arena_and_data(tmp_path):
     fair(tmp_path / "runs")
-    page = cli.write_report([tmp_path / "runs"], tmp_path / "out", max_groups=1)
+    page = build.write_report([tmp_path / "runs"], tmp_path / "out", max_groups=1)
     text = page.read_text()
     assert text.index("never comes within") < text.index("<img") < text.index("<table")
     assert "<h2>Arena</h2>" in text and "prefers-color-scheme: dark" in text
@@ -123,6 +123,6 @@ def test_bars_of_misses_are_one_line(tmp_path):
     for seed in range(2):
         make_run(tmp_path, "backprop", seed, accuracies=(0.5, 0.99))
         make_run(tmp_path, "lazy", seed, accuracies=(0.5, 0.6))
-    page = cli.write_report([tmp_path], max_groups=0)
+    page = build.write_report([tmp_path], max_groups=0)
     assert not list((page.parent / "figures").glob("speedup_*"))
     assert page.read_text().count("no bars of speedups, the median pair missed at every accuracy") == 1

@@ -8,15 +8,15 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
-from test_report import make_run
+from made_runs import make_run
 
 from lazyexp.report import figures
 from lazyexp.report.figures import curves, forgetting, share_awake, share_learning
 from lazyexp.report.groups import matched_groups
-from lazyexp.report.pictures import histograms
+from lazyexp.report.sample_figures import histograms
 from lazyexp.report.read import read_runs
-from lazyexp.report.render import to_html
-from lazyexp.report.style import Sheet
+from lazyexp.report.html import to_html
+from lazyexp.report.style import FigureFolder
 
 
 def rewrite(folder, **columns):
@@ -31,7 +31,7 @@ def group_of(top):
 
 
 def sheet_of(top, *rules):
-    return Sheet(top / "figures", list(rules), [])
+    return FigureFolder(top / "figures", list(rules), [])
 
 
 def shown(top, name):
@@ -83,13 +83,13 @@ def test_histograms_show_every_count_of_every_rule(tmp_path):
 def axes(monkeypatch):
     """Those of the figures that are drawn."""
     found = []
-    save = Sheet.save
+    save = FigureFolder.save
 
     def keep(self, figure: Figure, *rest):
         found.append(figure.axes[0])
         save(self, figure, *rest)
 
-    monkeypatch.setattr(Sheet, "save", keep)
+    monkeypatch.setattr(FigureFolder, "save", keep)
     return found
 
 

@@ -15,83 +15,14 @@ import pandas as pd
 import pytest
 
 from lazyexp.errors import UserError
-from lazyexp.report import cli
+from lazyexp.report import build, cli
 from lazyexp.report.groups import label_rules, matched_groups, tuned_groups, varying
 from lazyexp.report.read import read_runs
-from lazyexp.report.render import Table, to_markdown
+from lazyexp.report.blocks import Table
+from lazyexp.report.markdown import to_markdown
 from lazyexp.report.statistics import _all_pairs, _ends, interval, speedups
 from lazyexp.runs.reader import read_columns, read_rows
 from lazyexp.utils.files import atomic_write, write_text
-
-COLUMNS = (
-    "run_id", "dataset", "train_size", "rule", "width", "depth", "batch_size", "lr", "seed", "device",
-    "epoch", "samples_seen", "forward_samples", "backward_samples", "updates", "updates_possible",
-    "train_seconds", "eval_seconds", "train_loss", "train_accuracy", "val_accuracy", "test_accuracy",
-    "energy_l0", "energy_l1", "energy_l0_min", "energy_l1_min", "distinct_learned", "learning_rate",
-)  # fmt: skip
-
-
-def make_run(
-    top,
-    rule="lazy",
-    seed=0,
-    cost=1.0,
-    accuracies=(0.5, 0.9, 0.96),
-    status="finished",
-    val=None,
-    options=None,
-    upkeep=None,
-    **changed,
-):
-    """A run's folder; evaluation k (from 1) has cost `k * cost` seconds, and 100 times that in every count."""
-    settings = {
-        "seed": seed, "epochs": 3, "batch_size": 1, "eval_every": 100, "targets": [0.9, 0.95], "stop_at": None,
-        "data_dir": "data", "runs_dir": str(top), "checkpoint_every": 60.0, "overwrite": False, "engine": "auto",
-        "dataset": {"name": "digits", "path": None, "mirror": None, "train_size": None, "subset": None},
-        "model": {"name": "mlp", "width": 50, "depth": 1},
-        "rule": {"name": rule, **(options or {})},
-        "optimizer": {"name": "sgd", "lr": 0.01}, "plasticity": {},
-    }  # fmt: skip
-    for key, value in changed.items():
-        part, _, name = key.partition("__")
-        if name:
-            settings[part][name] = value
-        else:
-            settings[part] = value
-    shown = "-".join(f"{value}" for value in [*changed.values(), *(options or {}).values()])
-    run_id = f"{rule}-{seed}-{shown}".replace("/", "_")
-    folder = top / run_id
-    folder.mkdir(parents=True)
-    constants = dict(
-        run_id=run_id, dataset=settings["dataset"]["name"], train_size=100, rule=rule, seed=seed, device="cpu",
-        width=settings["model"]["width"], depth=1, batch_size=settings["batch_size"], lr=settings["optimizer"]["lr"],
-    )  # fmt: skip
-    rows = []
-    for k, accuracy in enumerate(accuracies, start=1):
-        counts = dict.fromkeys(
-            ("forward_samples", "backward_samples", "updates", "energy_l1"), round(100 * k * cost, 6)
-        )
-        measured = dict(
-            epoch=k, samples_seen=100 * k, train_seconds=k * cost, test_accuracy=accuracy, val_accuracy=val
-        )
-        rows.append({**dict.fromkeys(COLUMNS), **constants, **measured, **counts, "energy_maintenance": upkeep})
-    with (folder / "metrics.csv").open("w") as stream:
-        writer = csv.DictWriter(stream, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-    facts = {"settings": settings, "device": "A CPU", "threads": 1, "versions": {"lazyexp": "0"}}
-    (folder / "run.json").write_text(json.dumps(facts))
-    if status != "running":
-        flat = {f"{a}.{b}": v for a in ("dataset", "model", "optimizer") for b, v in settings[a].items()}
-        summary = {**(rows[-1] if rows else constants), **flat, "epochs": 3, "eval_every": 100, "engine": "auto"}
-        summary |= {"stop_at": None, "targets": json.dumps(settings["targets"]), "status": status}
-        summary["rule_options"] = json.dumps(options or {})
-        with (folder / "summary.csv").open("w") as stream:
-            writer = csv.DictWriter(stream, list(summary))
-            writer.writeheader()
-            writer.writerow(summary)
-    return folder
-
 
 def answer(top, target="0.95", measure="train_seconds", group=0):
     """The row of speedup.csv for one target and measure."""
@@ -194,7 +125,7 @@ def test_seeds_without_partner_are_compared_unpaired(tmp_path):
 def test_missing_control(tmp_path):
     make_run(tmp_path / "runs", "lazy")
     make_run(tmp_path / "runs", "confidence", options={"threshold": 0.5})
-    page = cli.write_report([tmp_path / "runs"], max_groups=0)
+    page = build.write_report([tmp_path / "runs"], max_groups=0)
     table = pd.read_csv(page.parent / "speedup.csv")
     assert list(table["note"]) == ["no control", "no control"]
     assert (table.filter(like="n_") == 0).all(axis=None) and table["median"].isna().all()
@@ -286,7 +217,7 @@ def test_broken_runs_are_named_and_do_no_harm(tmp_path):
         ("backprop", 0, 3), ("lazy", 0, 3), ("lazy", 1, 2),
     ]  # fmt: skip
     assert {path for path, _ in found.broken} == {*bad.values(), tmp_path / "missing"}
-    page = cli.write_report([tmp_path / "missing", top], max_groups=0)
+    page = build.write_report([tmp_path / "missing", top], max_groups=0)
     assert page.parent == top and all(folder.name in page.read_text() for folder in bad.values())
 
 
@@ -304,10 +235,10 @@ def test_files_are_complete_and_the_same_again(tmp_path):
             make_run(tmp_path, "backprop", seed, cost=2.0, model__width=width)
             make_run(tmp_path, "lazy", seed, accuracies=(0.5, 0.9, 0.96 - 0.02 * (seed > 1)), model__width=width)
     own = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-    page = cli.write_report([tmp_path], max_groups=1)
+    page = build.write_report([tmp_path], max_groups=1)
     names = ("report.html", "report.md", "speedup.csv", "summary.csv")
     first = {name: (tmp_path / name).read_bytes() for name in names}
-    cli.write_report([tmp_path], max_groups=1)
+    build.write_report([tmp_path], max_groups=1)
     assert {name: (tmp_path / name).read_bytes() for name in names} == first
     assert all(path.read_bytes() == content for path, content in own.items())
     speedup = pd.read_csv(tmp_path / "speedup.csv")
@@ -330,9 +261,9 @@ def test_files_are_complete_and_the_same_again(tmp_path):
 def test_a_runs_own_files_are_never_overwritten(tmp_path):
     folder = make_run(tmp_path / "runs", "lazy")
     own = (folder / "summary.csv").read_bytes()
-    assert cli.write_report([folder], max_groups=0) == (tmp_path / "runs" / "report.html").resolve()
+    assert build.write_report([folder], max_groups=0) == (tmp_path / "runs" / "report.html").resolve()
     with pytest.raises(UserError, match="--out"):
-        cli.write_report([folder], folder)
+        build.write_report([folder], folder)
     assert (folder / "summary.csv").read_bytes() == own
 
 
@@ -377,7 +308,7 @@ def test_a_browser_shows_the_page(tmp_path, width):
 
     make_run(tmp_path / "runs", "backprop", cost=2.0)
     make_run(tmp_path / "runs", "lazy")
-    page = cli.write_report([tmp_path / "runs"])
+    page = build.write_report([tmp_path / "runs"])
     flags = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
     flags += " --disable-component-update --disable-sync --hide-scrollbars"
     shot = tmp_path / "shot.png"
@@ -425,7 +356,7 @@ def test_a_report_that_is_killed_anywhere_leaves_whole_files(tmp_path):
                     os.kill(os.getpid(), signal.SIGKILL)
 
             os.replace = killed
-            cli.write_report([tmp_path / "runs"], out, max_groups=1)
+            build.write_report([tmp_path / "runs"], out, max_groups=1)
             os._exit(0)
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 

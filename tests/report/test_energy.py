@@ -3,11 +3,11 @@
 import math
 
 import pytest
-from test_report import make_run
+from made_runs import make_run
 
-from lazyexp.report import cli
+from lazyexp.report import build, cli
 from lazyexp.report.read import read_runs
-from lazyexp.report.synapses import energy_table
+from lazyexp.report.energy import energy_table
 
 ALL = {"name": "all", "threshold": None, "decay": 0.0}
 CACHED = {"name": "cached", "threshold": None, "decay": 0.0}
@@ -46,11 +46,11 @@ def test_the_cheapest_that_is_good_enough_against_the_cheapest_control_that_is(t
 
 def test_the_report_has_the_section_where_synapses_were_chosen(tmp_path):
     grid(tmp_path / "runs")
-    cli.write_report([tmp_path / "runs"], tmp_path / "out", max_groups=0)
+    build.write_report([tmp_path / "runs"], tmp_path / "out", max_groups=0)
     text = (tmp_path / "out" / "report.md").read_text()
     assert "## Energy at equal accuracy: samples and synapses" in text and (tmp_path / "out" / "energy.csv").exists()
     assert "| digits | lazy | all | never |  |  | 97.4" in text.replace("[97.40, 97.40]", "").replace("97.40", "97.4")
     one(tmp_path / "plain", "backprop", 0, 10, 0.9)
     assert energy_table(read_runs([tmp_path / "plain"]).runs).empty
-    cli.write_report([tmp_path / "plain"], tmp_path / "other", max_groups=0)
+    build.write_report([tmp_path / "plain"], tmp_path / "other", max_groups=0)
     assert not (tmp_path / "other" / "energy.csv").exists()

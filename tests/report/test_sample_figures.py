@@ -12,7 +12,7 @@ from lazyexp.data import load_data
 from lazyexp.experiment import run
 from lazyexp.report.pictures import image_run, images, shares
 from lazyexp.report.read import read_runs
-from lazyexp.report.style import Sheet
+from lazyexp.report.style import FigureFolder
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def test_counts_are_put_into_doubling_bins():
 def test_hardest_images_and_confusion_are_those_of_the_run(folder, tmp_path):
     chosen = image_run(read_runs([folder]).runs)
     assert chosen.rule == "lazy"
-    sheet = Sheet(tmp_path, ["lazy"], ["lazy"])
+    sheet = FigureFolder(tmp_path, ["lazy"], ["lazy"])
     images(chosen, sheet)
     assert not sheet.remarks and [drawn.name for drawn in sheet.drawn] == ["hardest_digits", "confusion_digits"]
     confusion = pd.read_csv(tmp_path / "confusion_digits.csv").set_index("label").to_numpy()
@@ -57,7 +57,7 @@ def test_without_the_network_or_the_data_there_is_a_line(folder, tmp_path):
     facts = (chosen.folder / "run.json").read_text()
     for broken in (facts.replace('"digits"', '"usps"'), facts.replace('"width": 16', '"width": 8'), "[]"):
         (chosen.folder / "run.json").write_text(broken)
-        sheet = Sheet(tmp_path, ["lazy"], ["lazy"])
+        sheet = FigureFolder(tmp_path, ["lazy"], ["lazy"])
         images(chosen, sheet)
         assert not sheet.drawn and sheet.remarks[0].startswith("No images of digits (")
     (chosen.folder / "run.json").write_text(facts)

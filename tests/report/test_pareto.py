@@ -5,12 +5,13 @@ import math
 import numpy as np
 import pytest
 
-from lazyexp.report.fronts import Front, Point, best_first, estimate, speedup
+from lazyexp.report.intervals import resampled_interval
+from lazyexp.report.pareto import ParetoFront, Point, non_dominated, speedup
 
 
 def front(*points):
     """Points (seconds, accuracies), each a number or one value per run."""
-    return Front([Point(np.atleast_1d(s).astype(float), np.atleast_1d(a).astype(float)) for s, a in points])
+    return ParetoFront([Point(np.atleast_1d(s).astype(float), np.atleast_1d(a).astype(float)) for s, a in points])
 
 
 STEPS = ((1.0, 0.90), (2.0, 0.95), (3.0, 0.94), (4.0, 0.99), (5.0, 0.99))
@@ -18,9 +19,9 @@ STEPS = ((1.0, 0.90), (2.0, 0.95), (3.0, 0.94), (4.0, 0.99), (5.0, 0.99))
 
 def test_the_front_leaves_out_what_is_beaten():
     seconds, accuracy = np.array(STEPS).T
-    assert best_first(seconds, accuracy) == [0, 1, 3] == front(*STEPS).steps()
-    assert best_first(np.array([2.0, 1.0, 1.0]), np.array([0.9, 0.9, 0.9])) == [1]
-    assert best_first(np.array([3.0, 1.0, 1.0]), np.array([0.5, 0.7, 0.8])) == [2]
+    assert non_dominated(seconds, accuracy) == [0, 1, 3] == front(*STEPS).steps()
+    assert non_dominated(np.array([2.0, 1.0, 1.0]), np.array([0.9, 0.9, 0.9])) == [1]
+    assert non_dominated(np.array([3.0, 1.0, 1.0]), np.array([0.5, 0.7, 0.8])) == [2]
 
 
 @pytest.mark.parametrize(
@@ -63,20 +64,20 @@ def test_speedups_along_two_fronts():
 def test_without_two_runs_there_is_no_interval():
     single = front((2.0, 0.9))
     assert not single.resampled
-    known = estimate(single.time_to(0.9), single.resampled)
-    assert known.value == 2.0 and math.isnan(known.low) and math.isnan(known.high)
+    known = resampled_interval(single.time_to(0.9), single.resampled)
+    assert known.median == 2.0 and math.isnan(known.low) and math.isnan(known.high)
 
 
 def test_runs_that_agree_have_an_interval_of_no_width():
     control, rule = front(([9.0] * 5, [0.95] * 5)), front(([3.0] * 5, [0.95] * 5))
-    known = estimate(speedup(rule, control, 0.95))
-    assert (known.value, known.low, known.high) == (3.0, 3.0, 3.0)
+    known = resampled_interval(speedup(rule, control, 0.95))
+    assert (known.median, known.low, known.high) == (3.0, 3.0, 3.0)
 
 
 def test_the_interval_of_a_median_of_three():
     """The medians of all 27 draws of (1, 2, 3): 7 are 1, 13 are 2, 7 are 3, so the 95 % interval is 1 to 3."""
-    known = estimate(front(([1.0, 2.0, 3.0], [0.9] * 3)).time_to(0.9))
-    assert (known.value, known.low, known.high) == (2.0, 1.0, 3.0)
+    known = resampled_interval(front(([1.0, 2.0, 3.0], [0.9] * 3)).time_to(0.9))
+    assert (known.median, known.low, known.high) == (2.0, 1.0, 3.0)
     medians = front(([1.0, 2.0, 3.0], [0.9] * 3)).time_to(0.9)[1:]
     assert [(medians == value).mean() for value in (1, 2, 3)] == pytest.approx([7 / 27, 13 / 27, 7 / 27], abs=0.03)
 
@@ -85,9 +86,9 @@ def test_the_interval_covers_the_truth():
     """Of 200 experiments of 15 runs whose true ratio of medians is 4, the 95 % intervals hold it about 190 times."""
     draws, held = np.random.default_rng(1), 0
     for seed in range(200):
-        control = Front([Point(20 * draws.lognormal(0, 0.2, 15), np.full(15, 0.9))], seed)
-        rule = Front([Point(5 * draws.lognormal(0, 0.2, 15), np.full(15, 0.9))], seed + 1000)
-        known = estimate(speedup(rule, control, 0.9))
+        control = ParetoFront([Point(20 * draws.lognormal(0, 0.2, 15), np.full(15, 0.9))], seed)
+        rule = ParetoFront([Point(5 * draws.lognormal(0, 0.2, 15), np.full(15, 0.9))], seed + 1000)
+        known = resampled_interval(speedup(rule, control, 0.9))
         held += known.low <= 4 <= known.high
     assert 180 <= held <= 200
 
@@ -95,8 +96,8 @@ def test_the_interval_covers_the_truth():
 def test_a_target_that_half_of_the_draws_miss_has_an_infinite_end():
     """At the median accuracy itself many draws fall below it, and there the rule never arrives."""
     f = front(([2.0] * 4, [0.89, 0.90, 0.90, 0.91]))
-    known = estimate(f.time_to(0.90))
-    assert known.value == 2.0 and known.low == 2.0 and known.high == math.inf
+    known = resampled_interval(f.time_to(0.90))
+    assert known.median == 2.0 and known.low == 2.0 and known.high == math.inf
 
 
 def test_seconds_and_accuracy_of_a_run_stay_together():
@@ -108,10 +109,10 @@ def test_seconds_and_accuracy_of_a_run_stay_together():
 def test_a_target_that_moves_with_the_control():
     control = front(([10.0] * 5, [0.95, 0.951, 0.952, 0.953, 0.954]))
     rule = front(([2.0] * 5, [0.99] * 5))
-    known = estimate(speedup(rule, control, control.best_within() - 0.0005))
-    assert (known.value, known.low, known.high) == (5.0, 5.0, 5.0)  # it always reaches what is its own
+    known = resampled_interval(speedup(rule, control, control.best_within() - 0.0005))
+    assert (known.median, known.low, known.high) == (5.0, 5.0, 5.0)  # it always reaches what is its own
 
 
 def test_the_same_points_give_the_same_interval():
-    once, again = (estimate(front(([1.0, 2.0, 3.0, 4.0], [0.9] * 4)).time_to(0.9)) for _ in range(2))
+    once, again = (resampled_interval(front(([1.0, 2.0, 3.0, 4.0], [0.9] * 4)).time_to(0.9)) for _ in range(2))
     assert once == again
