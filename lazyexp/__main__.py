@@ -1,50 +1,54 @@
-"""The start of every command: Ctrl-C ends it without a traceback even while its modules are being imported."""
+"""Entry points of the commands. Ctrl-C ends them without a traceback, even while modules are being imported."""
 
 from __future__ import annotations
 
 import os
 import signal
 import sys
-from collections.abc import Callable
+from contextlib import suppress
 from typing import NoReturn
 
 
-def _start() -> None:
-    signal.signal(signal.SIGINT, lambda *_: os._exit(130))
+def _exit_on_interrupt() -> None:
+    """Let Ctrl-C end the process with exit code 130, except where a run in progress saves first.
 
+    A KeyboardInterrupt can be raised where it prints a traceback or aborts: in destructors, in callbacks, while a C
+    extension is imported. All files are written atomically, so nothing needs cleaning up.
+    """
 
-def _run(command: Callable[[], object]) -> NoReturn:
-    """What a command does not catch by itself, because it had hardly begun or is about to end, ends here."""
-    try:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        command()
-        sys.exit(0)
-    except KeyboardInterrupt:
-        sys.exit(130)
+    def leave(*_: object) -> NoReturn:
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(Exception):  # closed, or in the middle of a write
+                stream.flush()
+        os._exit(130)
+
+    signal.signal(signal.SIGINT, leave)
 
 
 def main() -> NoReturn:
-    """The command `lazyexp`."""
-    _start()
+    """Run the command `lazyexp`."""
+    _exit_on_interrupt()
     from lazyexp.cli import main as command
 
-    _run(command)
+    command()
 
 
 def report() -> NoReturn:
-    """The command `lazyexp-report`."""
-    _start()
+    """Run the command `lazyexp-report`."""
+    _exit_on_interrupt()
     from lazyexp.report.cli import main as command
 
-    _run(command)
+    command()
+    sys.exit(0)
 
 
 def tune() -> NoReturn:
-    """The command `lazyexp-tune`."""
-    _start()
+    """Run the command `lazyexp-tune`."""
+    _exit_on_interrupt()
     from lazyexp.tune.cli import main as command
 
-    _run(command)
+    command()
+    sys.exit(0)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import io
 import os
 import sys
 import traceback
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -26,6 +26,7 @@ from lazyexp.config.sweeps import (
     in_parallel,
     local_workers,
     multirun,
+    on_slurm,
     runs_in_parallel,
     search_path,
     sweep_settings,
@@ -164,7 +165,7 @@ def launch(overrides: list[str]) -> tuple[list[RunEnd], int]:
 
     Runs that were lost with their launcher are missing.
     """
-    with SweepFolder() if local_workers(overrides) else nullcontext() as folder:
+    with SweepFolder() if local_workers(overrides) else nullcontext() as folder, waiting_for_jobs(overrides):
         try:
             ends = multirun(task, overrides)
         except (Exception, SystemExit) as error:
@@ -173,6 +174,15 @@ def launch(overrides: list[str]) -> tuple[list[RunEnd], int]:
             print("lazyexp: started runs may continue; the same command does the missing ones", file=sys.stderr)
             ends = [RunEnd(**known) for known in folder.results()] if folder else []
         return [end for end in ends if end.started], folder.signal if folder else 0
+
+
+def waiting_for_jobs(overrides: list[str]) -> AbstractContextManager[None]:
+    """Inside, a SLURM job that was cancelled or killed counts as a failed run."""
+    if not on_slurm(overrides):
+        return nullcontext()
+    from lazyexp.utils.slurm import lost_jobs_as_results
+
+    return lost_jobs_as_results(lambda title, error: RunEnd(title, error, code=1))
 
 
 def show_report(folder: Path) -> None:
@@ -214,8 +224,8 @@ def task(composed: DictConfig) -> RunEnd:
 def execute(settings: Settings, position: str = "", concurrent: bool = False) -> RunEnd:
     """Do a run and print its end; in one line, with its `position`, if it is part of a sweep. Returns user errors."""
     from lazyexp import experiment
+    from lazyexp.runs.display import show_end
     from lazyexp.runs.folder import RunIsBusy
-    from lazyexp.utils import terminal
 
     title = f"{settings.dataset.name} {settings.rule['name']} seed {settings.seed}"
     try:
@@ -231,5 +241,5 @@ def execute(settings: Settings, position: str = "", concurrent: bool = False) ->
         if "memory" not in str(error).lower() and not isinstance(error, MemoryError):
             raise
         return RunEnd(title, f"out of memory: {error}; use a smaller model or batch", code=2)
-    code = terminal.show_end(title, result, position)
+    code = show_end(title, result, position)
     return RunEnd(title, code=code, signal=result.signal)

@@ -22,6 +22,7 @@ from lazyexp.rules import Rule, RunInfo, make_rule
 from lazyexp.runs import matching
 from lazyexp.runs.folder import RunFolder
 from lazyexp.runs.recorder import Recorder
+from lazyexp.runs.trackers import Tracking
 from lazyexp.training import EngineSpec, Trainer, TrainingSchedule, make_engine
 from lazyexp.training.clock import Clock
 from lazyexp.training.energy import Energy
@@ -64,7 +65,7 @@ def run(config: Settings, concurrent: bool = False) -> RunResult:
         constants = constant_columns(config, data, rule, device)
     with RunFolder(Path(config.runs_dir).expanduser() / constants["run_id"], constants) as folder:
         done = former_result(folder, config.overwrite)
-        if done and (folder.redone or not config.overwrite):
+        if done and (folder.replaced or not config.overwrite):
             return RunResult(folder.path, done["status"], done, repeated=True)
         place = folder.replacement() if done else folder
 
@@ -85,7 +86,18 @@ def run(config: Settings, concurrent: bool = False) -> RunResult:
             seed=config.seed,
         )
         engine = make_engine(config.engine, spec)
-        with Recorder(config, place, data, device, concurrent, custom_sources(config)) as recorder:
+        tracking = Tracking(config.tracker, place.path, Path(config.runs_dir).expanduser())
+        with Recorder(
+            place,
+            data,
+            device,
+            settings=asdict(config),
+            epochs=config.epochs,
+            targets=config.targets or [],
+            tracking=tracking,
+            concurrent=concurrent,
+            sources=custom_sources(config),
+        ) as recorder:
             trainer = Trainer(make_plan(config), data, model, rule, engine, energy, recorder)
             recorder.start(trainer)
             with attribute_custom_errors(config):

@@ -19,8 +19,8 @@ from lazyexp.config.schema import Config
 from lazyexp.config.validation import check
 from lazyexp.errors import UserError
 from lazyexp.experiment import run
-from lazyexp.runs.columns import markdown
-from lazyexp.runs.folder import COLUMNS, EVER, read_rows
+from lazyexp.runs.columns import COLUMNS, REQUIRED, markdown
+from lazyexp.runs.reader import read_rows
 
 SETTINGS = ("epochs=2", "model.width=30", "eval_every=500")
 ROOT = Path(__file__).resolve().parent.parent
@@ -44,7 +44,7 @@ def test_metrics_have_the_promised_columns(tmp_path):
         "backward_samples,updates,updates_possible,train_seconds,eval_seconds,train_loss,train_accuracy,"
         "val_accuracy,test_accuracy,energy_l0,energy_l1,energy_l0_min,energy_l1_min,distinct_learned,learning_rate"
     )
-    assert ",".join(COLUMNS).startswith(promised) and set(promised.split(",")) | {"status"} == EVER
+    assert ",".join(COLUMNS).startswith(promised) and set(promised.split(",")) | {"status"} == REQUIRED
     assert int(found[-1]["forgetting_events"]) == np.load(report.folder / "learned.npz")["forgotten"].sum()
     assert [int(row["samples_seen"]) for row in found] == [500, 1000, 1500, 2000, 2500, 2874]
     assert found[-1]["epoch"] == "2.0" and found[0]["run_id"] == report.folder.name

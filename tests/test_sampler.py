@@ -1,4 +1,4 @@
-"""The sampler against the rule whose spacing it has, in DataLoaders of all kinds, in two processes, and resumed."""
+"""The sampler against `rule=spaced`, in DataLoaders of all kinds, in two processes, and resumed."""
 
 from __future__ import annotations
 
@@ -18,30 +18,30 @@ from lazyexp.rules.base import RunInfo, ScoredBatch
 from lazyexp.rules.mistakes import Spaced
 
 
-def judgement(samples, epoch, classes=3):
-    """Logits and targets of an epoch, a part of them wrong, a part hesitant, a part sure."""
+def scores(samples, epoch, classes=3):
+    """Logits and targets of an epoch: some are wrong, some right with low confidence, some confident."""
     random = torch.Generator().manual_seed(epoch)
     return 4 * torch.randn(samples, classes, generator=random), torch.randint(classes, (samples,), generator=random)
 
 
 @pytest.mark.parametrize("max_interval", [1, 3, 8])
 @pytest.mark.parametrize("threshold", [0.0, 0.9, 1.0])
-@pytest.mark.parametrize("sure", [1.0, 0.99])
-def test_the_same_spacing_as_the_rule(max_interval, threshold, sure):
+@pytest.mark.parametrize("skip_threshold", [1.0, 0.99])
+def test_the_same_spacing_as_the_rule(max_interval, threshold, skip_threshold):
     samples = 300
-    sampler = SpacedSampler(samples, max_interval, threshold, sure, seed=5)
-    rule = Spaced(max_interval=max_interval, threshold=threshold, sure=sure)
+    sampler = SpacedSampler(samples, max_interval, threshold, skip_threshold, seed=5)
+    rule = Spaced(max_interval=max_interval, threshold=threshold, skip_threshold=skip_threshold)
     rule.start(RunInfo(samples, 10, 12, 5, torch.device("cpu")))
     sizes = []
     for epoch in range(12):
         expected = rule.epoch_indices(epoch)
         assert list(sampler) == expected.tolist()
         assert len(sampler) == len(expected)
-        logits, targets = judgement(samples, epoch)
+        logits, targets = scores(samples, epoch)
         for index in expected.split(10):
-            judged = ScoredBatch(index, logits[index], targets[index])
-            judged.selected = rule.select(judged) != 0
-            rule.update(judged)
+            batch = ScoredBatch(index, logits[index], targets[index])
+            batch.selected = rule.select(batch)
+            rule.update(batch)
             sampler.update(index, logits[index], targets[index])
         sizes.append(len(expected))
     assert (min(sizes) < samples) == (threshold < 1)
@@ -56,17 +56,17 @@ def test_by_hand():
         seen.append(index.tolist())
         logits = torch.tensor([[9.0, 0.0], [0.0, 9.0], [9.0, 0.0] if epoch < 4 else [0.0, 9.0], [0.0, 9.0]])
         sampler.update(index, logits[index], torch.tensor([0, 0, 0, -100])[index])
-    right = [0, 2, 5, 10]  # sleeps 1, 2, 4, 4 epochs
+    right = [0, 2, 5, 10]  # skips 1, 2, 4, 4 epochs
     assert [epoch for epoch in range(12) if 0 in seen[epoch]] == right
     assert [epoch for epoch in range(12) if 1 in seen[epoch]] == list(range(12))
     assert [epoch for epoch in range(12) if 2 in seen[epoch]] == [0, 2, *range(5, 12)]
     assert [epoch for epoch in range(12) if 3 in seen[epoch]] == right
 
 
-def test_samples_with_many_targets_sleep_if_all_are_right():
+def test_samples_with_several_targets_are_skipped_if_all_are_right():
     logits = torch.zeros(3, 2, 4)
     logits[:, 0] = 9.0
-    logits[2, 0, 0] = 0.1  # right, but hesitant
+    logits[2, 0, 0] = 0.1  # right, with low confidence
     targets = torch.zeros(3, 4, dtype=torch.int64)
     targets[0, 3] = 1
     sampler = SpacedSampler(3, threshold=0.9, order=range(3))
@@ -82,18 +82,18 @@ def test_samples_with_many_targets_sleep_if_all_are_right():
     assert list(probabilities) == [1]
 
 
-def test_whoever_is_not_told_of_stays_awake():
+def test_samples_that_are_not_reported_stay_active():
     sampler = SpacedSampler(10, threshold=0)
     assert sorted(sampler) == list(range(10))
     sampler.update_selected(
         torch.arange(4), torch.tensor([False, True, False, False]), torch.tensor([False, False, True, False])
     )
     assert sorted(sampler) == [1, *range(4, 10)]
-    assert sorted(sampler) == [0, 1, *range(3, 10)]  # 2 was sure: it sleeps for 8 epochs
+    assert sorted(sampler) == [0, 1, *range(3, 10)]  # 2 was confident: it skips 8 epochs
 
 
 class Counted(Dataset):
-    """Knows what was loaded; also in workers, as the memory is shared."""
+    """Counts what is loaded, also in workers: its memory is shared."""
 
     def __init__(self, samples):
         random = torch.Generator().manual_seed(0)
@@ -110,7 +110,7 @@ class Counted(Dataset):
 
 
 def train(loader, epochs, accumulate=1, autocast=False, until=None):
-    """A loop as people write it. Returns the model and what was presented in each epoch."""
+    """A usual training loop. Returns the model and the samples of each epoch."""
     torch.manual_seed(0)
     model = nn.Linear(8, 3)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.5, momentum=0.9)
@@ -133,20 +133,20 @@ def train(loader, epochs, accumulate=1, autocast=False, until=None):
 
 @pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("options", [{}, {"accumulate": 4}, {"autocast": True}], ids=str)
-def test_sleepers_are_never_loaded(workers, options):
+def test_skipped_samples_are_not_loaded(workers, options):
     data = Counted(240)
     loader = DataLoader(
         Indexed(data), 16, sampler=SpacedSampler(240, seed=3), num_workers=workers, persistent_workers=workers > 0
     )
     model, presented = train(loader, 6, **options)
     counts = torch.bincount(torch.tensor(sum(presented, [])), minlength=240)
-    assert torch.equal(data.loaded, counts)  # what was presented, and nothing else
+    assert torch.equal(data.loaded, counts)  # the presented samples, and no others
     assert len(presented[0]) == 240 and len(presented[1]) < 200
     assert (model(data.inputs).argmax(1) == data.targets).float().mean() > 0.9
 
 
 @pytest.mark.slow
-def test_workers_change_nothing():
+def test_workers_have_no_effect():
     runs = []
     for workers in (0, 2):
         loader = DataLoader(
@@ -157,8 +157,8 @@ def test_workers_change_nothing():
     assert torch.equal(runs[0][0], runs[1][0]) and runs[0][1] == runs[1][1]
 
 
-def test_without_sleep_it_is_a_plain_loader():
-    """threshold=1: nobody sleeps, and the loop is that of a shuffled DataLoader of the same orders."""
+def test_threshold_1_is_a_plain_loader():
+    """threshold=1: no sample is skipped, as in a shuffled DataLoader."""
     data = Counted(60)
     _, presented = train(DataLoader(Indexed(data), 16, sampler=SpacedSampler(60, threshold=1.0)), 3)
     assert [sorted(epoch) for epoch in presented] == [list(range(60))] * 3
@@ -170,13 +170,13 @@ def test_an_existing_sampler_keeps_its_order():
     expected = [list(RandomSampler(range(50))) for _ in range(4)]
     torch.manual_seed(7)
     sampler = SpacedSampler(50, threshold=0, order=RandomSampler(range(50)))
-    awake = set(range(50))
+    active = set(range(50))
     for order in expected:
         index = list(sampler)
-        assert index == [i for i in order if i in awake]
+        assert index == [i for i in order if i in active]
         wrong = torch.tensor([i < 20 for i in index])
         sampler.update_selected(torch.tensor(index), wrong, ~wrong)
-        awake = set(range(20))
+        active = set(range(20))
     weighted = WeightedRandomSampler(torch.tensor([1.0, 0.0, 3.0]), 40)
     index = list(SpacedSampler(3, order=weighted))
     assert len(index) == 40 and index.count(2) > index.count(0) > 0
@@ -194,16 +194,16 @@ def test_the_length_is_that_of_the_epoch():
     assert len(loader) == 13 and len(list(loader)) == 13
 
 
-def test_set_epoch_changes_nothing_in_a_loop_that_counts():
+def test_set_epoch_has_no_effect_in_a_loop_that_counts():
     orders = []
-    for tells in (False, True):
+    for explicit in (False, True):
         sampler = SpacedSampler(60, seed=1)
         orders.append([])
         for epoch in range(6):
-            if tells:
+            if explicit:
                 sampler.set_epoch(epoch)
             orders[-1].append(list(sampler))
-            logits, targets = judgement(60, epoch)
+            logits, targets = scores(60, epoch)
             index = torch.tensor(orders[-1][-1])
             sampler.update(index, logits[index], targets[index])
     assert orders[0] == orders[1]
@@ -211,7 +211,7 @@ def test_set_epoch_changes_nothing_in_a_loop_that_counts():
         sampler.set_epoch(2)
 
 
-def test_a_look_at_a_batch_before_training_does_no_harm():
+def test_reading_a_batch_before_training_has_no_effect():
     loader = DataLoader(Indexed(Counted(40)), 8, sampler=SpacedSampler(40))
     next(iter(loader))
     assert len(list(loader)) == 5
@@ -223,7 +223,7 @@ def test_a_look_at_a_batch_before_training_does_no_harm():
 
 @pytest.mark.parametrize("order", ["shuffled", "own"])
 @pytest.mark.parametrize("stop_after", [0, 1, 7, 12, 13, 20])  # batches; an epoch has 13 at first
-def test_resumed_in_the_midst_of_an_epoch(tmp_path, order, stop_after):
+def test_resumed_within_an_epoch(tmp_path, order, stop_after):
     def loader():
         torch.manual_seed(1)
         own = RandomSampler(range(100), generator=torch.Generator().manual_seed(2)) if order == "own" else None
@@ -232,7 +232,7 @@ def test_resumed_in_the_midst_of_an_epoch(tmp_path, order, stop_after):
     def batches(loader, epochs, count):
         for _ in range(epochs):
             for index, _ in loader:
-                logits, targets = judgement(100, int(loader.sampler.epoch))
+                logits, targets = scores(100, int(loader.sampler.epoch))
                 loader.sampler.update(index, logits[index], targets[index])
                 yield sorted(index.tolist())
                 count -= 1
@@ -244,7 +244,7 @@ def test_resumed_in_the_midst_of_an_epoch(tmp_path, order, stop_after):
     begun = list(batches(first, 4, stop_after)) if stop_after else []
     torch.save(first.sampler.state_dict(), tmp_path / "sampler.pt")
     second = loader()
-    if order == "own" and stop_after:  # the state of a foreign sampler is its owner's business
+    if order == "own" and stop_after:  # the state of a custom order is not part of the state
         second.sampler.order = first.sampler.order
     second.sampler.load_state_dict(torch.load(tmp_path / "sampler.pt", weights_only=True))
     rest = list(batches(second, 4, len(whole) - len(begun)))
@@ -252,7 +252,7 @@ def test_resumed_in_the_midst_of_an_epoch(tmp_path, order, stop_after):
 
 
 def test_resumed_with_prefetching_workers():
-    """The sampler has handed out more than was trained on: what was not told of is left."""
+    """The loader has prefetched more samples than were reported: the others are left."""
     sampler = SpacedSampler(64, threshold=0)
     loader = DataLoader(Indexed(Counted(64)), 8, sampler=sampler, num_workers=1, prefetch_factor=4)
     done = []
@@ -265,9 +265,9 @@ def test_resumed_with_prefetching_workers():
     assert done + list(resumed) == list(SpacedSampler(64))
 
 
-def of_one_process(rank, file, results, samples):
+def run_process(rank, file, results, samples):
     dist.init_process_group("gloo", init_method=f"file://{file}", rank=rank, world_size=2)
-    torch.manual_seed(rank)  # a foreign sampler would draw another order in each process
+    torch.manual_seed(rank)  # a custom order differs between processes
     found = []
     for order in (None, RandomSampler(range(samples))):
         sampler = SpacedSampler(samples, threshold=0, order=order)
@@ -289,18 +289,18 @@ def of_one_process(rank, file, results, samples):
 @pytest.mark.slow
 @pytest.mark.parametrize("samples", [60, 61])
 def test_two_processes(tmp_path, samples):
-    mp.spawn(of_one_process, (tmp_path / "rendezvous", tmp_path, samples), nprocs=2)
+    mp.spawn(run_process, (tmp_path / "rendezvous", tmp_path, samples), nprocs=2)
     both = [torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1)]
     for first, second in zip(*both, strict=True):
         alone = SpacedSampler(samples, threshold=0, order=range(samples))
         for epoch, (one, other) in enumerate(zip(first[0], second[0], strict=True)):
-            awake = set(alone)
+            active = set(alone)
             together = one + other
-            assert len(one) == len(other) and len(set(together)) == len(together)  # on one rank, and on one only
-            assert set(together) <= awake and len(awake) - len(together) == len(awake) % 2
+            assert len(one) == len(other) and len(set(together)) == len(together)  # in one process, and in one only
+            assert set(together) <= active and len(active) - len(together) == len(active) % 2
             index = torch.tensor(together)
-            alone.remember(index, index % 3 == epoch % 3)  # what both have learned, in one place
-        for name in ("interval", "due", "left"):
+            alone.update_selected(index, index % 3 == epoch % 3)  # what both have reported
+        for name in ("interval", "next_epoch", "left"):
             assert torch.equal(first[2][name], second[2][name])
         done = set(first[1] + second[1])
         assert len(done) == 6 and not done & set(first[2]["left"].tolist())
@@ -310,7 +310,7 @@ def test_two_processes(tmp_path, samples):
 
 
 def example(name):
-    path = Path(__file__).resolve().parent.parent / "docs" / "examples" / "loops" / f"{name}.py"
+    path = Path(__file__).resolve().parent.parent / "examples" / "loops" / f"{name}.py"
     spec = importlib.util.spec_from_file_location(name, path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -331,7 +331,7 @@ def test_the_plain_example(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:The `srun` command is available")  # where SLURM is installed
-@pytest.mark.filterwarnings("ignore:Checkpoint directory")  # it goes on from there on purpose
+@pytest.mark.filterwarnings("ignore:Checkpoint directory")  # it continues there on purpose
 def test_the_lightning_example(tmp_path):
     lightning = pytest.importorskip("lightning")
     digits = example("lightning_module")
@@ -372,11 +372,17 @@ def test_indexed():
         Indexed(iter([1]))
 
 
-def test_what_cannot_be_is_refused():
-    for options in ({"max_interval": 0}, {"max_interval": 2**31}, {"threshold": -0.1}, {"sure": 2}, {"samples": -1}):
+def test_invalid_options_are_refused():
+    for options in (
+        {"max_interval": 0},
+        {"max_interval": 2**31},
+        {"threshold": -0.1},
+        {"skip_threshold": 2},
+        {"samples": -1},
+    ):
         with pytest.raises(ValueError, match=next(iter(options))):
             SpacedSampler(**{"samples": 10, **options})
-    with pytest.raises(TypeError, match="leave the DistributedSampler out"):
+    with pytest.raises(TypeError, match="remove the DistributedSampler"):
         SpacedSampler(10, order=DistributedSampler(range(10), num_replicas=2, rank=0))
     sampler = SpacedSampler(10)
     with pytest.raises(ValueError, match="3 indices"):
@@ -398,16 +404,15 @@ def test_no_host_synchronisation_on_a_gpu():
     assert len(list(sampler)) < 5
 
 
-def test_nobody_waits_for_ever_where_samples_are_too_many_for_the_processes(monkeypatch):
-    """Five samples in a fixed order, two processes: one waits in every epoch, each time another one."""
-    monkeypatch.setattr(sampler, "_process", lambda: (0, 2))
+def test_the_sample_left_out_differs_from_epoch_to_epoch(monkeypatch):
+    """Five samples in a fixed order, two processes: each epoch leaves out one, another one each time."""
+    monkeypatch.setattr(sampler, "rank_and_size", lambda: (0, 2))
     monkeypatch.setattr(SpacedSampler, "merge", lambda self: None)
-    monkeypatch.setattr(SpacedSampler, "_agreed", lambda self, order: order)
+    monkeypatch.setattr(sampler, "_agreed", lambda order: order)
     spaced = SpacedSampler(5, order=range(5))
-    waiting = []
+    left_out = []
     for epoch in range(10):
-        spaced.due[:] = 0
         spaced._begin(epoch)
-        assert len(spaced._awake) == 4 and spaced._awake.tolist() == sorted(spaced._awake.tolist())
-        waiting += set(range(5)) - set(spaced._awake.tolist())
-    assert sorted(waiting) == sorted([*range(5)] * 2)
+        assert len(spaced._active) == 4 and spaced._active.tolist() == sorted(spaced._active.tolist())
+        left_out += set(range(5)) - set(spaced._active.tolist())
+    assert sorted(left_out) == sorted([*range(5)] * 2)

@@ -1,9 +1,10 @@
-"""The scripts beside the program."""
+"""The scripts for users: reproduce.sh and collect.py; the list of hand-made mutants."""
 
 from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -14,80 +15,168 @@ import pytest
 from lazyexp import cli
 
 ROOT = Path(__file__).resolve().parent.parent
+SEARCHES = {"fair_fight", "methods_trials"}
 
 
 @pytest.mark.slow
-def test_reproduce_asks_for_settings_that_exist(tmp_path):
-    """Both versions, with a program in lazyexp's place that only notes what it was asked for."""
+@pytest.mark.parametrize("size", [[], ["--quick"]], ids=["full", "quick"])
+@pytest.mark.parametrize("part", ["", "sweeps", "fair_fight", "methods_trials"])
+def test_reproduce_asks_for_all_runs_with_settings_that_exist(part, size, tmp_path):
+    """A stand-in for Python only notes the command lines; all of them must be valid."""
     (tmp_path / "python").write_text('#!/bin/sh\necho "$@" >>"$NOTES"\n')
     (tmp_path / "python").chmod(0o755)
+    notes = tmp_path / "notes"
+    environment = {**os.environ, "PYTHON": str(tmp_path / "python"), "NOTES": str(notes)}
+    command = [ROOT / "scripts" / "reproduce.sh", *filter(None, [part]), *size, tmp_path / "runs"]
+    subprocess.run(command, env=environment, check=True)
+    lines = [line for line in notes.read_text().splitlines() if "lazyexp.report" not in line]
+    comparisons = 0 if part in ("sweeps", "methods_trials") else 3 if size else 4
+    methods = part in ("", "methods_trials")
+    assert sum("--finals" in line for line in lines) == comparisons + methods
+    assert sum("rule_label=fast_lazy" in line for line in lines) == max(0, comparisons - 1)
+    assert sum("--borrow" in line for line in lines) == (comparisons > 0) + methods
+    # Of a search, the settings of all its trials.
+    commands = [line.partition(" --")[0].split()[2:] for line in lines if "--finals" not in line]
+    sweeps = {word for command in commands for word in command if word.startswith("sweep=")}
+    named = {f"sweep={path.stem}" for path in (ROOT / "conf" / "sweep").glob("*.yaml")}
+    assert sweeps == (set() if part in SEARCHES else named)
+    if part:
+        return  # the settings are those of all parts
     cli.register()
-    for version in ([], ["--quick"], ["fair"], ["fair", "--quick"], ["arena_trials"], ["arena_trials", "--quick"]):
-        fights = (2 if "--quick" in version else 3) if "arena_trials" not in version else 0
-        arena = version[:1] != ["fair"]
-        notes = tmp_path / f"notes{'-'.join(version)}"
-        environment = {**os.environ, "PYTHON": str(tmp_path / "python"), "NOTES": str(notes)}
-        subprocess.run([ROOT / "scripts" / "reproduce.sh", *version, tmp_path / "runs"], env=environment, check=True)
-        lines = [line for line in notes.read_text().splitlines() if "lazyexp.report" not in line]
-        assert sum("--finals" in line for line in lines) == fights + arena
-        assert sum("rule_label=fast_lazy" in line for line in lines) == fights
-        assert sum("--borrow" in line for line in lines) == (fights > 0) + arena
-        # Of a search, the settings that hold for all its trials.
-        commands = [line.partition(" --")[0].split()[2:] for line in lines if "--finals" not in line]
-        named = {word for command in commands for word in command if word.startswith("sweep=")}
-        sweeps = (
-            set()
-            if {"fair", "arena_trials"} & set(version)
-            else {path.stem for path in (ROOT / "conf" / "sweep").glob("*.yaml")}
-        )
-        assert named == {f"sweep={name}" for name in sweeps}
-        for command in commands:
-            words = [word for word in command if word != "-m"]
-            with cli.hydra_session():
-                jobs = cli.expand(words) if "-m" in command else [words]
-                for job in (jobs[0], jobs[-1]):
-                    cli.checked(cli.compose_settings(job))
+    for command in commands:
+        words = [word for word in command if word != "-m"]
+        with cli.hydra_session():
+            jobs = cli.expand(words) if "-m" in command else [words]
+            for job in (jobs[0], jobs[-1]):
+                cli.checked(cli.compose_settings(job))
+
+
+def collect(*folders: Path) -> None:
+    command = [sys.executable, ROOT / "scripts" / "collect.py", *folders]
+    subprocess.run(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True)
+
+
+def table(name: str, text: str = "old") -> str:
+    return f"<!-- table: {name} -->\n\n{text}\n\n<!-- end -->\n"
+
+
+def read_table(page: str, name: str) -> list[list[str]]:
+    """The cells of a page's table, the line below the head left out."""
+    text = page.partition(f"<!-- table: {name} -->\n\n")[2].partition("\n\n<!-- end -->")[0]
+    rows = [[cell.strip() for cell in line[1:-1].split("|")] for line in text.splitlines()]
+    return rows[:1] + rows[2:]
 
 
 @pytest.mark.slow
-def test_collect_fills_the_tables_between_their_markers(call, tmp_path):
+def test_collect_writes_the_tables_between_their_markers(call, tmp_path):
     words = ["-m", "rule=lazy,backprop", "seed=0,1", "epochs=1", "model.width=8", "targets=[0.3,0.999]"]
-    for name in ("headline", "shifts", "arena_one", "arena_other", "failure"):
-        more = ["rule=lazy,backprop,random", f"model.width={len(name)}"] * name.startswith("arena")
-        assert call(*words, *more, f"runs_dir=runs/{name}", report=name == "headline").code == 0
+    for name, *more in (
+        ("headline", "optimizer.lr=0.01,0.02"), ("shifts/matched",), ("failure",),
+        ("methods/one", "rule=lazy,backprop,random"), ("energy/mnist", "plasticity=all,cached"),
+    ):  # fmt: skip
+        assert call(*words, *more, f"runs_dir=runs/{name}").code == 0
     docs = tmp_path / "docs"
     docs.mkdir()
-    page = docs / "results.md"
-    empty = "".join(f"<!-- {name} -->\n<!-- end -->\n" for name in ("shifts", "arena", "failure"))
-    old = "<!-- headline -->\nold\n<!-- end -->\nkept\n<!-- width -->\nold too\n<!-- end -->\n"
-    page.write_text(f"before\n{old}{empty}after\n")
-    subprocess.run(
-        [sys.executable, ROOT / "scripts" / "collect.py", tmp_path / "runs", docs],
-        env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True,
-    )  # fmt: skip
-    text = page.read_text()
-    assert text.startswith("before\n<!-- headline -->\n| setting | rule | runs |") and text.endswith("after\n")
-    assert "| `lazy` | 2 |" in text and "old\n" not in text and "kept\n<!-- width -->\nold too\n" in text
-    figure = docs / "results" / "headline" / "error_train_seconds_matched_all_runs.png"
-    assert figure.is_file() and f"results/headline/{figure.name}" in text
-    assert len((docs / "results" / "headline" / "summary.csv").read_text().splitlines()) == 5
-    assert "seconds to 30 %" in text and text.count("| 0 of 2 |") == 2  # nobody reaches 99.9 %
-    assert "| 0 | 1 | `lazy` | " in text and (docs / "results" / "failure" / "failure.png").is_file()
-    assert "Mean rank by that time over 2 races" in text
+    figure = "headline/a_figure.png"  # as the report would have drawn it
+    (tmp_path / "runs" / "headline" / "figures").mkdir()
+    (tmp_path / "runs" / figure.replace("/", "/figures/")).write_bytes(b"png")
+    pages = {
+        "headline": f"before\n{table('final')}kept\n{table('costs')}![a figure]({figure})\n",
+        "shifts": table("matched/times") + table("matched/targets") + table("trials/finals"),
+        "failure": "".join(map(table, ("test_accuracy", "above_backprop", "worst_class", "calibration"))),
+        "methods": table("one/standings"),
+        "energy": table("mnist/energy"),
+        "width": table("final"),
+    }
+    for name, text in pages.items():
+        (docs / f"{name}.md").write_text(text)
+    collect(tmp_path / "runs", docs)
+    new = {name: (docs / f"{name}.md").read_text() for name in pages}
+
+    assert new["headline"].startswith("before\n<!-- table: final -->\n\n| learning rate | rule | test accuracy % |")
+    assert new["headline"].endswith(f"<!-- end -->\n![a figure]({figure})\n") and "\nkept\n" in new["headline"]
+    assert [row[:2] for row in read_table(new["headline"], "costs")[1:]] == [
+        ["0.01", "`backprop`"], ["0.01", "`lazy`"], ["0.02", "`backprop`"], ["0.02", "`lazy`"]
+    ]  # fmt: skip
+    assert (docs / figure).is_file()
+    assert len((docs / "headline" / "summary.csv").read_text().splitlines()) == 9
+
+    head, *rows = read_table(new["shifts"], "matched/targets")
+    assert head == ["rule", "seconds to 30 %", "seconds to 99.9 %"]
+    assert [row[2] for row in rows] == ["0 of 2", "0 of 2"]
+    assert len(read_table(new["shifts"], "matched/times")) == 3 and table("trials/finals") in new["shifts"]
+    assert new["width"] == pages["width"]
+
+    for name, columns in (("test_accuracy", 3), ("above_backprop", 2), ("worst_class", 3), ("calibration", 3)):
+        head, row = read_table(new["failure"], name)
+        assert len(row) == len(head) == columns and row[0] == "0; 1"
+    assert (docs / "failure" / "failure.png").is_file()
+    assert {row[0] for row in read_table(new["methods"], "one/standings")[1:]} == {"lazy", "backprop", "random"}
+    assert {row[1] for row in read_table(new["energy"], "mnist/energy")[1:]} == {"all", "cached"}
+    assert (docs / "energy" / "mnist" / "energy.csv").is_file()
+
+    collect(tmp_path / "runs", docs)
+    assert new == {name: (docs / f"{name}.md").read_text() for name in pages}
+
+
+@pytest.mark.slow
+def test_collect_writes_the_tables_of_equal_trials(tmp_path):
+    pytest.importorskip("optuna")
+    runs, docs = tmp_path / "runs", tmp_path / "docs"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+
+    def command(module: str, *words: object) -> None:
+        run = [sys.executable, "-m", module, *map(str, words)]
+        subprocess.run(run, env=environment, check=True, cwd=tmp_path)
+
+    space = tmp_path / "space.yaml"
+    space.write_text("all: [{key: epochs, choices: [1, 2]}]\nrules: {}\nstart: []\n")
+    rules = [runs / "methods" / "trials" / rule for rule in ("lazy", "backprop")]
+    common = ["dataset.val_size=200", "model.width=8", "--space", space, "--trials", 2]
+    for folder in rules:
+        command("lazyexp.tune.cli", f"rule={folder.name}", *common, "--folder", folder)
+    finals = runs / "methods" / "trials" / "finals"
+    command("lazyexp.tune.cli", "--finals", *rules, "--seeds", 2, "--folder", finals)
+    docs.mkdir()
+    page = docs / "methods.md"
+    page.write_text("".join(map(table, ("trials/finals", "trials/fronts", "trials/extremes"))))
+    collect(runs, docs)
+    head, *rows = read_table(page.read_text(), "trials/finals")
+    assert head[1] == "settings" and all(row[1].startswith(("1 epochs, batch", "2 epochs, batch")) for row in rows)
+    assert [row[0] for row in read_table(page.read_text(), "trials/fronts")[1:]] == ["`lazy`"]
+    assert sorted(row[0] for row in read_table(page.read_text(), "trials/extremes")[1:]) == ["`backprop`", "`lazy`"]
+    names = {path.name for path in (docs / "methods" / "trials").iterdir()}
+    assert names == {"about.json", "backprop.csv", "finals.csv", "fronts.csv", "lazy.csv", "within.csv"}
+
+
+def test_tables_of_the_pages_have_a_kind_and_runs():
+    """Every marker of docs/results/ is known to collect.py, and reproduce.sh makes the runs of its folder."""
+    spec = importlib.util.spec_from_file_location("collect", ROOT / "scripts" / "collect.py")
+    sys.path.insert(0, str(ROOT / "scripts"))
+    try:
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+    finally:
+        sys.path.remove(str(ROOT / "scripts"))
+    script = (ROOT / "scripts" / "reproduce.sh").read_text()
+    script = script.replace("$rule", "rule").replace("$dataset", "fashion_mnist").replace("$data", "fashion_mnist")
+    markers = 0
+    for path in (ROOT / "docs" / "results").glob("*.md"):
+        page = path.read_text()
+        assert page.count("<!-- table: ") == len(module.MARKED.findall(page)) == page.count("<!-- end -->"), path.name
+        for name in module.MARKED.findall(page):
+            markers += 1
+            folder, _, kind = name.rpartition("/")
+            assert kind in module.KINDS, name
+            runs = f"{path.stem}/{folder}" if folder else path.stem
+            made = runs if path.stem not in ("methods", "fair_fight") else runs.replace("/emnist", "/fashion_mnist")
+            made = made.replace("/mnist", "/fashion_mnist") if path.stem == "methods" else made
+            assert re.search(rf"(runs|search) {made}\b", script) or path.stem in script, runs
+            assert (ROOT / "docs" / "results" / runs).is_dir(), runs
+    assert markers > 30
 
 
 def test_slurm_local_explains_itself():
     bash = shutil.which("bash")
-    answer = subprocess.run([bash, ROOT / "scripts" / "slurm_local.sh"], capture_output=True, text=True)
+    answer = subprocess.run([bash, ROOT / "tests" / "faults" / "slurm_local.sh"], capture_output=True, text=True)
     assert answer.returncode == 2 and "start [FOLDER]" in answer.stdout
-
-
-def test_the_mistakes_that_are_tried_can_be_made():
-    """Every mutant's text stands in the code exactly once; whether tests notice it is for the script to show."""
-
-    spec = importlib.util.spec_from_file_location("mutants", ROOT / "scripts" / "mutants.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    for name, path, old, new in module.MUTANTS:
-        assert (ROOT / "lazyexp" / path).read_text().count(old) == 1, name
-        assert old != new

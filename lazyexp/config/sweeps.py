@@ -75,6 +75,11 @@ def local_workers(overrides: list[str]) -> bool:
     return "joblib" in str(_multirun_settings(overrides).hydra.launcher._target_)
 
 
+def on_slurm(overrides: list[str]) -> bool:
+    """Whether the sweep's runs are SLURM jobs."""
+    return str(_multirun_settings(overrides).hydra.launcher._target_).endswith(".SlurmLauncher")
+
+
 def in_parallel(launcher: DictConfig) -> bool:
     """As `runs_in_parallel`, from the launcher's settings."""
     module = str(launcher._target_).rpartition(".")[0]

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lazyexp.rules.scores import confidence, misclassified
 from lazyexp.utils.seeding import generator
 
 
@@ -37,7 +38,7 @@ class ScoredBatch:
     @cached_property
     def wrong(self) -> Tensor:
         """(b,) bool: argmax(logits) is not the target."""
-        return self.logits.argmax(1) != self.targets
+        return misclassified(self.logits, self.targets)
 
     @cached_property
     def loss(self) -> Tensor:
@@ -47,7 +48,7 @@ class ScoredBatch:
     @cached_property
     def confidence(self) -> Tensor:
         """(b,) largest softmax probability."""
-        return self.logits.softmax(1).amax(1)
+        return confidence(self.logits)
 
     @cached_property
     def target_probability(self) -> Tensor:

@@ -96,7 +96,7 @@ class Random(Rule):
 
 
 def selected_counts(folder: Path) -> list[tuple[int, int]]:
-    """(samples presented, samples selected) between the evaluations of the finished run in `folder`. Raises UserError."""
+    """(samples presented, samples selected) between evaluations of the finished run in `folder`. Raises UserError."""
     try:
         with (folder / "summary.csv").open(encoding="utf-8") as stream:
             status = next(csv.DictReader(stream), {}).get("status")

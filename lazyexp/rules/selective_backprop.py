@@ -18,8 +18,8 @@ class SelectiveBackprop(Rule):
     `history` ones, its own batch included (arXiv 1910.00762, section 3). `beta` 0 is backprop.
 
     Selected samples queue until a full batch of them is complete, are forwarded once more, and train with their mean
-    gradient; the first epoch selects all samples. Both, and `beta` 3, are as in the authors' code. Difference: samples
-    still queued at the end of an epoch train in the next one, and at the end of the run not at all.
+    gradient; the first epoch selects all samples. Both, and `beta` 3, are as in the authors' code. Difference:
+    samples still queued at the end of an epoch train in the next one, and at the end of the run not at all.
     """
 
     reduction: ClassVar[str] = "full_batch"
@@ -55,7 +55,7 @@ class SelectiveBackprop(Rule):
 @dataclass
 class ComposerSelectiveBackprop(Rule):
     """Selective-Backprop as in Composer (MosaicML): from share `begin` to `end` of the run select a share `keep` of a
-    batch, drawn without replacement with odds ((rank + 1/2) / batch size)^(1 / keep - 1); rank 0 is the smallest loss.
+    batch, drawn without replacement with odds ((rank + 1/2) / batch size)^(1 / keep - 1); rank 0: smallest loss.
 
     Of every `interrupt` batches of an epoch the last one stays whole (0: none). `keep` 1 is backprop. Differences:
     selected samples are not forwarded again where the scoring pass suffices, and at least one sample is selected.

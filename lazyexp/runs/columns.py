@@ -1,7 +1,7 @@
-"""The table of columns: what is measured, in which unit, under which name, and how it is taken from a trainer.
+"""The columns of metrics.csv: name, type, unit, meaning, and how each is measured.
 
-metrics.csv, summary.csv, docs/csv.md and the report's axes follow it; a new column is one entry of MEASURED.
-Nothing here imports torch.
+metrics.csv, summary.csv, their documentation and the report's axis labels follow this table; a new column is one
+entry of MEASURED. Does not import torch.
 """
 
 from __future__ import annotations
@@ -13,10 +13,12 @@ from typing import Any
 
 @dataclass(frozen=True)
 class EvalContext:
-    """An evaluation: the trainer as it stands, and what was measured just now.
+    """An evaluation: the trainer, and what was measured.
 
-    `epoch` with its fraction; `updates_possible` the steps of a backprop run; `minimum` (M0, M1) of the direct path,
-    None if energy is off.
+    Attributes:
+        epoch: Epochs so far, with fraction.
+        updates_possible: Steps of a backprop run at the same point.
+        minimum: M0 and M1 of the direct path, None if energy is not measured.
     """
 
     trainer: Any
@@ -42,16 +44,20 @@ class EvalContext:
 
 @dataclass(frozen=True)
 class Column:
-    """`kind` is int, float or str; `label` names an axis, with its unit; `measure` takes the value at a EvalContext.
+    """One column.
 
-    `later`: finished runs of an earlier version lack it.
+    Attributes:
+        kind: int, float or str.
+        label: Name on an axis, with its unit.
+        measure: Returns the value at an evaluation.
+        later: Whether finished runs of an earlier version lack the column.
     """
 
     name: str
     kind: type
     label: str
     meaning: str
-    measure: Callable[[EvalContext], Any] = lambda moment: None
+    measure: Callable[[EvalContext], Any] = lambda context: None
     later: bool = False
 
 
@@ -67,7 +73,7 @@ CONSTANT = tuple(
         ("batch_size", int, "samples per presented batch"),
         ("lr", float, "`optimizer.lr`"),
         ("seed", int, "the run's seed"),
-        ("device", str, "what computed it: cpu or cuda:N"),
+        ("device", str, "cpu or cuda:N"),
     )
 )
 
@@ -84,14 +90,14 @@ MEASURED = (
         "forward_samples",
         int,
         "samples forwarded",
-        "samples forwarded while training, including re-forwards and judgements that were thrown away because a "
-        "mistake before them changed the weights",
+        "samples forwarded while training, including repeated and discarded forward passes (discarded because an "
+        "earlier mistake changed the weights)",
         lambda m: m.tally.forward_samples,
     ),
     Column(
         "backward_samples",
         int,
-        "samples learned from",
+        "samples backpropagated",
         "samples whose gradient was computed",
         lambda m: m.tally.backward_samples,
     ),
@@ -107,9 +113,9 @@ MEASURED = (
         "train_seconds",
         float,
         "training time (s)",
-        "what training costs: shuffling, gathering, augmenting, judging, learning, host-device synchronisation; not "
-        "loading, evaluating, checkpointing, logging, energy bookkeeping, warm-up. On a GPU the clock is read after "
-        "a synchronise, and energy bookkeeping is inside",
+        "shuffling, gathering, augmenting, scoring, updating, host-device synchronisation; not loading, evaluating, "
+        "checkpointing, logging, energy bookkeeping, warm-up. On a GPU the clock is read after a synchronise, and "
+        "energy bookkeeping is included",
         lambda m: round(m.trainer.clock.seconds, 6),
     ),
     Column(
@@ -123,22 +129,22 @@ MEASURED = (
         "train_loss",
         float,
         "training loss",
-        "over the samples presented since the last row, as they were judged, before learning",
+        "over the samples presented since the last row, as scored before the update",
         lambda m: m.train_loss,
     ),
-    Column("train_accuracy", float, "training accuracy", "likewise", lambda m: m.train_accuracy),
+    Column("train_accuracy", float, "training accuracy", "over the same samples", lambda m: m.train_accuracy),
     Column(
         "val_accuracy",
         float,
         "validation accuracy",
-        "on the held-out samples, with the weights of this moment",
+        "on the validation samples, with the current weights",
         lambda m: m.val_accuracy,
     ),
     Column(
         "test_accuracy",
         float,
         "test accuracy",
-        "on the test samples, with the weights of this moment",
+        "on the test samples, with the current weights",
         lambda m: m.test_accuracy,
     ),
     Column(
@@ -153,7 +159,7 @@ MEASURED = (
         "energy_l1",
         float,
         "energy M1 (sum of |Δw|)",
-        "M1, the sum of \\|dw\\|, likewise",
+        "M1, the sum of \\|dw\\| over the same updates and parameters",
         lambda m: m.energy and float(m.energy.l1),
     ),
     Column(
@@ -173,8 +179,8 @@ MEASURED = (
     Column(
         "distinct_learned",
         int,
-        "different samples learned from",
-        "training samples that were learned from at least once",
+        "distinct samples selected",
+        "training samples that were selected at least once",
         lambda m: int(m.trainer.counters.learned.count_nonzero()),
     ),
     Column("learning_rate", float, "learning rate", "of the last batch presented", lambda m: m.trainer.rate),
@@ -182,7 +188,7 @@ MEASURED = (
         "worst_class_accuracy",
         float,
         "accuracy of the worst class",
-        "test accuracy of the class that has the lowest one",
+        "lowest test accuracy of a class",
         lambda m: m.worst_class_accuracy,
         later=True,
     ),
@@ -199,7 +205,8 @@ MEASURED = (
         "energy_maintenance",
         float,
         "energy of the transient store",
-        "with `plasticity=cached`: `plasticity.cost` times the sum over samples presented of \\|store\\|; not in M1",
+        "with `plasticity=cached`: `plasticity.cost` times the sum of \\|store\\| over the samples presented; not "
+        "part of M1",
         lambda m: m.energy and float(m.energy.maintenance),
         later=True,
     ),
@@ -207,14 +214,16 @@ MEASURED = (
         "forgetting_events",
         int,
         "forgetting events",
-        "how often a training sample was misclassified that had been right when it was presented before "
-        "(Toneva et al. 2019)",
+        "misclassifications of training samples that were correct when last presented (Toneva et al. 2019)",
         lambda m: int(m.trainer.scores.forgotten.sum()),
         later=True,
     ),
 )
 
-# What is noted of the first row that reaches a target, and under which name.
+COLUMNS = tuple(column.name for column in (*CONSTANT, *MEASURED))
+# The columns that summary.csv has in every version.
+REQUIRED = {"status", *(column.name for column in (*CONSTANT, *MEASURED) if not column.later)}
+# Figures of the first row that reaches a target: name in summary.csv, column of metrics.csv.
 CROSSING = {
     "seconds": "train_seconds",
     "samples": "samples_seen",
@@ -223,9 +232,9 @@ CROSSING = {
     "updates": "updates",
     "energy_l1": "energy_l1",
 }
-# What is noted, with `scoring_` before it, of the runs that chose a run's training samples.
+# Costs of the runs that chose a run's training samples; in summary.csv with the prefix `scoring_`.
 SCORING = ("train_seconds", "forward_samples", "backward_samples")
-# The statuses of a run that is done.
+# The statuses of a complete run.
 COMPLETE = ("finished", "stopped", "diverged")
 
 KINDS = {column.name: column.kind for column in (*CONSTANT, *MEASURED)}
@@ -233,13 +242,17 @@ LABELS = {column.name: column.label for column in (*CONSTANT, *MEASURED)}
 
 
 def typed(name: str, text: str) -> Any:
-    """The value of a cell of metrics.csv or summary.csv: None if it is empty. Raises ValueError."""
+    """Return the value of a cell of metrics.csv or summary.csv, None if it is empty.
+
+    Raises:
+        ValueError: The text is not of the column's type.
+    """
     if text == "":
         return None
     kind = KINDS.get(name)
-    noted, to, _ = name.partition("_to_")
-    if to and noted in CROSSING:
-        kind = KINDS[CROSSING[noted]]
+    figure, to, _ = name.partition("_to_")
+    if to and figure in CROSSING:
+        kind = KINDS[CROSSING[figure]]
     elif name.startswith("scoring_"):
         kind = KINDS.get(name.removeprefix("scoring_"))
     elif name == "best_test_accuracy":
@@ -247,12 +260,12 @@ def typed(name: str, text: str) -> Any:
     if kind is None:  # a setting or a checksum
         return text if name.endswith("sha256") else _plain(text)
     if kind is int and not text.lstrip("-").isdecimal():
-        return float(text)  # figures that were written by other tools
+        return float(text)  # written by other tools
     return kind(text)
 
 
 def _plain(text: str) -> Any:
-    """A setting as it was before it was written."""
+    """Return a setting as it was before it was written."""
     if text in ("True", "False"):
         return text == "True"
     for kind in (int, float):
@@ -264,8 +277,8 @@ def _plain(text: str) -> Any:
 
 
 def markdown() -> str:
-    """The table of docs/csv.md."""
+    """Return the documentation's table of columns."""
     constants = ", ".join(column.name for column in CONSTANT)
     lines = ["| column | meaning |", "|---|---|"]
-    lines.append(f"| `{constants}` | the same in every row; `train_size` is the number of training samples in use |")
+    lines.append(f"| `{constants}` | constant in a run; `train_size` is the number of training samples in use |")
     return "\n".join([*lines, *(f"| `{column.name}` | {column.meaning} |" for column in MEASURED)])

@@ -1,34 +1,32 @@
-"""What produced a run: versions, device, threads, commit, data; and what of it has changed when a run goes on."""
+"""What produced a run: versions, device, threads, commit, data; and what of it differs between sessions."""
 
 from __future__ import annotations
 
 import platform
 import subprocess
 import sys
-from dataclasses import asdict
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from lazyexp.config.schema import Settings
-from lazyexp.data import Data
-from lazyexp.training.precision import in_use
+if TYPE_CHECKING:
+    from lazyexp.data import Data
 
 PACKAGES = ("lazyexp", "torch", "torchvision", "hydra-core", "omegaconf", "numpy", "pandas", "scikit-learn")
 
 
-def provenance(config: Settings, run_id: str, data: Data, device: torch.device) -> dict[str, Any]:
-    """What produced a run, for run.json."""
+def provenance(settings: dict[str, Any], run_id: str, data: Data, device: torch.device) -> dict[str, Any]:
+    """Return the content of a new run.json."""
     return {
         "run_id": run_id,
         "status": "running",
         "start": now(),
         "end": None,
         "command": sys.argv,
-        "settings": asdict(config),
+        "settings": settings,
         **session(device),
         "device_type": device.type,
         "platform": platform.platform(),
@@ -38,18 +36,21 @@ def provenance(config: Settings, run_id: str, data: Data, device: torch.device) 
 
 
 def session(device: torch.device) -> dict[str, Any]:
-    """What can differ between the sessions of a resumed run."""
+    """Return what can differ between the sessions of a resumed run."""
     return {
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else _processor(),
         "threads": torch.get_num_threads(),
-        "fp32_precision": in_use(),
+        "fp32_precision": {
+            "float32_matmul": torch.get_float32_matmul_precision(),
+            "cudnn": "tf32" if torch.backends.cudnn.allow_tf32 else "float32",
+        },
         "git_commit": _git_commit(),
     }
 
 
 def changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """What a user should know of when a run goes on under other conditions."""
+    """Return what differs between two sessions and can affect results or times, one phrase each."""
     pairs = {name: (before.get(name), now[name]) for name in ("device", "threads", "git_commit")}
     for name in ("lazyexp", "torch"):
         pairs[name] = ((before.get("versions") or {}).get(name), now["versions"][name])
@@ -57,6 +58,7 @@ def changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
 
 
 def now() -> str:
+    """Return the time in UTC, to the second, in ISO format."""
     return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
@@ -78,7 +80,7 @@ def _processor() -> str:
 
 
 def _git_commit() -> str | None:
-    """The commit of the checkout that this code runs from, if it does."""
+    """Return the commit of the checkout that this code runs from, None outside of a checkout."""
     root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():
         return None

@@ -1,9 +1,10 @@
-"""The files of a run, read back: the one reader of what `results.py` writes. Nothing here imports torch."""
+"""Reading the files of a run, whichever version wrote them. Does not import torch."""
 
 from __future__ import annotations
 
 import csv
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,14 @@ from lazyexp.runs.columns import typed
 
 
 def read_columns(path: Path) -> dict[str, list[Any]]:
-    """The complete rows of a CSV file by column: figures as numbers, None where a cell is empty; {} without a row.
+    """Read the complete rows of a CSV file by column.
 
-    A last line that was cut off while being written is left out. Raises UserError if the file is damaged.
+    Returns:
+        Numbers as int or float, None for empty cells; no columns if there is no row. A last line without a line
+        break, cut off while it was written, is left out.
+
+    Raises:
+        UserError: The file is damaged or cannot be read.
     """
     if not path.is_file():
         return {}
@@ -26,20 +32,43 @@ def read_columns(path: Path) -> dict[str, list[Any]]:
             raise ValueError("a row is too short or too long")
         columns = zip(names, zip(*rows, strict=True), strict=False)
         return {name: [typed(name, text) for text in texts] for name, texts in columns}
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror or error}") from None
     except (ValueError, csv.Error) as error:
-        raise UserError(f"{path} is damaged ({error}); delete its folder to do the run again") from None
+        raise UserError(f"{path} is damaged ({error}); delete its folder to repeat the run") from None
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """As `read_columns`, a dictionary for every row."""
+    """As `read_columns`, with one dictionary per row."""
     columns = read_columns(path)
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The content of a JSON file such as run.json; empty if there is none that can be read."""
+    """Read a run.json, empty if it is missing or damaged.
+
+    `settings`, if present, is a dictionary with `rule` and `dataset` as dictionaries, a rule's name as text, and only
+    finite numbers among `targets`; what else another version or an editor has left there is removed.
+    """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
-    return content if isinstance(content, dict) else {}
+    if not isinstance(content, dict):
+        return {}
+    settings = content.get("settings")
+    if not isinstance(settings, dict) or not all(isinstance(settings.get(key), dict) for key in ("rule", "dataset")):
+        content.pop("settings", None)
+    elif not isinstance(settings["rule"].get("name"), str):
+        content.pop("settings")
+    elif "targets" in settings:
+        settings["targets"] = [target for target in _list(settings["targets"]) if _is_number(target)]
+    return content
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)

@@ -1,24 +1,28 @@
-"""Between a run and its folder: passes on rows and checkpoints, shows the bar, has written what stands at the end."""
+"""The trainer's callback in a run: writes rows and checkpoints, shows progress, stops on signals."""
 
 from __future__ import annotations
 
 import sys
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-from lazyexp.config.schema import Settings
-from lazyexp.data import Data
 from lazyexp.errors import UserError
 from lazyexp.runs.columns import SCORING
-from lazyexp.runs.folder import RunFolder, read_rows, settings
+from lazyexp.runs.folder import RunFolder
 from lazyexp.runs.provenance import changes, now, provenance, session
+from lazyexp.runs.reader import read_rows
+from lazyexp.runs.tables import flat_settings
 from lazyexp.runs.trackers import Tracking
-from lazyexp.training import Trainer
-from lazyexp.utils.terminal import Bar, Interruption, log
+from lazyexp.utils.signals import Interruption
+from lazyexp.utils.terminal import Bar, log
 from lazyexp.utils.workers import asked_to_stop
+
+if TYPE_CHECKING:
+    from lazyexp.data import Data
+    from lazyexp.training import Trainer
 
 
 def on_cpu(state: dict[str, Any]) -> dict[str, Any]:
@@ -27,22 +31,38 @@ def on_cpu(state: dict[str, Any]) -> dict[str, Any]:
 
 
 class Recorder:
-    """Watches a trainer. As a context manager it also holds the keyboard: Ctrl-C becomes `stop`."""
+    """Connects a trainer to a run's folder. As a context manager it also catches signals: `stop` returns True.
+
+    Args:
+        folder: The locked folder.
+        data: The data set.
+        device: The device of the run.
+        settings: All settings, nested, for run.json and summary.csv.
+        epochs: Length of the run.
+        targets: Test accuracies whose first crossing summary.csv gives.
+        tracking: The run's experiment tracker, if any.
+        concurrent: Whether other runs of the sweep run at the same time.
+        sources: File and SHA-256 of custom parts, by settings group.
+    """
 
     def __init__(
         self,
-        config: Settings,
         folder: RunFolder,
         data: Data,
         device: torch.device,
+        *,
+        settings: dict[str, Any],
+        epochs: int,
+        targets: Sequence[float],
+        tracking: Tracking,
         concurrent: bool = False,
         sources: dict[str, Any] | None = None,
     ) -> None:
-        self.sources = sources or {}
-        self.config, self.folder, self.data, self.device = config, folder, data, device
-        self.concurrent = concurrent
+        self.folder, self.data, self.device = folder, data, device
+        self.settings, self.epochs, self.targets = settings, epochs, targets
+        self.tracking, self.concurrent, self.sources = tracking, concurrent, sources or {}
         self.interruption = Interruption()
-        self.tracking = Tracking(config.tracker, folder.path, Path(config.runs_dir).expanduser())
+        self._bar: Bar | None = None
 
     def __enter__(self) -> Recorder:
         self.interruption.__enter__()
@@ -50,65 +70,74 @@ class Recorder:
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         self.interruption.__exit__(kind, error, trace)
-        if hasattr(self, "_bar"):
+        if self._bar is not None:
             self._bar.close()
-        self.tracking.finish("failed")  # if it has not been told of another end
+        self.tracking.finish("failed")  # no effect after `finish`
         if self.interruption.signal and isinstance(error, OSError):
             raise KeyboardInterrupt from error  # asked to stop and could not save: stop all the same
 
     def start(self, trainer: Trainer) -> None:
-        """Continues from the folder's checkpoint if it has one, else starts its files anew."""
+        """Resume from the folder's checkpoint if it has one, else start its files from the beginning."""
         state = self.folder.load_checkpoint(self.device)
         for note in self.folder.notes:
             log(f"note: {note}")
         self._clocks = (trainer.clock, trainer.eval_clock)
-        self.interruption.on_continue = self._note_suspension
+        self.interruption.on_continue = self._subtract_suspension
         self._facts = self.folder.read_json() if state else {}
         if state:
             try:
                 trainer.restore(state)
-            except Exception as error:  # torch has read it, but it is not what was written
+            except Exception as error:  # readable, but not a state of this run
+                reason = " ".join(str(error).split())[:120]
                 raise UserError(
-                    f"{self.folder.path}/checkpoint.pt is damaged ({type(error).__name__}: "
-                    f"{' '.join(str(error).split())[:120]}); delete it to start the run anew"
+                    f"{self.folder.path}/checkpoint.pt is damaged or of another version ({type(error).__name__}: "
+                    f"{reason}); delete it to start the run again"
                 ) from None
         else:
             self.folder.clear()
-        sessions = self._facts.setdefault("sessions", [])
-        for change in changes(sessions[-1], session(self.device)) if sessions else []:
-            log(f"note: {change}; the seconds of this run are those of both")
-        sessions.append({"command": sys.argv, "start": now(), "end": None, **session(self.device)})
-        # One session beside others is enough to spoil a run's seconds.
-        concurrent = self.concurrent or bool(self._facts.get("concurrent"))
-        self._facts.update(provenance(self.config, self.folder.constants["run_id"], self.data, self.device))
-        self._facts["concurrent"] = concurrent
-        self._facts["sources"] = self.sources
-        self.folder.write_json(self._facts)
+        self._begin_session()
         constants = self.folder.constants
         rows = read_rows(self.folder.metrics) if state else []
-        self.tracking.start(constants["run_id"], {**constants, **settings(self.config)}, bool(state), rows)
-        total = self.config.epochs * len(self.data.train)
-        self._bar = Bar(total, trainer.counters.tally.samples_seen, self.config.rule["name"])
+        self.tracking.start(constants["run_id"], {**constants, **flat_settings(self.settings)}, bool(state), rows)
+        total = self.epochs * len(self.data.train)
+        self._bar = Bar(total, trainer.counters.tally.samples_seen, str(constants["rule"]))
 
-    def _note_suspension(self) -> None:
+    def _begin_session(self) -> None:
+        here = session(self.device)
+        sessions = self._facts.setdefault("sessions", [])
+        for change in changes(sessions[-1], here) if sessions else []:
+            log(f"note: {change}; the seconds of this run are the sum over both")
+        sessions.append({"command": sys.argv, "start": now(), "end": None, **here})
+        # One concurrent session is enough to make the seconds of a run incomparable.
+        concurrent = self.concurrent or bool(self._facts.get("concurrent"))
+        self._facts.update(provenance(self.settings, self.folder.constants["run_id"], self.data, self.device))
+        self._facts.update(concurrent=concurrent, sources=self.sources)
+        self.folder.write_json(self._facts)
+
+    def _subtract_suspension(self) -> None:
         for clock in self._clocks:
             clock.continued()
 
     def row(self, row: dict[str, Any]) -> None:
+        """Write a row of metrics.csv."""
         self.folder.append(row)
         self.tracking.row(row)
 
     def checkpoint(self, state: dict[str, Any]) -> None:
+        """Save a state to resume from."""
         self.folder.save_checkpoint(state)
 
-    def progress(self, samples: int, correct: int, learned: int) -> None:
-        self._bar.advance(samples, correct, learned)
+    def progress(self, samples: int, correct: int, selected: int) -> None:
+        """Advance the progress bar."""
+        assert self._bar is not None
+        self._bar.advance(samples, correct, selected)
 
     def stop(self) -> bool:
+        """Return whether the run should save and stop."""
         return self.interruption.signal != 0 or asked_to_stop()
 
     def finish(self, trainer: Trainer, status: str) -> dict[str, Any]:
-        """Writes everything that stands at the end of a run. Returns its row of summary.csv."""
+        """Write the files of the end of a run. Returns the row of summary.csv."""
         counters = trainer.counters
         self.folder.write_learned(
             {
@@ -124,12 +153,12 @@ class Recorder:
         )
         self.folder.write_model(on_cpu(trainer.model.state_dict()))
         self._facts["sessions"][-1]["end"] = self._facts["end"] = now()
-        self._facts["sessions"][-1]["suspended_seconds"] = round(sum(clock.left_out for clock in self._clocks), 3)
+        self._facts["sessions"][-1]["suspended_seconds"] = round(sum(clock.suspended for clock in self._clocks), 3)
         self._facts["status"] = status
         self.folder.write_json(self._facts)
         scoring = {f"scoring_{name}": self.data.scoring.get(name) for name in SCORING}
-        # The summary comes last: a run that has one has everything else.
-        summary = self.folder.write_summary(self.config, status, scoring)
+        # The summary comes last: a run with a summary has everything else.
+        summary = self.folder.write_summary(self.settings, self.targets, status, scoring)
         if status != "interrupted":
             self.folder.drop_checkpoints()
         self.tracking.finish(status)

@@ -1,4 +1,4 @@
-"""Trackers that people already have: told the same rows as metrics.csv, and unable to harm a run."""
+"""Experiment trackers: they get the rows of metrics.csv, and cannot harm a run."""
 
 from __future__ import annotations
 
@@ -16,40 +16,53 @@ from lazyexp.runs.columns import MEASURED
 from lazyexp.utils.files import atomic_write
 from lazyexp.utils.terminal import log
 
-# In the run's folder while it is not complete: which run of the tracker this is, and the last step it was told of.
+# In a run's folder until the run is complete: the tracker's id of this run, and the last step it was sent.
 MEMORY = "tracker.json"
 FIGURES = tuple(column.name for column in MEASURED)
 
 
 class Tracker(Protocol):
-    """`id` is what the tracker finds this run by again. It is made with (run_id, settings, place, id): `place` a
-    folder for what it keeps, `id` that of the tracker's run that goes on, None for a new one."""
+    """A run of an experiment tracker, created from `(run_id, settings, folder, id)`.
+
+    `folder` is for the tracker's files; `id` is None for a new run, else the one to resume.
+
+    Attributes:
+        id: By which the tracker finds the run again.
+    """
 
     id: str
 
-    def row(self, step: int, figures: dict[str, float]) -> None: ...
-    def finish(self, status: str) -> None: ...
+    def row(self, step: int, figures: dict[str, float]) -> None:
+        """Log one evaluation."""
+
+    def finish(self, status: str) -> None:
+        """End the run, or its first part."""
 
 
 class Tracking:
-    """Between a run and its tracker (`name`, None: there is none). The first error is said; then the tracker is left
-    alone, and the run goes on."""
+    """Connects a run to its tracker. The tracker's first error is reported; the run continues without it.
 
-    def __init__(self, name: str | None, folder: Path, place: Path) -> None:
-        # Absolute, as a library may write from a process of its own, which is elsewhere.
-        self.name, self.place, self._memory = name, place.resolve(), folder / MEMORY
+    Args:
+        name: Key of TRACKERS; None: no tracker.
+        folder: The run's folder.
+        tracker_folder: Where the tracker keeps its files.
+    """
+
+    def __init__(self, name: str | None, folder: Path, tracker_folder: Path) -> None:
+        # Absolute, as a library may write from another process with another current directory.
+        self.name, self.folder, self._memory = name, tracker_folder.resolve(), folder / MEMORY
         self._tracker: Tracker | None = None
         self._step = -1
 
     def start(self, run_id: str, settings: dict[str, Any], resumed: bool, rows: list[dict[str, Any]]) -> None:
-        """`rows`: those that metrics.csv has already; the tracker gets what it lacks of them."""
+        """Start or resume the tracker's run, and send it those of the `rows` of metrics.csv that it lacks."""
         if not resumed:
             self._memory.unlink(missing_ok=True)
         if self.name is None:
             return
         known = self._recall()
         try:
-            self._tracker = TRACKERS[self.name](run_id, settings, self.place, known.get("id"))
+            self._tracker = TRACKERS[self.name](run_id, settings, self.folder, known.get("id"))
             self._remember(known.get("step", -1))
         except ImportError as error:
             self._give_up(error, f'; pip install "lazyexp[{self.name}]"')
@@ -59,7 +72,7 @@ class Tracking:
             self.row(row)
 
     def row(self, row: dict[str, Any]) -> None:
-        """A row of metrics.csv, with `samples_seen` as its step. One that a killed run makes again is left out."""
+        """Send a row of metrics.csv, with `samples_seen` as its step. Rows that a resumed run repeats are skipped."""
         step = int(row["samples_seen"])
         if self._tracker is None or step <= self._step:
             return
@@ -70,7 +83,7 @@ class Tracking:
             self._give_up(error)
 
     def finish(self, status: str) -> None:
-        """Tells the end of a run, or of its first part. Nothing happens the second time."""
+        """Send the end of a run, or of its first part. A second call has no effect."""
         tracker, self._tracker = self._tracker, None
         if tracker is None:
             return
@@ -94,54 +107,56 @@ class Tracking:
         except (OSError, ValueError, KeyError, TypeError):
             return {}
 
-    def _give_up(self, error: BaseException, mend: str = "") -> None:
+    def _give_up(self, error: BaseException, fix: str = "") -> None:
         self._tracker = None
-        said = " ".join(str(error).split())[:200]
-        log(f"warning: tracker={self.name}: {type(error).__name__}: {said}{mend}; the run goes on without it")
+        reason = " ".join(str(error).split())[:200]
+        log(f"warning: tracker={self.name}: {type(error).__name__}: {reason}{fix}; the run continues without it")
 
 
 def _named(run_id: str) -> str:
-    """A name that a repeated run does not share with the one before."""
+    """Return a name that differs when a run is repeated."""
     return f"{run_id}-{uuid.uuid4().hex[:6]}"
 
 
 class TensorBoard:
-    """Event files under `<place>/tensorboard/<id>`; settings and status are its texts."""
+    """TensorBoard event files in `<folder>/tensorboard/<id>`; settings and status are texts."""
 
-    def __init__(self, run_id: str, settings: dict[str, Any], place: Path, id: str | None) -> None:
+    def __init__(self, run_id: str, settings: dict[str, Any], folder: Path, id: str | None) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
         self.id = id or _named(run_id)
-        self.writer = SummaryWriter(str(place / "tensorboard" / self.id))
+        self.writer = SummaryWriter(str(folder / "tensorboard" / self.id))
         if id is None:
             table = "\n".join(f"| {name} | {value} |" for name, value in settings.items())
             self.writer.add_text("settings", f"| setting | value |\n|---|---|\n{table}")
 
     def row(self, step: int, figures: dict[str, float]) -> None:
+        """Write one evaluation."""
         for name, value in figures.items():
             self.writer.add_scalar(name, value, step)
-        self.writer.flush()  # it would keep them in memory for minutes, and a kill would lose them
+        self.writer.flush()  # rows kept in memory would be lost by a kill
 
     def finish(self, status: str) -> None:
+        """Close the event file."""
         self.writer.add_text("status", status)
         self.writer.close()
 
 
 class MLflow:
-    """A run of the experiment `lazyexp` ($MLFLOW_EXPERIMENT_NAME), in $MLFLOW_TRACKING_URI or `<place>/mlflow.db`."""
+    """A run of the experiment `lazyexp` ($MLFLOW_EXPERIMENT_NAME) in $MLFLOW_TRACKING_URI or `<folder>/mlflow.db`."""
 
     ENDS = {"interrupted": "KILLED", "failed": "FAILED"}
 
-    def __init__(self, run_id: str, settings: dict[str, Any], place: Path, id: str | None) -> None:
-        # A server that does not answer is given up after seconds, not minutes.
+    def __init__(self, run_id: str, settings: dict[str, Any], folder: Path, id: str | None) -> None:
+        # Give up on a server that does not answer after seconds, not minutes.
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
         from mlflow import MlflowClient
         from mlflow.entities import Param
 
-        place.mkdir(parents=True, exist_ok=True)
-        with FileLock(place / ".mlflow.lock", timeout=60):  # runs side by side must not make the data base at once
-            address = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{place / 'mlflow.db'}"
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / ".mlflow.lock", timeout=60):  # concurrent runs must not create the database together
+            address = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{folder / 'mlflow.db'}"
             self.client = MlflowClient(address)
             name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or "lazyexp"
             experiment = self.client.get_experiment_by_name(name)
@@ -154,33 +169,35 @@ class MLflow:
             self.client.update_run(id, status="RUNNING")
 
     def row(self, step: int, figures: dict[str, float]) -> None:
+        """Log one evaluation."""
         from mlflow.entities import Metric
 
         now = int(1000 * time.time())
         self.client.log_batch(self.id, metrics=[Metric(name, value, now, step) for name, value in figures.items()])
 
     def finish(self, status: str) -> None:
+        """Set the run's status."""
         self.client.set_tag(self.id, "status", status)
         self.client.set_terminated(self.id, self.ENDS.get(status, "FINISHED"))
 
 
 class WandB:
-    """A run of the project `lazyexp` ($WANDB_PROJECT), in `<place>/wandb`; $WANDB_MODE=offline needs no network.
+    """A run of the project `lazyexp` ($WANDB_PROJECT) in `<folder>/wandb`; $WANDB_MODE=offline needs no network.
 
-    Offline a resumed run is a second folder with the same id; `wandb sync --append` joins them. Neither the machine's
-    figures nor what is printed are taken: the one would cost training time, the other is the run's own.
+    A run resumed offline is a second folder with the same id; `wandb sync --append` joins them. Machine statistics
+    and console output are not logged: the former would cost training time.
     """
 
-    def __init__(self, run_id: str, settings: dict[str, Any], place: Path, id: str | None) -> None:
+    def __init__(self, run_id: str, settings: dict[str, Any], folder: Path, id: str | None) -> None:
         import wandb
 
         self.id = id or _named(run_id)
-        place.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         self.run = wandb.init(
             project=os.environ.get("WANDB_PROJECT") or "lazyexp",
             id=self.id,
             name=run_id,
-            dir=str(place),
+            dir=str(folder),
             config=settings,
             resume="allow",
             reinit="create_new",
@@ -188,9 +205,11 @@ class WandB:
         )
 
     def row(self, step: int, figures: dict[str, float]) -> None:
+        """Log one evaluation."""
         self.run.log(figures, step=step)
 
     def finish(self, status: str) -> None:
+        """Set the run's status."""
         self.run.summary["status"] = status
         self.run.finish(exit_code=1 if status == "failed" else 0)
 

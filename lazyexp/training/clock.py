@@ -1,4 +1,4 @@
-"""The clock of a run: what it leaves out, and what it makes of being stopped."""
+"""The clock of a run: training time, without bookkeeping and without time in which the process was suspended."""
 
 from __future__ import annotations
 
@@ -10,22 +10,24 @@ import torch
 
 
 class Clock:
-    """Seconds inside `with clock:`, less those inside `with clock.off():`.
+    """Sums up the seconds inside `with clock:`, except those inside `with clock.off():`.
 
-    On a GPU the device itself notes when it comes by the beginning and the end of a block, and the host asks for
-    these times, and waits for the last of them, only when somebody wants to know `seconds`. There `off` does nothing:
-    energy is booked by the graphs that learn.
+    On a GPU the seconds are those between two events of the device, read when `seconds` is asked for. There `off`
+    has no effect: energy bookkeeping is a part of the captured graphs.
+
+    Attributes:
+        suspended: Seconds that were subtracted because the process was suspended.
     """
 
     def __init__(self, device: torch.device) -> None:
-        self._seconds = self.left_out = self._off = self._off_busy = 0.0
+        self._seconds = self.suspended = 0.0
         self._cuda = device if device.type == "cuda" else None
-        self._runs = self._is_off = self._suspended = False
+        self._running = self._continued = False
         self._spans: list[tuple[torch.cuda.Event, torch.cuda.Event]] = []
 
     @property
     def seconds(self) -> float:
-        """Waits for a GPU to come by the end of the last block."""
+        """Waits for the GPU to reach the end of the last block."""
         if self._spans:
             torch.cuda.synchronize(self._cuda)
             self._seconds += sum(start.elapsed_time(end) for start, end in self._spans) / 1000
@@ -38,46 +40,45 @@ class Clock:
         self._spans.clear()
 
     def continued(self) -> None:
-        """To be called when the process was stopped and goes on, by a signal's handler."""
-        if self._runs and not self._is_off:  # else the stop has not been counted
-            self._suspended = True
+        """Call when the process continues after it was suspended (SIGCONT)."""
+        self._continued = self._running
 
     def __enter__(self) -> Clock:
-        self._start, self._busy = time.perf_counter(), time.thread_time()
-        self._off = self._off_busy = 0.0
-        self._runs = True
         if self._cuda is not None:
-            self._spans.append((_passing(), _passing(now=False)))
+            self._spans.append((_event(), _event()))
+            self._spans[-1][0].record()
+        self._start()
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._runs = False
-        counted = time.perf_counter() - self._start - self._off
-        if self._cuda is None:
-            self._seconds += counted
-        else:
+        self._stop()
+        if self._cuda is not None:
             self._spans[-1][1].record()
-        if self._suspended:
-            # While stopped (Ctrl-Z, SLURM's suspend) a process uses no processor; training uses it all the time.
-            busy = time.thread_time() - self._busy - self._off_busy
-            idle = min(max(counted - busy, 0.0), counted)
-            self._seconds, self.left_out, self._suspended = self._seconds - idle, self.left_out + idle, False
 
     @contextmanager
     def off(self) -> Iterator[None]:
-        if self._cuda is not None:
-            yield
-            return
-        start, busy, self._is_off = time.perf_counter(), time.thread_time(), True
+        """Exclude the time inside."""
+        interrupts = self._running and self._cuda is None
+        if interrupts:
+            self._stop()
         yield
-        self._is_off = False
-        self._off += time.perf_counter() - start
-        self._off_busy += time.thread_time() - busy
+        if interrupts:
+            self._start()
+
+    def _start(self) -> None:
+        self._running = True
+        self._began, self._busy = time.perf_counter(), time.thread_time()
+
+    def _stop(self) -> None:
+        elapsed = time.perf_counter() - self._began
+        self._running = False
+        if self._cuda is None:
+            self._seconds += elapsed
+        if self._continued:
+            # A suspended process (Ctrl-Z, SLURM) uses no processor time; training uses it all the time.
+            idle = max(elapsed - (time.thread_time() - self._busy), 0.0)
+            self._seconds, self.suspended, self._continued = self._seconds - idle, self.suspended + idle, False
 
 
-def _passing(now: bool = True) -> torch.cuda.Event:
-    """An event with a time, that of the device's coming by here if `now`."""
-    event = torch.cuda.Event(enable_timing=True)
-    if now:
-        event.record()
-    return event
+def _event() -> torch.cuda.Event:
+    return torch.cuda.Event(enable_timing=True)

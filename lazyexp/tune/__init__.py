@@ -1,1 +1,1 @@
-"""Searches under equal trials: every rule gets the same number of trials, the same ranges and the same start."""
+"""Hyperparameter searches under equal trials: each rule gets the same number of trials, ranges and first trials."""

@@ -1,154 +1,209 @@
-"""The command `lazyexp-tune`: a search for one rule, or the last comparison between the searches of several."""
+"""The command `lazyexp-tune`: a hyperparameter search for one rule, or the final comparison of several searches."""
 
 from __future__ import annotations
 
 import argparse
+import io
+import math
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 import pandas as pd
 
-from lazyexp.cli import execute, fail
-from lazyexp.config.compose import checked, compose_settings, hydra_session, register
+from lazyexp.config.compose import register
+from lazyexp.config.quoting import override
 from lazyexp.errors import UserError
+from lazyexp.tune.fronts import SLACK, choose, read_trials
+from lazyexp.tune.keys import given_values
+from lazyexp.tune.trial import FolderIsBusy, Outcome, attempt, compose, locked
 
-# How far below the best validation accuracy a point may be that is chosen for its speed.
-SLACK = (0.0, 0.001, 0.003)
+# A search gives up after so many failed trials in a row.
+PATIENCE = 5
 EPILOG = """examples:
   lazyexp-tune rule=lazy dataset=mnist dataset.val_size=10000 --trials 24 --folder runs/tune/lazy
   lazyexp-tune rule=backprop dataset=mnist dataset.val_size=10000 --trials 24 --folder runs/tune/backprop
   lazyexp-tune --finals runs/tune/lazy runs/tune/backprop --seeds 10 --folder runs/finals
-The same command goes on with the trials that are missing. Every trial is an ordinary run in FOLDER/runs, chosen
-by validation accuracy and seconds; test images play no part. The finals train the chosen points on all training
-samples with fresh seeds, taking turns, and are read by lazyexp-report.
-Why not hydra/sweeper=optuna: that plugin needs Optuna below 3 and cannot go on after a kill."""
+
+A key given on the command line keeps its value and is not searched. The same command continues a search and repeats
+trials that failed. Every trial is an ordinary run in FOLDER/runs, chosen by validation accuracy and seconds; the test
+set plays no part. The finals train the chosen points on all training samples with fresh seeds, in turn;
+lazyexp-report FOLDER/runs compares them.
+hydra/sweeper=optuna is no alternative: that plugin needs Optuna below 3 and cannot continue after a kill."""
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise UserError."""
+        raise UserError(f"{message}; see lazyexp-tune --help")
 
 
 def main() -> NoReturn:
-    """Entry point; exits with 0, 1 (a final failed), 2 (user error) or 128 + signal."""
-    parser = argparse.ArgumentParser(
-        "lazyexp-tune", description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("overrides", nargs="*", help="settings that hold for every trial; or folders with --finals")
-    parser.add_argument("--finals", action="store_true", help="run the chosen points of these folders")
-    parser.add_argument("--folder", type=Path, default=None, help="where to (runs/tune/<dataset>-<rule>)")
-    parser.add_argument("--trials", type=int, default=24, help="trials in all (24)")
-    parser.add_argument("--space", default="fair", help="ranges: a preset or a YAML file (fair)")
-    parser.add_argument("--seed", type=int, default=0, help="of the sampler (0)")
-    parser.add_argument(
-        "--borrow",
-        type=Path,
-        nargs="+",
-        default=[],
-        metavar="DIR",
-        help="try the chosen points of these searches, too",
-    )
-    parser.add_argument("--seeds", type=int, default=10, help="finals: fresh seeds (10), from 100 on")
-    parser.add_argument(
-        "--slack", type=float, nargs="+", default=SLACK, help="finals: below the best (0 0.001 0.003)"
-    )
-    arguments = parser.parse_args()
-    register()
+    """Entry point; exits with 0, 1 (a final failed, or the folder is busy), 2 (user error) or 128 + signal."""
+    for stream in (sys.stdout, sys.stderr):  # names of files may hold what a terminal cannot show
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
-        try:
-            import optuna  # noqa: F401
-        except ModuleNotFoundError:
-            raise UserError('lazyexp-tune: Optuna is not installed; pip install "lazyexp[tune]"') from None
+        arguments = parse(sys.argv[1:])
+        register()
         sys.exit(finals(arguments) if arguments.finals else search(arguments))
     except UserError as error:
-        fail(str(error))
+        fail(str(error), 2)
+    except FolderIsBusy as error:
+        fail(str(error), 1)
     except KeyboardInterrupt:
         sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        fail(f"{where}{error.strerror or error}; the same command continues", 2)
+
+
+def fail(message: str, code: int) -> NoReturn:
+    """Exit with one line on standard error."""
+    print(f"lazyexp-tune: error: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(code)
+
+
+def parse(words: Sequence[str]) -> argparse.Namespace:
+    """The checked command line; overrides can be before, between and after the options. Raises UserError."""
+    parser = Parser(
+        "lazyexp-tune",
+        description=__doc__,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("overrides", nargs="*", help="settings of every trial; with --finals: folders of searches")
+    add("--finals", action="store_true", help="train the chosen points of these folders")
+    add("--folder", type=Path, help="where results go (runs/tune/<dataset>-<rule>, or runs/finals)")
+    add("--trials", type=int, default=24, help="number of completed trials (24)")
+    add("--space", default="fair", help="ranges: the preset fair, methods or shifts, or a YAML file (fair)")
+    add("--seed", type=int, default=0, help="seed of the sampler (0)")
+    add("--borrow", nargs="+", default=[], metavar="DIR", help="also try the chosen points of these searches")
+    add("--seeds", type=int, default=10, help="finals: number of seeds, which start at 100 (10)")
+    add("--slack", nargs="+", metavar="SLACK", help="finals: accuracy below the best one (0 0.001 0.003)")
+    arguments = parser.parse_intermixed_args(list(words))
+    # These options take several words, and argparse gives them overrides that follow, too.
+    for name, belongs in (("borrow", _is_folder), ("slack", _is_number)):
+        taken = list(getattr(arguments, name) or [])
+        arguments.overrides += [word for word in taken if not belongs(word)]
+        setattr(arguments, name, [word for word in taken if belongs(word)])
+    arguments.borrow = [Path(folder).expanduser() for folder in arguments.borrow]
+    arguments.slack = [float(number) for number in arguments.slack] or list(SLACK)
+    arguments.folder = arguments.folder and arguments.folder.expanduser()
+    for name, lowest, highest in (("trials", 1, math.inf), ("seeds", 1, math.inf), ("seed", 0, 2**32 - 1)):
+        _check_bounds(name, getattr(arguments, name), lowest, highest)
+    for below in arguments.slack:
+        _check_bounds("slack", below, 0, 1)
+    return arguments
+
+
+def _check_bounds(name: str, value: float, lowest: float, highest: float) -> None:
+    if not lowest <= value <= highest:
+        allowed = f"at least {lowest}" if highest == math.inf else f"from {lowest} to {highest}"
+        raise UserError(f"--{name} {value}: must be {allowed}")
+
+
+def _is_folder(word: str) -> bool:
+    return "=" not in word or Path(word).is_dir()
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
 
 
 def search(arguments: argparse.Namespace) -> int:
-    """All trials of one rule. Returns the exit code: trials that fail are results, too."""
+    """All trials of one rule. Returns the exit code."""
+    try:
+        import optuna  # noqa: F401
+    except ModuleNotFoundError:
+        raise UserError('Optuna is not installed; pip install "lazyexp[tune]"') from None
     from lazyexp.tune.space import Space
     from lazyexp.tune.study import Search
 
+    given = given_values(arguments.overrides)
     config = compose(arguments.overrides)
     if config.dataset.val_size == 0:
         raise UserError("dataset.val_size=0: trials are chosen by validation samples; set dataset.val_size")
     rule = str(config.rule["name"])
     folder = arguments.folder or Path("runs/tune") / f"{config.dataset.name}-{rule}"
-    found = Search(folder, arguments.overrides, Space(arguments.space, rule), arguments.seed)
-    found.borrow(borrowed(arguments.borrow, found.space.names()))
-    while len(found.counted()) < arguments.trials:
-        place = f"[{len(found.counted()) + 1}/{arguments.trials}]"
-        found.next_trial(lambda overrides, place=place: attempt([*overrides, f"runs_dir={folder / 'runs'}"], place))
-    found.write()
-    columns = ["val_accuracy", "train_seconds", *found.space.names()]
-    print(pd.read_csv(folder / "front.csv")[columns].to_string(index=False))
-    print(f"{len(found.counted())} trials in {folder / 'trials.csv'}; those that no other one beats in front.csv")
+    space = Space(arguments.space, rule, given)
+    borrowed = borrowed_points(arguments.borrow, space.keys())
+    with locked(folder):
+        found = Search(folder, arguments.overrides, space, arguments.seed)
+        found.borrow(borrowed)
+        if len(found.counted()) < arguments.trials:
+            found.repeat_failed()
+        failures = 0  # in a row
+        while (done := len(found.counted())) < arguments.trials:
+            row = found.next_trial(lambda overrides: train(overrides, folder))
+            print(trial_line(row, done + 1, arguments.trials, space.keys()), flush=True)
+            failures = failures + 1 if row["state"] == "fail" else 0
+            if failures == PATIENCE:
+                reason = f"the last {failures} trials failed: {row['status']}"
+                fail(f"{reason}; the same command continues", 1 if done else 2)
+        found.write()
+        print_front(folder, space.keys())
+        print(f"{done} trials in {folder / 'trials.csv'}; those that no other one beats in front.csv")
     return 0
 
 
-def borrowed(sources: list[Path], keys: list[str]) -> list[dict[str, Any]]:
-    """What other searches chose, as far as it is asked for here: nobody has a better setting for want of trying."""
-    from lazyexp.tune.study import choose
+def train(overrides: Sequence[str], folder: Path) -> Outcome:
+    """One trial of the search in `folder`."""
+    return attempt([*overrides, override("runs_dir", folder / "runs")])
 
+
+def trial_line(row: dict[str, Any], number: int, total: int, keys: Sequence[str]) -> str:
+    """How a trial ended, by what it is chosen by, and its sampled values."""
+    values = " ".join(f"{key}={row[key]}" for key in keys if key in row)
+    if row["state"] == "fail":
+        return f"[{number}/{total}] failed: {row['status']} ({values})"
+    figures = f"validation accuracy {row['val_accuracy']:.2%}, {row['train_seconds']:.2f} s"
+    return f"[{number}/{total}] {row['status']}, {figures} ({values})"
+
+
+def print_front(folder: Path, keys: Sequence[str]) -> None:
+    """Print the table of the trials that no other one beats."""
+    table = pd.read_csv(folder / "front.csv")
+    columns = ["val_accuracy", "train_seconds", *(key for key in keys if table[key].notna().any())]
+    print(
+        table[columns].to_string(index=False, na_rep="") if len(table) else "no trial was completed without diverging"
+    )
+
+
+def borrowed_points(sources: Sequence[Path], keys: Sequence[str]) -> list[dict[str, Any]]:
+    """What other searches chose, for the keys that are searched here, so that no rule lacks a good setting."""
     points: list[dict[str, Any]] = []
     for source in sources:
-        for _, row in choose(trials_of(source), SLACK).iterrows():
+        for _, row in choose(read_trials(source), SLACK).iterrows():
             given = {key: row[key] for key in keys if key in row and pd.notna(row[key])}
             points.append({key: value.item() if hasattr(value, "item") else value for key, value in given.items()})
     return points
 
 
-def trials_of(source: Path) -> pd.DataFrame:
-    """The trials of a search. Raises UserError."""
-    try:
-        return pd.read_csv(source / "trials.csv")
-    except (OSError, ValueError) as error:
-        raise UserError(f"{source}: has no readable trials.csv ({error})") from None
-
-
 def finals(arguments: argparse.Namespace) -> int:
-    """The chosen points of every search with fresh seeds; seeds outside, so that all see the same machine.
+    """The final comparison. Returns the exit code, 1 if a run failed."""
+    from lazyexp.tune import finals as comparison
 
-    Returns the exit code, 1 if one of them failed.
-    """
-    from lazyexp.tune.study import choose
-
+    sources = [Path(word).expanduser() for word in arguments.overrides]
     folder = arguments.folder or Path("runs/finals")
-    folder.mkdir(parents=True, exist_ok=True)
-    chosen = []
-    for source in arguments.overrides:
-        trials = trials_of(Path(source))
-        points = choose(trials, tuple(arguments.slack))
-        chosen.append(points.assign(search=Path(source).name, trials=len(trials)))
-    table = pd.concat(chosen, ignore_index=True)
-    table.to_csv(folder / "chosen.csv", index=False)
-    failed = 0
-    for seed in range(100, 100 + arguments.seeds):
-        for number, row in table.iterrows():
-            # The order changes from seed to seed: nobody is always first on a cool machine.
-            row = table.iloc[(int(str(number)) + seed) % len(table)]
-            own = [f"seed={seed}", "dataset.val_size=0", f"runs_dir={folder / 'runs'}"]
-            place = f"[{row['search']}, seed {seed}]"
-            _, reason = attempt([*row["overrides"].split(), *own], place)
-            if reason:
-                failed = 1
-                print(f"lazyexp-tune: {place}: {reason}", file=sys.stderr)
-    return failed
-
-
-def compose(overrides: list[str]) -> Any:
-    with hydra_session():
-        return checked(compose_settings(overrides))
-
-
-def attempt(overrides: list[str], place: str) -> tuple[Any, str]:
-    """One run: its report and "", or None and why there is none. Raises KeyboardInterrupt if asked to stop."""
-    try:
-        result = execute(compose(overrides), place)
-    except UserError as error:
-        return None, str(error)
-    if result.get("signal") or result["code"] >= 128:
-        raise KeyboardInterrupt
-    return result.get("report"), result["error"]
+    if arguments.borrow:
+        raise UserError("--borrow: belongs to a search, not to --finals")
+    comparison.chosen_points(sources, arguments.slack)  # before the folder is made
+    with locked(folder):
+        return comparison.finals(sources, folder, arguments.seeds, arguments.slack)
 
 
 if __name__ == "__main__":

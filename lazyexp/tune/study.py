@@ -1,8 +1,10 @@
-"""One rule's search: trials that are ordinary runs, a storage that survives a kill, tables of what was found."""
+"""One rule's search: trials that are ordinary runs, and a storage that survives a kill."""
 
 from __future__ import annotations
 
 import json
+import shlex
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,137 +12,168 @@ import optuna
 import pandas as pd
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from lazyexp.errors import UserError
+from lazyexp.tune.fronts import COLUMNS, front
 from lazyexp.tune.space import Space, words
+from lazyexp.tune.trial import Outcome
 from lazyexp.utils.files import write_text
 
-COLUMNS = ["trial", "state", "status", "val_accuracy", "train_seconds", "run_id", "overrides"]
 # A trial is worth following if its validation accuracy is at most so far below the best one before it.
 NEAR = 0.005
+DIRECTIONS = [StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE]
 
 
 class Search:
-    """The trials in `folder`: `fixed` overrides hold for all, `space` tells what is drawn.
+    """The trials in `folder`, which must be locked: overrides `fixed` hold for all, `space` says what is sampled.
 
-    Two objectives: the last validation accuracy, to be large, and the seconds of training, to be small. Every trial
-    of the storage counts but those that were cut off; these are run first when the search goes on, with their values.
+    Two objectives: the last validation accuracy, to be maximized, and the seconds of training, to be minimized.
+    Trials that were killed are repeated first when the search continues, with their values. Failed ones do not count.
     """
 
-    def __init__(self, folder: Path, fixed: list[str], space: Space, seed: int) -> None:
-        self.folder, self.fixed, self.space = folder, fixed, space
-        folder.mkdir(parents=True, exist_ok=True)
+    def __init__(self, folder: Path, fixed: Sequence[str], space: Space, seed: int) -> None:
+        self.folder, self.fixed, self.space = folder, list(fixed), space
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        storage = JournalStorage(JournalFileBackend(str(folder / "study.journal")))
-        self.study = optuna.create_study(
-            study_name="search", storage=storage, directions=["maximize", "minimize"], load_if_exists=True
-        )
-        about = {"fixed": fixed, "space": space.entries, "start": space.start, "seed": seed}
-        told = {**about, "sampler": "TPESampler", "optuna": optuna.__version__}
+        self.study = _open(folder)
+        ranges = [vars(entry) for entry in space.ranges]
+        about = json.loads(json.dumps({"fixed": self.fixed, "space": ranges, "start": space.points(), "seed": seed}))
         former = self.study.user_attrs.get("about")
-        if former is not None and former != json.loads(json.dumps(about)):
+        if former not in (None, about) or (former is None and self.study.get_trials(deepcopy=False)):
             raise UserError(f"{folder}: holds a search with other overrides, ranges or seed; set --folder")
         if former is None:
             self.study.set_user_attr("about", about)
             for point in space.points():
                 self.study.enqueue_trial(point)
-        write_text(folder / "about.json", json.dumps(told, indent=1) + "\n")
-        self._again_what_was_cut_off()
-        # Optuna does not store its sampler's state: a search that goes on draws from a seed of its own.
-        # Without a constraint half of the trials would go to the fast end of the front, where nobody looks.
-        self.study.sampler = optuna.samplers.TPESampler(seed=seed + len(self.counted()), n_startup_trials=8)
+        versions = {"sampler": "TPESampler", "optuna": optuna.__version__}
+        write_text(folder / "about.json", json.dumps({**about, **versions}, indent=1) + "\n")
+        self._repeat_killed()
+        # Optuna does not store its sampler's state: a search that continues samples from another seed.
+        # Without the constraint in `next_trial` half of the trials would go to the fast, inaccurate end of the front.
+        seed = (seed + len(self.counted())) % 2**32
+        self.study.sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=8)
 
-    def _again_what_was_cut_off(self) -> None:
+    def _repeat_killed(self) -> None:
         waiting = [trial.params for trial in self.study.get_trials(states=(TrialState.WAITING,))]
         for trial in self.study.get_trials(states=(TrialState.RUNNING,)):
             self.study.tell(trial.number, state=TrialState.FAIL)
             if trial.params not in waiting:
                 self.study.enqueue_trial(trial.params)
 
-    def borrow(self, points: list[dict[str, Any]]) -> None:
-        """Trials to begin with besides the space's own, as far as they are within its ranges; none of them twice."""
-        asked = list(self.study.user_attrs.get("borrowed", []))
+    def repeat_failed(self) -> None:
+        """Queue the values of failed trials again, once for each failure: the reason may be gone."""
+        repeated = list(self.study.user_attrs.get("repeated", []))
+        for trial in self.failed():
+            if trial.number not in repeated:
+                self.study.enqueue_trial(trial.params)
+                repeated.append(trial.number)
+        self.study.set_user_attr("repeated", repeated)
+
+    def borrow(self, points: Sequence[dict[str, Any]]) -> None:
+        """Queue points of other searches that are within this one's ranges and are not known yet."""
+        queued = list(self.study.user_attrs.get("borrowed", []))
         for point in filter(self.space.holds, points):
             named = self.space.named(point)
             done = any(named.items() <= trial.params.items() for trial in self.counted())
-            if named not in asked and not done:
+            if named not in queued and not done:
                 self.study.enqueue_trial(named)
-                asked.append(named)
-        self.study.set_user_attr("borrowed", asked)
+                queued.append(named)
+        self.study.set_user_attr("borrowed", queued)
 
     def counted(self) -> list[FrozenTrial]:
-        """The trials that ended, by themselves or in an error of their settings."""
-        ended = self.study.get_trials(states=(TrialState.COMPLETE, TrialState.FAIL))
-        return [trial for trial in ended if trial.state == TrialState.COMPLETE or "error" in trial.user_attrs]
+        """The completed trials."""
+        return self.study.get_trials(states=(TrialState.COMPLETE,))
 
-    def next_trial(self, run: Any) -> dict[str, Any]:
-        """One more trial. `run` (overrides) -> (`experiment.Report` or None, error). Returns its row."""
+    def failed(self) -> list[FrozenTrial]:
+        """The trials that ended in an error."""
+        return [trial for trial in self.study.get_trials(states=(TrialState.FAIL,)) if "error" in trial.user_attrs]
+
+    def next_trial(self, run: Callable[[list[str]], Outcome]) -> dict[str, Any]:
+        """One more trial: `run` is called with its overrides. Returns its row of the table."""
         trial = self.study.ask()
-        overrides = [*self.fixed, *words(self.space.suggest(trial))]
+        drawn = self.space.suggest(trial)
+        overrides = [*self.fixed, *words(drawn)]
         trial.set_user_attr("overrides", overrides)
-        report, error = run(overrides)
-        if error:
+        trial.set_user_attr("drawn", drawn)
+        outcome = run(overrides)
+        if outcome.result is None:
             trial.set_constraint("lag", 1.0)
-            trial.set_user_attr("error", error)
+            trial.set_user_attr("error", outcome.error)
             self.study.tell(trial, state=TrialState.FAIL)
         else:
-            trial.set_user_attr("status", report.status)
-            trial.set_user_attr("run_id", report.folder.name)
-            values = objectives(report.summary)
+            trial.set_user_attr("status", outcome.result.status)
+            trial.set_user_attr("run_id", outcome.result.folder.name)
+            values = objectives(outcome.result.summary)
             trial.set_constraint("lag", self._best() - values[0] - NEAR)
             self.study.tell(trial, values)
         self.write()
-        return self.table().iloc[-1].to_dict()
+        return _row(self.study.trials[trial.number])
 
     def _best(self) -> float:
-        return max((trial.values[0] for trial in self.counted() if trial.state == TrialState.COMPLETE), default=0.0)
+        return max((trial.values[0] for trial in self.counted()), default=0.0)
 
     def table(self) -> pd.DataFrame:
-        """A row per counted trial: COLUMNS, then the values drawn."""
-        rows = []
-        for trial in self.counted():
-            overrides = trial.user_attrs.get("overrides", [])
-            accuracy, seconds = trial.values if trial.state == TrialState.COMPLETE else (None, None)
-            row = {
-                "trial": trial.number,
-                "state": trial.state.name.lower(),
-                "status": trial.user_attrs.get("status") or trial.user_attrs.get("error"),
-                "val_accuracy": accuracy,
-                "train_seconds": seconds,
-                "run_id": trial.user_attrs.get("run_id"),
-                "overrides": " ".join(overrides),
-            }
-            drawn = dict(word.split("=", 1) for word in overrides[len(self.fixed) :])
-            rows.append({**row, **drawn})
-        return pd.DataFrame(rows, columns=[*COLUMNS, *self.space.names()])
+        """A row per trial that ended: COLUMNS, then the sampled values."""
+        ended = sorted([*self.counted(), *self.failed()], key=lambda trial: trial.number)
+        return pd.DataFrame([_row(trial) for trial in ended], columns=[*COLUMNS, *self.space.keys()])
 
     def write(self) -> None:
+        """Write trials.csv and front.csv."""
         table = self.table()
         write_text(self.folder / "trials.csv", table.to_csv(index=False))
         write_text(self.folder / "front.csv", front(table).to_csv(index=False))
 
 
+def _open(folder: Path) -> optuna.Study:
+    """The study in `folder`, new or continued. Raises UserError if its journal is damaged or of something else."""
+    journal = folder / "study.journal"
+    if (folder / "trials.csv").exists() and not journal.exists():
+        raise UserError(f"{folder}: has a trials.csv without its study.journal; set --folder")
+    _repair(journal)
+    for left_over in folder.glob("study.journal.lock*"):  # of a killed process: this folder is locked
+        left_over.unlink(missing_ok=True)
+    try:
+        storage = JournalStorage(JournalFileBackend(str(journal)))
+        study = optuna.create_study(study_name="search", storage=storage, directions=DIRECTIONS, load_if_exists=True)
+        if study.directions != DIRECTIONS:
+            raise ValueError("of another kind of search")
+        study.get_trials()
+    except OSError:
+        raise
+    except Exception as error:  # Optuna replays the journal without checking it
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:150]}"
+        raise UserError(f"{journal}: is damaged ({reason}); move it away to start the search anew") from None
+    return study
+
+
+def _repair(journal: Path) -> None:
+    """Cut off a last line that was not written completely; Optuna would append to it."""
+    if journal.exists():
+        content = journal.read_bytes()
+        whole = content[: content.rfind(b"\n") + 1]
+        if whole != content:
+            with journal.open("r+b") as stream:
+                stream.truncate(len(whole))
+
+
+def _row(trial: FrozenTrial) -> dict[str, Any]:
+    accuracy, seconds = trial.values if trial.state == TrialState.COMPLETE else (None, None)
+    return {
+        "trial": trial.number,
+        "state": trial.state.name.lower(),
+        "status": trial.user_attrs.get("status") or trial.user_attrs.get("error"),
+        "val_accuracy": accuracy,
+        "train_seconds": seconds,
+        "run_id": trial.user_attrs.get("run_id"),
+        "overrides": shlex.join(trial.user_attrs.get("overrides", [])),
+        **trial.user_attrs.get("drawn", {}),
+    }
+
+
 def objectives(summary: dict[str, Any]) -> tuple[float, float]:
-    """(validation accuracy, seconds) at the end of a run; a diverged one has learned nothing."""
+    """(validation accuracy, seconds) at the end of a run; the accuracy of a diverged one is 0."""
     seconds = float(summary["train_seconds"])
     if summary["status"] == "diverged":
         return 0.0, seconds
     return float(summary["val_accuracy"]), seconds
-
-
-def front(trials: pd.DataFrame) -> pd.DataFrame:
-    """The trials that no other one beats in accuracy and seconds at once, fastest first."""
-    done = trials[(trials["state"] == "complete") & (trials["status"] != "diverged")]
-    done = done.sort_values(["train_seconds", "val_accuracy"], ascending=[True, False])
-    former_best = done["val_accuracy"].cummax().shift(fill_value=-1.0)
-    return done[done["val_accuracy"] > former_best]
-
-
-def choose(trials: pd.DataFrame, slack: tuple[float, ...]) -> pd.DataFrame:
-    """For each slack (in accuracy) the fastest trial that is at most so far below the best one; each trial once."""
-    best = front(trials)
-    if not len(best):
-        return best
-    chosen = [best[best["val_accuracy"] >= best["val_accuracy"].max() - one - 1e-12].iloc[0] for one in slack]
-    return pd.DataFrame(chosen).drop_duplicates("trial")

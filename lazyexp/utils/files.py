@@ -1,58 +1,83 @@
-"""Files that are whole at any time, and on the disk when it is said that they are."""
+"""Atomic, durable file writes: write to a temporary file, fsync, rename."""
 
 from __future__ import annotations
 
 import errno
 import io
 import os
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
+# fsync is not implemented by the file system (network, FUSE).
+UNSUPPORTED = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
+# Besides, directories that cannot be opened for reading, or only files that can be synced.
+UNSUPPORTED_FOR_FOLDERS = UNSUPPORTED | {errno.EBADF, errno.EACCES, errno.EPERM, errno.EISDIR}
+
 
 def atomic_write(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Writes beside and renames: a reader finds the old file or the new one, never a part. Raises OSError."""
-    content = io.BytesIO()  # torch.save turns a full disk into an error of its own
+    """Write a file so that readers find the old content or the new one, never a part.
+
+    Args:
+        path: File to create or replace.
+        write: Writes the content to a binary stream.
+
+    Raises:
+        OSError: With `filename` set.
+    """
+    content = io.BytesIO()  # torch.save would turn a full disk into a RuntimeError
     write(content)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with beside.open("wb") as stream:
+        with temporary.open("wb") as stream:
             stream.write(content.getbuffer())
             stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(beside, path)
+            with _ignored(UNSUPPORTED):
+                os.fsync(stream.fileno())
+        os.replace(temporary, path)
         fsync(path.parent)
     except OSError as error:
         if error.errno is not None:
-            error.filename = error.filename or str(path)  # a write alone does not say which file is meant
+            error.filename = error.filename or str(path)
         raise
     finally:
-        beside.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
-    """As `atomic_write`, in UTF-8; what cannot be written in it, such as half of a file's odd name, becomes `?`."""
+    """As `atomic_write`, in UTF-8; characters that it cannot encode (surrogates of file names) become `?`."""
     atomic_write(path, lambda stream: stream.write(text.encode(errors="replace")))
 
 
 def make_folder(path: Path) -> None:
-    """Makes a folder and those above it, and forces their names to disk: what is forced into it can be found."""
+    """Create a folder and its parents, and force their names to disk."""
     if path.is_dir():
         return
     make_folder(path.parent)
     path.mkdir(exist_ok=True)
-    with suppress(PermissionError):  # a folder that may be written into and not read
-        fsync(path.parent)
+    fsync(path.parent)
 
 
 def fsync(path: Path) -> None:
-    """Forces a file, or the names in a folder, to disk: nothing that is written later outlives it in a power cut."""
-    number = os.open(path, os.O_RDONLY)
+    """Force a file's content, or a folder's entries, to disk, where the file system can.
+
+    Raises:
+        OSError: The path is missing, or the device failed.
+    """
+    with _ignored(UNSUPPORTED_FOR_FOLDERS if path.is_dir() else UNSUPPORTED):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+@contextmanager
+def _ignored(numbers: frozenset[int]) -> Iterator[None]:
     try:
-        os.fsync(number)
+        yield
     except OSError as error:
-        if error.errno != errno.EINVAL or not path.is_dir():  # some network file systems cannot force names
+        if error.errno not in numbers:
             raise
-    finally:
-        os.close(number)

@@ -1,4 +1,4 @@
-"""How much memory there is, asked before something large is made."""
+"""Available memory, checked before large allocations."""
 
 from __future__ import annotations
 
@@ -8,18 +8,27 @@ from lazyexp.errors import UserError
 
 
 def available() -> float:
-    """Bytes that a process may still take, infinity where nobody knows."""
+    """Bytes of memory that a process can still allocate; infinity where the system does not report it."""
     try:
         for line in Path("/proc/meminfo").read_text().splitlines():
             if line.startswith("MemAvailable:"):
                 return int(line.split()[1]) * 1024
-    except (OSError, ValueError):
+    except (OSError, ValueError, IndexError):
         pass
     return float("inf")
 
 
-def require(size: float, what: str, mend: str) -> None:
-    """Raises UserError if `what` needs more than there is."""
+def require(size: float, what: str, fix: str) -> None:
+    """Check that `size` bytes are available.
+
+    Args:
+        size: Bytes needed.
+        what: What needs them, for the error.
+        fix: What the user can do, for the error.
+
+    Raises:
+        UserError: There are not enough.
+    """
     free = available()
     if size > free:
-        raise UserError(f"{what} needs {size / 1e9:,.1f} GB of memory, {free / 1e9:,.1f} GB are free; {mend}")
+        raise UserError(f"{what} needs {size / 1e9:,.1f} GB of memory, {free / 1e9:,.1f} GB are free; {fix}")

@@ -1,4 +1,4 @@
-"""One generator for every source of randomness, so that runs that differ in one thing are matched in the rest."""
+"""One named generator per source of randomness, so that runs that differ in one setting are matched in the rest."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import torch
 
 
 def generator(seed: int, *name: str | int) -> torch.Generator:
-    """A CPU generator that depends on the seed and the purpose alone, e.g. `generator(0, "order", epoch)`.
+    """Return a CPU generator seeded by `seed` and `name`, for example `generator(0, "order", epoch)`.
 
-    Being named by epoch, a generator needs no saving: a resumed run makes it again.
+    With the epoch in its name a generator needs no saving: a resumed run creates it again.
     """
     text = "/".join(str(part) for part in (seed, *name))
     state = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little") >> 1

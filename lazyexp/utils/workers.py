@@ -1,7 +1,8 @@
-"""What the processes of a sweep share: a folder with the word to stop and with the results so far.
+"""Communication between the processes of a parallel sweep on one machine.
 
-A launcher that starts workers (joblib) neither passes Ctrl-C on to them in order, nor returns what was done when a
-worker is killed, nor ends them when their parent is killed. The folder, named in the environment, makes up for that.
+A launcher that starts workers (joblib) does not pass Ctrl-C on, loses all results when one worker is killed, and
+leaves its workers running when it is killed itself. A temporary folder, named in the environment, makes up for that:
+it holds the request to stop and the results so far.
 """
 
 from __future__ import annotations
@@ -12,16 +13,18 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from lazyexp.utils.terminal import Interruption, log
+from lazyexp.utils.signals import Interruption
 
 FOLDER, PARENT = "LAZYEXP_SWEEP_FOLDER", "LAZYEXP_SWEEP_PID"
 
-
-# Waits for the parent's word that all is well. Without it the parent was killed: workers with a run under way notice
-# that by themselves, save and go; those that have not begun one would wait for it for minutes, and are ended.
+# A process that ends the workers if the parent is killed, that is if its input ends before the parent's last word.
+# Workers with a run in progress notice the loss first, save and exit; those that wait for their first run would wait
+# for minutes. The parent-death signal of Linux cannot replace this: a worker can only ask for it once it has
+# unpickled a run, and the workers concerned have not.
 GUARD = f"""
 import os, signal, sys, time
 if not sys.stdin.read():
@@ -39,46 +42,52 @@ if not sys.stdin.read():
 
 
 class SweepFolder(Interruption):
-    """The parent's side, as a context manager: the first signal asks all workers to stop, the second one quits."""
+    """The parent's side, as a context manager: the first signal stops all workers, the second one quits.
+
+    Attributes:
+        path: The shared folder, removed at the end.
+    """
+
+    MESSAGE = "saving and stopping all runs; repeat the signal to quit at once"
 
     def __enter__(self) -> SweepFolder:
         self.path = Path(tempfile.mkdtemp(prefix="lazyexp-sweep-"))
         os.environ[FOLDER], os.environ[PARENT] = str(self.path), str(os.getpid())
-        self.guard = self._start_guard() if os.path.isdir("/proc/self") else None
+        self._guard = self._start_guard() if os.path.isdir("/proc/self") else None
         super().__enter__()
         return self
 
     def _start_guard(self) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-S", "-c", GUARD, str(os.getpid())]
-        # In a session of its own, out of the reach of Ctrl-C.
+        # In another session, where Ctrl-C does not reach it.
         return subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
 
     def __exit__(self, *error: object) -> None:
         super().__exit__(*error)
-        if self.guard is not None:
-            self.guard.communicate(b"done")
+        if self._guard is not None:
+            with suppress(OSError):  # the guard was killed
+                self._guard.communicate(b"done")
         del os.environ[FOLDER], os.environ[PARENT]
         shutil.rmtree(self.path, ignore_errors=True)
 
-    def _handle(self, number: int, frame: object) -> None:
-        if self.signal:
+    def request_stop(self) -> None:
+        """Ask all workers to save and stop."""
+        with suppress(OSError):  # the folder was deleted; workers get their own signal or see the parent's end
             (self.path / "stop").touch()
-            os._exit(128 + number)  # the workers notice that they are alone, save and go
-        self.signal = number
-        (self.path / "stop").touch()
-        log("stopping all runs as soon as everything is saved; again to quit at once")
+        super().request_stop()
 
     def results(self) -> list[dict[str, Any]]:
-        """What the workers have noted of the runs that ended."""
-        try:
-            lines = (self.path / "results.jsonl").read_text().splitlines()
-        except OSError:
-            return []
-        return [json.loads(line) for line in lines]
+        """Return what the workers have reported with `note`, without lines that were cut off."""
+        results = []
+        with suppress(OSError):
+            for line in (self.path / "results.jsonl").read_text().splitlines():
+                with suppress(ValueError):
+                    results.append(json.loads(line))
+        return results
 
 
 def note(result: dict[str, Any]) -> None:
-    """Called by a worker at the end of a run; without a shared folder (another machine) nothing is noted."""
+    """Report the end of a run to the parent. Called by workers; without a shared folder nothing happens."""
     folder = os.environ.get(FOLDER)
     if folder and os.path.isdir(folder):
         known = {key: result[key] for key in ("title", "error", "code")}
@@ -87,13 +96,13 @@ def note(result: dict[str, Any]) -> None:
 
 
 def asked_to_stop() -> bool:
-    """Whether the sweep of this process was told to stop, or its parent is gone."""
+    """Return whether the sweep of this process was asked to stop, or its parent has ended."""
     folder = os.environ.get(FOLDER)
     return folder is not None and (os.path.exists(os.path.join(folder, "stop")) or parent_is_gone())
 
 
 def parent_is_gone() -> bool:
-    """In a worker: whether the process that started the sweep has ended."""
+    """In a worker: return whether the process that started the sweep has ended."""
     parent = int(os.environ.get(PARENT, "0"))
     if not parent or parent in (os.getpid(), os.getppid()):
         return False
@@ -103,7 +112,8 @@ def parent_is_gone() -> bool:
         return True
     except PermissionError:
         return False
-    # A worker's worker; or its own parent has ended and waits to be buried, and somebody else has adopted it.
+    # The process exists but is not the parent of this one. Either this is a worker's child, or the parent is a zombie
+    # and this process has been adopted.
     return STARTED_BY == parent
 
 

@@ -1,4 +1,4 @@
-"""The walk-through of CONTRIBUTING.md is walked, in a copy of the project."""
+"""The instructions of CONTRIBUTING.md work, in a copy of the project."""
 
 from __future__ import annotations
 
@@ -9,16 +9,15 @@ import shlex
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from pages import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "CONTRIBUTING.md").read_text()
 
 
 def blocks(mark: str) -> list[tuple[str, str]]:
-    """(what the mark says, the code below it) for every `<!-- mark: ... -->`."""
+    """Return (argument of the mark, code below it) for every `<!-- mark: argument -->`."""
     return re.findall(rf"<!-- {mark}:? ?(.*?) ?-->\n```\w+\n(.*?)```", PAGE, re.DOTALL)
 
 
@@ -28,37 +27,37 @@ def test_a_rule_in_ten_minutes(tmp_path):
     unneeded = shutil.ignore_patterns("__pycache__")
     for folder in ("lazyexp", "conf"):
         shutil.copytree(ROOT / folder, copy / folder, ignore=unneeded)
-    registry = copy / "lazyexp" / "registry.py"
+    registry = copy / "lazyexp" / "config" / "registry.py"
 
     def python(*words: str) -> subprocess.CompletedProcess:
         environment = {**os.environ, "PYTHONPATH": str(copy)}
         command = [sys.executable, *words]
         return subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True, timeout=120)
 
-    def enter(place: str, line: str) -> None:
+    def enter(opening: str, line: str) -> None:
+        """Put the line behind the brace that follows `opening` in the registry."""
         text = registry.read_text()
-        start = text.index("{", text.index(place)) + 1
+        start = text.index("{", text.index(opening)) + 1
         registry.write_text(f"{text[:start]}\n{line}{text[start:].lstrip()}")
 
-    files = dict(blocks("file"))
-    (first, second) = files  # the class, and later the settings
-    (copy / first).write_text(files[first])
+    ((path, text),) = blocks("file")
+    (copy / path).write_text(text)
     ((_, command),) = blocks("run")
     answer = python("-m", *shlex.split(command))
     assert answer.returncode == 0, answer.stderr
 
-    ((place, line),) = blocks("line after")
-    enter(place, line)
-    (copy / second).write_text(files[second])
+    ((start, line),) = blocks("line after")
+    enter(start, line)
     answer = python("-m", "lazyexp", "rule=margin", "epochs=2", "model.width=50")
     assert answer.returncode == 0 and "digits margin seed 0: finished" in answer.stdout, answer.stderr
+    assert "margin=1" in python("-m", "lazyexp", "--help").stdout
 
-    # A line of the registry is all that an optimizer, a model or a data set needs besides itself.
+    # An optimizer, a model and a data set need one entry of the registry each.
     enter("OPTIMIZERS = Registry(", '"rprop": "torch.optim.Rprop",')
     enter("MODELS = Registry(", '"line": "line.line",')
     enter("DATASETS = {", '"numbers": Dataset(2, 500, (0.5,), "lazyexp.data.local.load_digits"),')
-    # So is an entry of the table all that a column needs.
-    columns = copy / "lazyexp" / "columns.py"
+    # A column needs one entry of the table.
+    columns = copy / "lazyexp" / "runs" / "columns.py"
     entry = 'Column("passes_left", float, "passes left", "epochs to come", lambda m: m.trainer.plan.epochs - m.epoch)'
     columns.write_text(columns.read_text().replace("MEASURED = (", f"MEASURED = (\n    {entry},", 1))
     (copy / "line.py").write_text(

@@ -1,12 +1,11 @@
-"""The notebook docs/tour.ipynb runs from top to bottom, and what is stored of it is small."""
+"""The notebook examples/tour.ipynb runs from top to bottom, and its stored outputs are small."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
+from pages import ROOT
 
-TOUR = Path(__file__).resolve().parents[2] / "docs" / "tour.ipynb"
+TOUR = ROOT / "examples" / "tour.ipynb"
 
 
 def test_the_tour_is_small_and_was_run():
@@ -20,8 +19,7 @@ def test_the_tour_is_small_and_was_run():
 def test_the_tour_runs(tmp_path, monkeypatch):
     nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
     pytest.importorskip("ipykernel")
-    root = str(TOUR.parent.parent)
-    monkeypatch.setenv("PYTHONPATH", root)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
     notebook = nbformat.read(TOUR, as_version=4)
     nbclient.NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(tmp_path)}}).execute()
     outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
@@ -29,4 +27,4 @@ def test_the_tour_runs(tmp_path, monkeypatch):
     printed = "".join(output.get("text", "") for output in outputs if output.get("name") == "stdout")
     assert len(figures) == 3
     share, same = printed.splitlines()[-1].split(", as in its summary: ")
-    assert share == same  # the model that is given back is the one that was tested
+    assert share == same  # run.model() is the tested network

@@ -22,7 +22,7 @@ from conftest import toy, write_idx
 
 from lazyexp.config.schema import Config
 from lazyexp.rules import RULES
-from lazyexp.runs.folder import COLUMNS
+from lazyexp.runs.columns import COLUMNS
 
 SEED = int(os.environ.get("LAZYEXP_FUZZ_SEED", 0))
 INPUTS = int(os.environ.get("LAZYEXP_FUZZ_INPUTS", 250))

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from conftest import rows, timeless
 
-from lazyexp.runs.folder import COLUMNS
+from lazyexp.runs.columns import COLUMNS
 from lazyexp.runs.recorder import Recorder
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -15,8 +15,9 @@ import torch
 
 from lazyexp.config.schema import Config, Settings
 from lazyexp.config.validation import check
+from lazyexp.runs.checkpoints import CHECKPOINTS
 from lazyexp.runs.columns import COMPLETE
-from lazyexp.runs.folder import CHECKED, CHECKPOINTS
+from lazyexp.runs.tables import CHECKED
 
 # (rule, its options, engine, batch size, optimizer, momentum): every rule, every engine, every optimizer.
 CASES = [

@@ -1,15 +1,17 @@
-"""Each rule against its definition, on hand-made logits."""
+"""Each rule against its definition, on logits made by hand."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
+from lazyexp.config.compose import checked, compose_readably, hydra_session, register
 from lazyexp.config.schema import Config
 from lazyexp.config.validation import check
 from lazyexp.errors import UserError
 from lazyexp.experiment import run
 from lazyexp.rules import RULES, RunInfo, ScoredBatch, make_rule
+from lazyexp.training.selection import Selector
 
 # Softmax of the rows: (0.73, 0.27), (0.5, 0.5), (0.99995, 5e-5), (0.12, 0.88)
 LOGITS = torch.tensor([[1.0, 0.0], [0.0, 0.0], [10.0, 0.0], [0.0, 2.0]])
@@ -23,129 +25,128 @@ def started(name, samples=4, batch_size=4, epochs=1, **options):
     return rule
 
 
-def judged(logits=LOGITS, targets=TARGETS, index=None):
+def scored(logits=LOGITS, targets=TARGETS, index=None):
     return ScoredBatch(torch.arange(len(targets)) if index is None else index, logits, targets)
 
 
-def test_judged_knows_errors_losses_and_confidence():
-    batch = judged()
+def test_scored_batch_computes_errors_losses_and_confidence():
+    batch = scored()
     assert batch.wrong.tolist() == [False, False, True, False]
     assert batch.loss.tolist() == pytest.approx([0.31326, 0.69315, 10.00005, 0.12693], abs=1e-4)
     assert batch.confidence.tolist() == pytest.approx([0.73106, 0.5, 0.99995, 0.88080], abs=1e-4)
 
 
-def test_backprop_takes_everybody():
-    assert started("backprop").select(judged()) is None
+def test_backprop_selects_all_samples():
+    assert started("backprop").select(scored()) is None
 
 
-def test_lazy_takes_the_misclassified():
-    assert started("lazy").select(judged()).tolist() == [False, False, True, False]
+def test_lazy_selects_misclassified_samples():
+    assert started("lazy").select(scored()).tolist() == [False, False, True, False]
 
 
 @pytest.mark.parametrize(
     "threshold, expected",
     [(0.0, [0, 0, 1, 0]), (0.6, [0, 1, 1, 0]), (0.8, [1, 1, 1, 0]), (0.9, [1, 1, 1, 1]), (1.0, [1, 1, 1, 1])],
 )
-def test_confidence_takes_the_wrong_and_the_hesitant(threshold, expected):
-    assert started("confidence", threshold=threshold).select(judged()).int().tolist() == expected
+def test_confidence_selects_wrong_and_unconfident_samples(threshold, expected):
+    assert started("confidence", threshold=threshold).select(scored()).int().tolist() == expected
 
 
-def test_confidence_one_is_backprop_even_for_a_certain_sample():
-    certain = judged(torch.tensor([[1000.0, 0.0]]), torch.tensor([0]))
+def test_confidence_threshold_1_selects_a_sample_with_softmax_1():
+    certain = scored(torch.tensor([[1000.0, 0.0]]), torch.tensor([0]))
     assert started("confidence", threshold=1.0).select(certain).tolist() == [True]
 
 
-def test_random_takes_as_many_as_lazy_but_any():
+def test_random_selects_as_many_samples_as_lazy():
     rule = started("random", samples=1000, batch_size=100)
-    wrong_and_learned = 0
+    wrong_and_selected = 0
     for index in torch.arange(1000).split(100):
-        batch = judged(LOGITS.repeat(25, 1), TARGETS.repeat(25), index)
+        batch = scored(LOGITS.repeat(25, 1), TARGETS.repeat(25), index)
         chosen = rule.select(batch)
         assert chosen.sum() == batch.wrong.sum() == 25
-        wrong_and_learned += int((chosen & batch.wrong).sum())
-    assert 30 < wrong_and_learned < 100  # 62.5 expected, 250 if it were lazy
+        wrong_and_selected += int((chosen & batch.wrong).sum())
+    assert 30 < wrong_and_selected < 100  # 62.5 expected, 250 if it were lazy
 
 
-def test_random_online_answers_every_mistake_once():
+def test_random_at_batch_size_1_selects_one_sample_per_mistake():
     rule = started("random", samples=4000, batch_size=1, window=100)
-    learned = mistakes = late = 0
+    selected = mistakes = late = 0
     for i in range(4000):
         wrong = i % 10 == 0 and i < 3000
         mistakes += wrong
         batch = ScoredBatch(torch.tensor([i]), torch.tensor([[0.0, 1.0]]), torch.tensor([0 if wrong else 1]))
         chosen = bool(rule.select(batch))
-        learned += chosen
+        selected += chosen
         late += chosen and i >= 3200
-    assert learned == mistakes == 300
+    assert selected == mistakes == 300
     assert late == 0
 
 
-def test_random_online_survives_nothing_but_mistakes():
+def test_random_at_batch_size_1_copes_with_mistakes_only():
     rule = started("random", samples=2000, batch_size=1, window=10)
     wrong = [ScoredBatch(torch.tensor([i]), torch.tensor([[0.0, 1.0]]), torch.tensor([0])) for i in range(2000)]
     assert sum(bool(rule.select(batch)) for batch in wrong) > 1900
 
 
-def run_through(rule, epochs, judge, samples=8, batch_size=4):
-    """Presents epochs to a rule; `judge(epoch, index)` gives (logits, targets). Returns who learned, by epoch."""
-    learned = []
+def run_through(rule, epochs, score, samples=8, batch_size=4):
+    """Present epochs to a rule. `score(epoch, index)` -> (logits, targets). Returns the selected samples by epoch."""
+    selected = []
     for epoch in range(epochs):
         this_epoch = []
         for index in rule.epoch_indices(epoch).split(batch_size):
-            batch = ScoredBatch(index, *judge(epoch, index))
-            weight = rule.select(batch)
-            batch.selected = torch.ones_like(index, dtype=torch.bool) if weight is None else weight != 0
+            batch = ScoredBatch(index, *score(epoch, index))
+            batch.selected = Selector(rule).weights(batch) != 0
             this_epoch += index[batch.selected].tolist()
             rule.update(batch)
-        learned.append(sorted(this_epoch))
-    return learned
+        selected.append(sorted(this_epoch))
+    return selected
 
 
-def verdict(wrong):
-    """Logits that make the samples of `wrong` wrong, by epoch, and all others right with certainty."""
+def with_mistakes(wrong):
+    """Logits that make the samples of `wrong[epoch]` wrong, and all others right with high confidence."""
 
-    def judge(epoch, index):
+    def score(epoch, index):
         bad = torch.tensor([i in wrong[epoch] for i in index.tolist()])
         logits = torch.where(bad[:, None], torch.tensor([0.0, 9.0]), torch.tensor([9.0, 0.0]))
         return logits, torch.zeros(len(index), dtype=torch.int64)
 
-    return judge
+    return score
 
 
-def test_sticky_never_lets_go():
+def test_mistake_gated_selects_samples_that_were_ever_wrong():
     rule = started("mistake_gated", samples=8, epochs=3)
-    assert run_through(rule, 3, verdict([{1, 2}, {3}, set()])) == [[1, 2], [1, 2, 3], [1, 2, 3]]
+    assert run_through(rule, 3, with_mistakes([{1, 2}, {3}, set()])) == [[1, 2], [1, 2, 3], [1, 2, 3]]
 
 
-def test_progressive_ends_with_everybody():
+def test_progressive_ends_with_all_samples():
     rule = started("progressive", samples=8, epochs=3, threshold=0.0, revision_epochs=1)
-    everybody = list(range(8))
-    assert run_through(rule, 3, verdict([{1, 2}, {3}, {5}])) == [[1, 2], [3], everybody]
+    everything = list(range(8))
+    assert run_through(rule, 3, with_mistakes([{1, 2}, {3}, {5}])) == [[1, 2], [3], everything]
     rule = started("progressive", samples=8, epochs=3, revision_epochs=3)
-    assert run_through(rule, 3, verdict([set()] * 3)) == [everybody] * 3
+    assert run_through(rule, 3, with_mistakes([set()] * 3)) == [everything] * 3
 
 
-def test_spaced_review_sleeps_1_2_4_epochs():
+def test_spaced_review_skips_1_2_4_epochs():
     rule = started("spaced", samples=2, epochs=20, max_interval=4)
-    visits = {0: [], 1: []}
+    presented = {0: [], 1: []}
     for epoch in range(20):
         for i in rule.epoch_indices(epoch).tolist():
-            visits[i].append(epoch)
+            presented[i].append(epoch)
             wrong = i == 1 and epoch in (0, 6)
             logits = torch.tensor([[0.0, 9.0] if wrong else [9.0, 0.0]])
             batch = ScoredBatch(torch.tensor([i]), logits, torch.tensor([0]))
             batch.selected = rule.select(batch)
             rule.update(batch)
-    assert visits[0] == [0, 2, 5, 10, 15]  # sleeps 1, 2, 4, 4
-    assert visits[1] == [0, 1, 3, 6, 7, 9, 12, 17]  # a mistake at 0 and at 6 starts anew
+    assert presented[0] == [0, 2, 5, 10, 15]  # skips 1, 2, 4, 4 epochs
+    assert presented[1] == [0, 1, 3, 6, 7, 9, 12, 17]  # the interval starts again after the mistakes at 0 and 6
 
 
-def test_who_is_sure_sleeps_longest_at_once():
-    rule = started("spaced", samples=3, epochs=20, max_interval=6, sure=0.99)
-    visits = {0: [], 1: [], 2: []}
+def test_confident_samples_skip_max_interval_epochs_at_once():
+    rule = started("spaced", samples=3, epochs=20, max_interval=6, skip_threshold=0.99)
+    presented = {0: [], 1: [], 2: []}
     for epoch in range(20):
         for i in rule.epoch_indices(epoch).tolist():
-            visits[i].append(epoch)
+            presented[i].append(epoch)
             # Softmax of the right class: 0.9999, 0.95, and once 0.9999 for the wrong one.
             logits = torch.tensor(
                 [[9.0, 0.0]] if i == 0 else [[3.0, 0.0]] if i == 1 else [[0.0 if epoch == 0 else 9.0, 8.0]]
@@ -153,14 +154,14 @@ def test_who_is_sure_sleeps_longest_at_once():
             batch = ScoredBatch(torch.tensor([i]), logits, torch.tensor([0]))
             batch.selected = rule.select(batch)
             rule.update(batch)
-    assert visits[0] == [0, 7, 14]  # sleeps 6
-    assert visits[1] == [0, 2, 5, 10, 17]  # sleeps 1, 2, 4, 6
-    assert visits[2][:2] == [0, 1]  # sure and wrong does not sleep
+    assert presented[0] == [0, 7, 14]  # skips 6
+    assert presented[1] == [0, 2, 5, 10, 17]  # skips 1, 2, 4, 6
+    assert presented[2][:2] == [0, 1]  # confident and wrong: not skipped
 
 
-def test_any_selective_rule_can_be_spaced():
+def test_any_mistake_rule_can_be_spaced():
     rule = started("lazy", samples=8, epochs=4, max_interval=8)
-    run_through(rule, 1, verdict([{1, 2}]))
+    run_through(rule, 1, with_mistakes([{1, 2}]))
     assert sorted(rule.epoch_indices(1).tolist()) == [1, 2]
 
 
@@ -169,24 +170,24 @@ def test_rules_keep_the_matched_order():
     for name in ("infobatch", "spaced", "kakurenbo"):
         rule = started(name, samples=50)
         wrong = {*range(25)}
-        rule.update(ScoredBatch(torch.arange(50), *verdict([wrong])(0, torch.arange(50)), torch.ones(50) == 0))
-        visited = rule.epoch_indices(3)[:20].tolist()
-        places = [order.tolist().index(i) for i in visited]
-        assert places == sorted(places), name
+        rule.update(ScoredBatch(torch.arange(50), *with_mistakes([wrong])(0, torch.arange(50)), torch.ones(50) == 0))
+        presented = rule.epoch_indices(3)[:20].tolist()
+        positions = [order.tolist().index(i) for i in presented]
+        assert positions == sorted(positions), name
 
 
-def test_random_replays_a_run(tmp_path):
+def test_random_replays_the_counts_of_a_run(tmp_path):
     (tmp_path / "metrics.csv").write_text("samples_seen,backward_samples\n100,40\n300,50\n")
     (tmp_path / "summary.csv").write_text("status\nfinished\n")
     rule = started("random", samples=400, batch_size=10, replay=str(tmp_path))
-    wrong = verdict([set()])
+    wrong = with_mistakes([set()])
     chosen = torch.cat([rule.select(ScoredBatch(i, *wrong(0, i))) for i in torch.arange(400).split(10)])
     assert chosen[:100].sum() == 40 and chosen[100:300].sum() == 10 and chosen[300:].sum() == 0
     with pytest.raises(UserError, match="not the folder of a finished run"):
         make_rule({"name": "random", "replay": str(tmp_path / "nowhere")})
 
 
-def test_what_is_replayed_is_part_of_the_identity_and_where_it_lies_is_not(tmp_path):
+def test_replayed_counts_are_part_of_the_identity_and_their_folder_is_not(tmp_path):
     def replay(name, lines, status="finished"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "metrics.csv").write_text("samples_seen,backward_samples\n" + lines)
@@ -203,7 +204,7 @@ def test_what_is_replayed_is_part_of_the_identity_and_where_it_lies_is_not(tmp_p
             replay(name, lines, status)
 
 
-def test_a_rule_at_its_defaults_has_no_identity_of_its_own():
+def test_options_at_their_defaults_are_not_part_of_the_identity():
     assert (
         make_rule({"name": "confidence"}).identity()
         == {}
@@ -230,22 +231,25 @@ NEUTRAL = {
 
 
 @pytest.fixture(scope="module")
-def controls(tmp_path_factory):
-    """Where the runs of backprop are that rules are compared with: each is done once."""
-    return tmp_path_factory.mktemp("controls")
+def baselines(tmp_path_factory):
+    """The folder of the backprop runs that rules are compared with; each is trained once."""
+    return tmp_path_factory.mktemp("baselines")
 
 
 @pytest.mark.parametrize("name", NEUTRAL)
 @pytest.mark.parametrize("batch_size", [1, 16])
 @pytest.mark.parametrize("engine", ["auto", "autograd"])
-def test_with_its_neutral_setting_a_rule_is_backprop(tmp_path, controls, name, batch_size, engine):
-    """The same weights after two epochs; and the counters say that everybody learned."""
+def test_with_its_neutral_setting_a_rule_is_backprop(tmp_path, baselines, name, batch_size, engine):
+    """The same weights after two epochs, and counters of a run that selects all samples."""
     runs = []
-    for rule, folder in (({"name": name, **NEUTRAL[name]}, tmp_path), ({"name": "backprop"}, controls)):
+    for rule, folder in (({"name": name, **NEUTRAL[name]}, tmp_path), ({"name": "backprop"}, baselines)):
         settings = Config(
             epochs=2, batch_size=batch_size, engine=engine, rule=rule, device="cpu", runs_dir=str(folder)
         )
-        settings.model.width, settings.dataset.train_size = 20, 304  # whole batches: who waits for one never learns
+        settings.model.width, settings.dataset.train_size = (
+            20,
+            304,
+        )  # whole batches: a part of one would wait for ever
         runs.append(run(check(settings)))
     one, other = (torch.load(report.folder / "model.pt") for report in runs)
     for key in one:
@@ -263,10 +267,10 @@ def test_with_its_neutral_setting_a_rule_is_backprop(tmp_path, controls, name, b
         ({"name": "confidence", "threshold": "high"}, "of type float"),
         ({"name": "random", "window": 0}, "at least 1"),
         ({"name": "random", "window": 2.5}, "of type int"),
-        ({"name": "lazy", "block": -1}, "from 0"),
+        ({"name": "lazy", "max_interval": -2}, "from 0"),
         ({"name": "spaced", "max_interval": -1}, "from 0"),
         ({"name": "spaced", "max_interval": 10**20}, r"2\^30"),
-        ({"name": "lazy", "sure": 1.5}, "at least 0, at most 1"),
+        ({"name": "lazy", "skip_threshold": 1.5}, "at least 0, at most 1"),
         ({"name": "progressive", "revision_epochs": -1}, "at least 0"),
         ({"name": "top_loss", "q": -1}, "at least 0"),
         ({"name": "selective_backprop", "beta": -1.0}, "at least 0"),
@@ -282,12 +286,13 @@ def test_with_its_neutral_setting_a_rule_is_backprop(tmp_path, controls, name, b
         ({"name": "kakurenbo", "fraction": 1.0}, "below 1"),
     ],
 )
-def test_wrong_options_are_refused(options, message):
+def test_invalid_options_are_refused(options, message):
     with pytest.raises(UserError, match=message):
         make_rule(options)
 
 
-def test_every_rule_has_a_config_file():
-    from lazyexp.cli import CONF
-
-    assert {path.stem for path in (CONF / "rule").glob("*.yaml")} == {*RULES, "fast_lazy", "own"}
+def test_every_rule_can_be_composed():
+    register()
+    with hydra_session():
+        for name in RULES:
+            assert checked(compose_readably([f"rule={name}"])).rule["name"] == name

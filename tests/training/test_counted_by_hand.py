@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import asdict
 
 import pytest
 import torch
@@ -123,12 +124,13 @@ def test_the_best_accuracy_and_the_first_crossing(tmp_path):
     constants = dict.fromkeys(
         ("run_id", "dataset", "train_size", "rule", "width", "depth", "batch_size", "lr", "seed", "device"), 1
     )
+    constants["run_id"] = "run"
     settings = config(tmp_path, targets=[0.9, 0.95])
     with RunFolder(tmp_path / "run", constants) as folder:
         for seconds, accuracy in ((1, 0.5), (2, 0.9), (3, 0.93), (4, 0.7)):
             row = dict.fromkeys([column.name for column in MEASURED], 0)
             folder.append({**row, "train_seconds": seconds, "test_accuracy": accuracy, "updates": 10 * seconds})
-        summary = folder.write_summary(settings, "finished")
+        summary = folder.write_summary(asdict(settings), settings.targets, "finished")
     assert float(summary["best_test_accuracy"]) == 0.93 and float(summary["test_accuracy"]) == 0.7
     assert (float(summary["seconds_to_0.9"]), int(summary["updates_to_0.9"])) == (2, 20)  # reached exactly
     assert summary["seconds_to_0.95"] is None

@@ -1,16 +1,36 @@
-"""docs/examples/text: data and network of next-character prediction, through the doors."""
+"""examples/: the self-contained file, the custom parts, and next-character prediction.
+
+examples/loops is tested by tests/test_sampler.py.
+"""
 
 from __future__ import annotations
 
 import importlib
+import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import only_run, rows
+from pages import ROOT, lazyexp_commands
 
-FOLDER = Path(__file__).resolve().parents[2] / "docs" / "examples" / "text"
+FOLDER = ROOT / "examples" / "text"
+CUSTOM = [words for words in lazyexp_commands(ROOT / "docs" / "examples.md") if "characters." not in " ".join(words)]
+
+
+@pytest.mark.slow
+def test_lazy_learning_in_one_file(tmp_path):
+    command = [sys.executable, ROOT / "examples" / "lazy_learning.py"]
+    answer = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert answer.returncode == 0, answer.stderr
+    assert {"backprop", "lazy", "mistake_gated"} <= set(answer.stdout.split())
+
+
+@pytest.mark.parametrize("arguments", CUSTOM, ids=" ".join)
+def test_custom_parts_run(call, arguments, monkeypatch):
+    monkeypatch.syspath_prepend(ROOT)
+    assert len(CUSTOM) == 4
+    assert call(*arguments, "epochs=1", "energy=false").code == 0
 
 
 @pytest.fixture
@@ -20,20 +40,20 @@ def characters(monkeypatch):
     sys.modules.pop("characters")
 
 
-def test_windows_are_followed_by_their_characters_and_parts_do_not_overlap(characters):
+def test_windows_precede_their_characters_and_parts_do_not_overlap(characters):
     from pydoc_data import topics
 
     x_train, y_train, x_test, y_test = characters.windows(length=5, train=500, test=200)
     assert x_train.shape == (500, 5) and x_test.shape == (200, 5)
     text = "\n".join(topics.topics[name] for name in sorted(topics.topics))
-    # The table is told by the text itself: the most frequent letters have the highest codes, the others are 0.
+    # The most frequent letters have the highest codes, rare ones are 0.
     ranked = sorted(set(text), key=lambda letter: (-text.count(letter), text.index(letter)))[: characters.LETTERS - 1]
     codes = {letter: characters.LETTERS - 1 - rank for rank, letter in enumerate(ranked)}
     coded = np.array([codes.get(letter, 0) for letter in text])
     border = len(coded) * 4 // 5
     for part, x, y in ((coded[:border], x_train, y_train), (coded[border:], x_test, y_test)):
-        there = {tuple(piece) for piece in np.lib.stride_tricks.sliding_window_view(part, 6).tolist()}
-        assert all((*window, after) in there for window, after in zip(x.tolist(), y.tolist(), strict=True))
+        pieces = {tuple(piece) for piece in np.lib.stride_tricks.sliding_window_view(part, 6).tolist()}
+        assert all((*window, after) in pieces for window, after in zip(x.tolist(), y.tolist(), strict=True))
 
 
 @pytest.mark.parametrize("rule", ["lazy", "spaced"])
@@ -45,7 +65,7 @@ def test_a_transformer_trains_on_tokens(call, characters, rule, tmp_path):
     )  # fmt: skip
     assert answer.code == 0, answer.err
     last = rows(only_run(tmp_path) / "metrics.csv")[-1]
-    # ScoredBatch without a graph, and those who learn forwarded again.
+    # Samples are scored without a graph; selected ones are forwarded again.
     assert int(last["forward_samples"]) == int(last["samples_seen"]) + int(last["backward_samples"])
     assert 0 < int(last["backward_samples"]) <= 1200 and last["width"] == ""
 

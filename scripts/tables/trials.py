@@ -1,0 +1,140 @@
+"""Tables of a comparison with equal trials.
+
+A folder holds a search per rule (FOLDER/RULE/trials.csv) and FOLDER/finals: the chosen settings with fresh seeds.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from lazyexp.rules import make_rule
+from tables.report import (
+    BASELINE,
+    MARGINS,
+    MAX_MISSED,
+    Comparison,
+    Configuration,
+    comparisons,
+    markdown,
+    number,
+    read_runs,
+    shown,
+    time_table,
+    within_table,
+)
+
+# Columns of finals.csv: the settings that differ between finals, and the final figures.
+COLUMNS = ["run_id", "rule", "rule_options", "seed", "epochs", "batch_size"]
+COLUMNS += [
+    "packing.block_size",
+    "packing.precision",
+    "optimizer.name",
+    "lr",
+    "optimizer.momentum",
+    "optimizer.schedule",
+    "optimizer.reduction",
+]
+COLUMNS += ["train_seconds", "test_accuracy", "forward_samples", "backward_samples", "updates"]
+# Entries of run.json in about.json.
+MADE_WITH = ("versions", "device", "threads", "git_commit")
+
+
+def trials(folder: Path, output: Path) -> dict[str, str]:
+    """Write finals.csv, fronts.csv, within.csv, about.json and the trials of every rule; return the tables."""
+    runs = read_runs([folder / "finals"]).runs
+    (comparison,) = comparisons(runs)
+    rows = [pd.read_csv(run.folder / "summary.csv").iloc[0] for run in runs]
+    table = pd.DataFrame(rows).assign(rule=[run.rule for run in runs])
+    table = table[[name for name in COLUMNS if name in table]]
+    table.sort_values(["rule", "run_id"]).to_csv(output / "finals.csv", index=False)
+    time_table([comparison]).to_csv(output / "fronts.csv", index=False)
+    within_table([comparison]).to_csv(output / "within.csv", index=False)
+    searches = sorted(path.parent for path in folder.glob("*/trials.csv"))
+    for search in searches:
+        shutil.copyfile(search / "trials.csv", output / f"{search.name}.csv")
+    facts = json.loads((runs[0].folder / "run.json").read_text())
+    about = {
+        "finals": {key: facts[key] for key in MADE_WITH if key in facts},
+        "searches": {search.name: json.loads((search / "about.json").read_text()) for search in searches},
+    }
+    (output / "about.json").write_text(json.dumps(about, indent=1) + "\n")
+    return {"finals": finals(comparison), "fronts": fronts(comparison), "extremes": extremes(comparison)}
+
+
+def finals(comparison: Comparison) -> str:
+    """All finals, fastest first: medians (and ranges) over seeds."""
+    columns = ["rule", "settings", "test accuracy %", "seconds", "forward passes", "selected", "updates"]
+    rows = []
+    for rule, some in comparison.rules.items():
+        for final in some:
+            counts = [f"{final.median(name):,.0f}" for name in ("forward_samples", "backward_samples", "updates")]
+            cells = [f"`{rule}`", settings(final), accuracy(final), seconds(final), *counts]
+            rows.append((final.median("train_seconds"), cells))
+    return markdown(columns, [cells for _, cells in sorted(rows)])
+
+
+def extremes(comparison: Comparison) -> str:
+    """The fastest and the most accurate final of every rule, the fastest rule first."""
+    columns = ["rule", "fastest final: accuracy %", "seconds", "most accurate final: accuracy %", "seconds"]
+    rows = []
+    for rule, some in comparison.rules.items():
+        fastest = min(some, key=lambda final: final.median("train_seconds"))
+        cells = [text for final in (fastest, comparison.best(rule)) for text in (accuracy(final), seconds(final))]
+        rows.append((fastest.median("train_seconds"), [f"`{rule}`", *cells]))
+    return markdown(columns, [cells for _, cells in sorted(rows)])
+
+
+def fronts(comparison: Comparison) -> str:
+    """The smallest margin that a rule keeps in 19 of 20 resamples of the seeds, and the speedup there."""
+    rows = []
+    for rule in comparison.rules:
+        if rule == BASELINE:
+            continue
+        front, behind, missed = comparison.fronts[rule], comparison.behind(rule), []
+        cells = ["never", "", ""]
+        for margin in MARGINS:
+            target = comparison.below_control(margin)
+            share = front.missed(target)
+            if share <= MAX_MISSED:
+                own, base = (number(float(comparison.fronts[name].time_to(target)[0])) for name in (rule, BASELINE))
+                cells = [f"{margin:g}", shown(comparison.speedup(rule, target)), f"{own} s against {base} s"]
+                break
+            missed.append(f"{margin:g}: {share:.0%}")
+        paired = f"{-behind.median:+.2f} ({-behind.high:+.2f} to {-behind.low:+.2f})"
+        rows.append([f"`{rule}`", *cells, ", ".join(missed), paired])
+    return markdown(["rule", "points below", "speedup", "seconds", "missed closer lines", "paired"], rows)
+
+
+def accuracy(final: Configuration) -> str:
+    return _range(100 * np.array([run.final("test_accuracy") for run in final.runs]))
+
+
+def seconds(final: Configuration) -> str:
+    return _range(np.array([run.final("train_seconds") for run in final.runs]))
+
+
+def _range(values: np.ndarray) -> str:
+    return f"{np.median(values):.2f} ({values.min():.2f} to {values.max():.2f})"
+
+
+def settings(final: Configuration) -> str:
+    """The chosen settings as a phrase."""
+    run = final.runs[0]
+    known = run.settings
+    name, momentum = known["optimizer.name"], known.get("optimizer.momentum")
+    optimizer = {"sgd": f"momentum {momentum:g}" if momentum else "SGD", "adam": "Adam"}.get(name, name)
+    parts = [f"{known['epochs']} epochs", f"batch {known['batch_size']}", optimizer]
+    parts.append(f"lr {known['optimizer.lr']:g} {known['optimizer.schedule']}")
+    if known.get("optimizer.reduction") == "selected":
+        parts.append("reduction selected")
+    if known.get("packing.block_size"):
+        parts += [f"block_size {known['packing.block_size']}", f"precision {known['packing.precision']}"]
+    rule = json.loads((run.folder / "run.json").read_text())["settings"]["rule"]["name"]  # run.rule may be a label
+    defaults = make_rule({"name": rule})
+    options = json.loads(run.options)
+    return ", ".join(parts + [f"{key} {value}" for key, value in options.items() if value != getattr(defaults, key)])
