@@ -173,7 +173,7 @@ BAD = [
 @pytest.mark.parametrize("arguments, message", BAD, ids=[" ".join(words) for words, _ in BAD])
 def test_errors_are_one_line(call, parts, arguments, message):
     words = [word.replace("=M.", f"={parts}.") for word in arguments]
-    dataset = any(word == "dataset=own" for word in words)
+    dataset = any(word.startswith("dataset._target_") for word in words)
     network = any(word.startswith(("model=", "model.")) for word in words)
     base = [word for word in SMALL if not (dataset and "train_size" in word) and not (network and "width" in word)]
     answer = call(*base, *words)
@@ -342,10 +342,10 @@ def test_image_folder(call, tmp_path):
 
     for part, n in (("train", 40), ("test", 12)):
         images, labels = toy(n, 4, (6, 6), seed=len(part))
-        for place, (image, label) in enumerate(zip(images, labels, strict=True)):
+        for number, (image, label) in enumerate(zip(images, labels, strict=True)):
             folder = tmp_path / "photos" / part / f"class{label}"
             folder.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(image).save(folder / f"{place}.png")
+            Image.fromarray(image).save(folder / f"{number}.png")
     words = ["dataset=folder", f"dataset.path={tmp_path / 'photos'}", "epochs=1", "model.width=8"]
     assert call(*words).code == 0
     (tmp_path / "photos" / "test" / "class0" / "0.png").write_bytes(b"nothing")
@@ -535,8 +535,8 @@ def crops(train=64, test=16, size=32):
     """Crops of two photographs in colour; the class is the photograph and its half."""
     rng = np.random.default_rng(0)
     images, labels = [], []
-    for place in range(train + test):
-        label = place % 4
+    for number in range(train + test):
+        label = number % 4
         photo = PHOTOS[label // 2]
         half = photo.shape[1] // 2
         row = rng.integers(0, photo.shape[0] - size)

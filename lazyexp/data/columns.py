@@ -51,9 +51,8 @@ def _counts(values: Array, named: bool) -> bool:
         steps = np.diff(values.astype(np.float64))
     if steps[0] != 0 and (steps == steps[0]).all():
         return True
-    if len(np.unique(values)) < len(values):
-        return False
-    return named or (len(values) >= FEW and float(values.max()) - float(values.min()) == len(values) - 1)
+    whole_range = len(values) >= FEW and float(values.max()) - float(values.min()) == len(values) - 1
+    return (named or whole_range) and len(np.unique(values)) == len(values)
 
 
 def _rises(values: Array) -> bool:

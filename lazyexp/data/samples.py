@@ -34,7 +34,7 @@ def scaling(raw: Raw, index: Tensor, scale: str) -> tuple[float, float]:
 
 
 def unit_notes(raw: Raw) -> list[str]:
-    """A note if `scale=unit` cannot be sure which pixel value is white."""
+    """A note if the pixels do not show which value is white, for `scale=unit`."""
     if raw.train_images.dtype == torch.int64:
         return []
     low, high = float(raw.train_images.min()), float(raw.train_images.max())

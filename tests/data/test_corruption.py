@@ -1,4 +1,4 @@
-"""Faults made on purpose, and what shows them: every figure worked out by hand."""
+"""Label noise, imbalance, and the metrics that show them: all expected values are computed by hand."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def load(folder, **options):
     return load_data(DatasetConfig(**{**vars(folder), **options}), "", CPU)
 
 
-def test_labels_are_wrong_by_share_and_evenly():
+def test_label_noise_has_its_share_and_is_uniform():
     targets = torch.arange(1000) % 10
     index = torch.arange(0, 1000, 2)
     labels, noisy = add_label_noise(targets, index, 0.4, 10)
@@ -54,18 +54,18 @@ def test_class_sizes_fall_exponentially():
     assert torch.equal(make_imbalanced(targets, torch.arange(1000), 1.0, 10), torch.arange(1000))
 
 
-def test_only_the_training_set_is_hit(folder):
+def test_only_the_training_set_is_changed(folder):
     clean, noisy = load(folder), load(folder, label_noise=0.2)
     assert torch.equal(clean.test.targets, noisy.test.targets) and torch.equal(clean.val.targets, noisy.val.targets)
     assert torch.equal(clean.train.targets != noisy.train.targets, noisy.noisy) and noisy.noisy.sum() == 180
     assert torch.equal(clean.index, noisy.index) and clean.sha256 == noisy.sha256 and not clean.noisy.any()
-    thinned = load(folder, imbalance=0.1)
-    assert torch.equal(thinned.test.targets, clean.test.targets) and len(thinned.val) == 100
-    sizes = thinned.train.targets.bincount().tolist()
+    imbalanced = load(folder, imbalance=0.1)
+    assert torch.equal(imbalanced.test.targets, clean.test.targets) and len(imbalanced.val) == 100
+    sizes = imbalanced.train.targets.bincount().tolist()
     assert sizes == [round(90 * 0.1 ** (c / 9)) for c in range(10)]
 
 
-def test_lazy_learns_wrong_labels_first(tmp_path, folder):
+def test_lazy_selects_wrong_labels_more_often(tmp_path, folder):
     config = Config(epochs=10, batch_size=10, device="cpu", runs_dir=str(tmp_path), dataset=folder)
     config.model.width, config.dataset.label_noise, config.optimizer.lr = 30, 0.2, 0.1
     with np.load(run(check(config)).folder / "learned.npz") as counts:
@@ -73,18 +73,18 @@ def test_lazy_learns_wrong_labels_first(tmp_path, folder):
     assert learned[noisy].mean() > 2 * learned[~noisy].mean()
 
 
-def test_a_run_records_who_was_mislabelled(tmp_path, folder):
+def test_a_run_records_which_labels_are_wrong(tmp_path, folder):
     config = Config(epochs=1, eval_every=450, batch_size=10, device="cpu", runs_dir=str(tmp_path), dataset=folder)
     config.model.width, config.dataset.label_noise = 8, 0.3
-    report = run(check(config))
-    with np.load(report.folder / "learned.npz") as learned:
+    result = run(check(config))
+    with np.load(result.folder / "learned.npz") as learned:
         assert learned["noisy"].sum() == 270 and len(learned["noisy"]) == 900
         assert learned["learned"][learned["noisy"]].sum() > 0
-    last = rows(report.folder / "metrics.csv")[-1]
+    last = rows(result.folder / "metrics.csv")[-1]
     assert {"worst_class_accuracy", "calibration_error"} <= set(last)
     assert 0 <= float(last["worst_class_accuracy"]) <= float(last["test_accuracy"])
     config.dataset.label_noise = 0.2
-    assert run(check(config)).folder != report.folder
+    assert run(check(config)).folder != result.folder
 
 
 class Fixed(nn.Module):
@@ -110,13 +110,15 @@ def test_bins_and_batches_of_an_evaluation():
     torch.manual_seed(0)
     logits, targets = torch.randn(9000, 1, 1, 5) * 2, torch.randint(5, (9000,))
     quality = evaluate(Fixed(), Samples(logits, targets))
-    sure, guess = logits.flatten(1).softmax(1).max(1)
+    confidence, guess = logits.flatten(1).softmax(1).max(1)
     right = (guess == targets).double()
     error = 0.0
     for k in range(15):
-        inside = (sure > k / 15) & (sure <= (k + 1) / 15)
+        inside = (confidence > k / 15) & (confidence <= (k + 1) / 15)
         if inside.any():
-            error += inside.double().mean().item() * abs(right[inside].mean() - sure[inside].double().mean()).item()
+            error += (
+                inside.double().mean().item() * abs(right[inside].mean() - confidence[inside].double().mean()).item()
+            )
     assert quality.calibration_error == pytest.approx(error, abs=1e-4)
     assert quality.accuracy == pytest.approx(right.mean().item())
     assert quality.worst_class_accuracy == pytest.approx(min(right[targets == c].mean().item() for c in range(5)))
@@ -128,6 +130,6 @@ def test_a_diverged_network_can_be_evaluated():
 
 
 @pytest.mark.parametrize("options", [{"label_noise": 1.5}, {"label_noise": -0.1}, {"imbalance": 0.0}])
-def test_what_cannot_be_is_refused(options):
+def test_shares_out_of_bounds_are_refused(options):
     with pytest.raises(UserError, match=f"dataset.{next(iter(options))}"):
         check(Config(dataset=DatasetConfig(**options)))
