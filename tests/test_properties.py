@@ -20,8 +20,8 @@ from lazyexp.data import Samples
 from lazyexp.data.loading import balanced_split
 from lazyexp.models.builtin import make_model
 from lazyexp.report.groups import Group
-from lazyexp.report.read import MEASURES, Run
 from lazyexp.report.pareto import TOLERANCE
+from lazyexp.report.read import MEASURES, Run
 from lazyexp.report.speedups import compare, crossing, speedups
 from lazyexp.rules import RunInfo, make_rule
 from lazyexp.training import EngineSpec
@@ -120,9 +120,12 @@ def test_a_crossing_is_the_first_row_that_is_not_below(accuracies, target):
 )
 def test_a_pair_seen_from_the_other_side_is_its_inverse(one, other, cost, target, ends):
     rule, control = run(one, cost=cost, status=ends[0]), run(other, rule="backprop", status=ends[1])
-    pair, back = compare(rule, control, target, "updates"), compare(control, rule, target, "updates")
-    assert (pair.undecided, pair.rule_missed, pair.control_missed) == (
-        back.undecided, back.control_missed, back.rule_missed
+    pair, back = (
+        compare(rule, control, Target("", target), "updates"),
+        compare(control, rule, Target("", target), "updates"),
+    )
+    assert (pair.undecided, pair.rule_missed, pair.baseline_missed) == (
+        back.undecided, back.baseline_missed, back.rule_missed
     )  # fmt: skip
     never = [max(accuracies) < target for accuracies in (one, other)]
     open_end = [end not in ("finished", "diverged") for end in ends]

@@ -105,7 +105,7 @@ class Comparison:
 
 
 def comparisons(runs: list[Run], baseline: str = BASELINE) -> list[Comparison]:
-    """The comparisons among runs that trained to their end; `stop_at` runs ended by test accuracy and are left out."""
+    """The comparisons among runs that trained to their end; runs that `stop_at` ended are left out."""
     ended = [run for run in runs if run.status in ("finished", "diverged")]
     schedule = (*SCHEDULE, *{key for run in ended for key in run.settings if key.startswith("optimizer.")})
     groups = name_groups(collect(ended, "end of schedule", {run: run.rule for run in ended}, schedule, baseline))

@@ -169,7 +169,7 @@ def _shares(
 
 
 def time_to_target(group: Group, folder: FigureFolder) -> None:
-    """Training seconds to every target along the curve: median and 95 % interval; a cross if the median run missed."""
+    """Training seconds to every target along the curve: median and 95 % interval, a cross for a miss."""
     targets, rules = group.targets, list(group.rules)
     points, data, top = [], [], 0.0
     for rule in rules:
@@ -212,8 +212,8 @@ def time_to_target(group: Group, folder: FigureFolder) -> None:
         return list(ends.values())
 
     caption = (
-        f"Training time to each target along the curve, {group.label}: median and its 95 % bootstrap interval; a cross "
-        "if the median run missed the target."
+        f"Training time to each target along the curve, {group.label}: median and its 95 % bootstrap interval; a "
+        "cross if the median run missed the target."
     )
     name = figure_name("time_to_target", group)
     folder.draw(name, caption, paint, pd.DataFrame(data), title_of(group), (WIDTH_OF_TARGETS, 2.8))

@@ -72,6 +72,7 @@ def _figure(figure: Figure, folder: Path) -> str:
     links = " ".join(
         f'<a href="{folder.name}/{figure.name}.{kind}">{kind.upper()}</a>' for kind in ("csv", "pdf", "png")
     )
-    zoom = f'<label><input type="checkbox" aria-label="enlarge"><img alt="{caption}" src="data:image/png;base64,{image}">'
+    zoom = '<label><input type="checkbox" aria-label="enlarge">'
+    zoom += f'<img alt="{caption}" src="data:image/png;base64,{image}">'
     wide = ' class="wide"' if figure.wide else ""
     return f"<figure{wide}>{zoom}</label><figcaption>{caption} {links}</figcaption></figure>"

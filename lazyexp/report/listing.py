@@ -107,7 +107,7 @@ def _last_row(path: Path) -> dict[str, str]:
 
 
 def _status(folder: Path, status: str, locks: set[tuple[int, int]]) -> str:
-    """`running` (a process works on it), `busy` (so, though it is complete: it is being repeated), or how it ended."""
+    """`running` (a process works on it), `busy` (it is complete and being repeated), or how it ended."""
     locked = is_locked(folder / ".lock", locks)
     if status in COMPLETE:
         return "busy" if locked else status

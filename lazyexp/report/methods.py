@@ -16,9 +16,9 @@ RULES = 3  # fewer rules are no method comparison
 MARGIN = 0.1  # percentage points below the baseline's best, the accuracy at which times are compared
 EXPLAINED = (
     "Every rule by the training time in which its fastest configuration reaches the baseline's best accuracy minus "
-    f"{MARGIN:g} percentage points (without a baseline: the accuracy that every rule reaches). Rules that never reach "
-    "it follow, by their best accuracy. Forward and backward samples and M1 are medians of that configuration, or of "
-    "the most accurate one."
+    f"{MARGIN:g} percentage points (without a baseline: the accuracy that every rule reaches). Rules that never "
+    "reach it follow, by their best accuracy. Forward and backward samples and M1 are medians of that configuration, "
+    "or of the most accurate one."
 )
 
 
@@ -98,8 +98,8 @@ def _rank_blocks(compared: list[Comparison]) -> list[Block]:
         for i in order
     ]  # fmt: skip
     text = (
-        f"Mean rank by that time over {len(compared)} comparisons ({'; '.join(one.name for one in compared)}), of the "
-        "rules that run in all of them. Two rules differ at the 5 % level if their ranks are more than "
+        f"Mean rank by that time over {len(compared)} comparisons ({'; '.join(one.name for one in compared)}), of "
+        "the rules that run in all of them. Two rules differ at the 5 % level if their ranks are more than "
         f"{result.critical:.2f} apart, that is if their intervals do not overlap (Nemenyi). "
         f"Friedman's test: p = {result.p:.3g}."
     )

@@ -21,21 +21,21 @@ from lazyexp.report.summary import definitions, options_of, provenance, sentence
 SENTENCES = 6  # comparisons with a sentence before the fold
 ROWS = 40  # rows of the main table before the fold
 ABOUT_TABLE = (
-    "Medians over seeds, in brackets 95 % bootstrap intervals; a dash is a target that the median run misses. Speedup: "
-    "the baseline's training time to the target divided by the rule's. Selected: share of the presented samples that "
-    "updated the weights."
+    "Medians over seeds, in brackets 95 % bootstrap intervals; a dash is a target that the median run misses. "
+    "Speedup: the baseline's training time to the target divided by the rule's. Selected: share of the presented "
+    "samples that updated the weights."
 )
 ABOUT_SPEEDUP = (
     "Speedup along the curve: the baseline's cost divided by the rule's, up to the first evaluation that reaches the "
     "target. 2 means half the cost, 0 that only the rule missed the target, inf that only the baseline missed it; "
-    "misses stay in every median. `{baseline}-0.1` is the final accuracy of the {baseline} run of the same seed minus "
-    "0.1 percentage points. In brackets: 95 % percentile bootstrap interval of the median over pairs with the same "
-    "seed (with few seeds it is at most their range; with one there is none). A pair is undecided if a run that has "
-    "not reached the target has not ended, or was ended by `stop_at`."
+    "misses stay in every median. `{baseline}-0.1` is the final accuracy of the {baseline} run of the same seed "
+    "minus 0.1 percentage points. In brackets: 95 % percentile bootstrap interval of the median over pairs with the "
+    "same seed (with few seeds it is at most their range; with one there is none). A pair is undecided if a run that "
+    "has not reached the target has not ended, or was ended by `stop_at`."
 )
 ABOUT_FINAL = (
-    "Median over the runs that ended, with its 95 % bootstrap interval. Below the baseline: percentage points of test "
-    "accuracy, paired by seed, so not the difference of the medians."
+    "Median over the runs that ended, with its 95 % bootstrap interval. Points below baseline: percentage points of "
+    "test accuracy, paired by seed, so not the difference of the medians."
 )
 PROTOCOLS = {
     "matched": "rule and baseline at identical settings",

@@ -86,10 +86,10 @@ def trained_runs(runs: list[Run], baseline: str = BASELINE) -> list[Run]:
 
 def sample_figures(runs: list[Run], folder: FigureFolder) -> None:
     """The hardest images of the first run, and the confusion matrices of all; a note if they cannot be computed."""
-    from lazyexp.report.trained import Unavailable, predictions  # imports torch
-
     if not runs:
         return
+    from lazyexp.report.trained import Unavailable, predictions  # imports torch
+
     data = runs[0].settings["dataset.name"]
     matrices: dict[str, np.ndarray] = {}
     try:

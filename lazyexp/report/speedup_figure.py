@@ -100,17 +100,19 @@ def _draw(
         panels[-1].set_xlabel("rule" if key is None else key)
         panels[len(panels) // 2].set_ylabel(f"speedup in {NAMES[measure]}")
         if key is not None:
-            panels[0].legend(handles=[
-                Patch(facecolor=folder.looks[rule].color, hatch=HATCHES[i % len(HATCHES)], edgecolor="white", label=rule)
-                for i, rule in enumerate(rules)
-            ], loc="upper left", ncol=min(3, len(rules)), fontsize=6)  # fmt: skip
+            colors = [folder.looks[rule].color for rule in rules]
+            patches = [
+                Patch(facecolor=color, hatch=HATCHES[i % len(HATCHES)], edgecolor="white", label=rule)
+                for i, (rule, color) in enumerate(zip(rules, colors, strict=True))
+            ]
+            panels[0].legend(handles=patches, loc="upper left", ncol=min(3, len(rules)), fontsize=6)
         folder.save(figure, name, caption, rows)
 
 
 def _bar(
     axes: Axes, x: float, width: float, row: pd.Series, color: str, hatch: str, limits: tuple[float, float]
 ) -> None:
-    """A bar from 1 up (faster) or down (slower); an empty one to the end of the axis if the median is 0 or infinite."""
+    """A bar from 1 up (faster) or down (slower); an empty one to the end of the axis for a median of 0 or inf."""
     low, high = limits
     median, top = row["median"], 1.0
     if not math.isnan(median):

@@ -126,7 +126,7 @@ class FigureFolder:
 
 
 def fit(figure: Canvas, title: str = "", label_length: int = 0) -> None:
-    """Margins for axis labels, a title, and labels of so many characters at the right. Cheaper than a layout engine."""
+    """Margins for axis labels, a title, and labels of so many characters: cheaper than a layout engine."""
     width, height = figure.get_size_inches()
     right = 0.12 + (0.45 + 0.062 * label_length if label_length else 0)
     figure.set_size_inches(width + right, height)

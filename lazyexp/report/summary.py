@@ -22,9 +22,9 @@ from lazyexp.report.settings import flat_settings
 FEW = 3  # competing rules up to which each has its own sentence
 # Settings that the line of what was run puts into words.
 IN_WORDS = (
-    "dataset.name", "dataset.train_size", "model.name", "model.width", "model.depth", "model.activation", "batch_size",
-    "optimizer.name", "optimizer.lr", "optimizer.schedule", "epochs", "eval_every", "hardware", "threads", "device",
-    "data",
+    "dataset.name", "dataset.train_size", "model.name", "model.width", "model.depth", "model.activation",
+    "batch_size", "optimizer.name", "optimizer.lr", "optimizer.schedule", "epochs", "eval_every", "hardware",
+    "threads", "device", "data",
 )  # fmt: skip
 
 

@@ -5,9 +5,9 @@ import math
 import pytest
 from made_runs import make_run
 
-from lazyexp.report import build, cli
-from lazyexp.report.read import read_runs
+from lazyexp.report import build
 from lazyexp.report.energy import energy_table
+from lazyexp.report.read import read_runs
 
 ALL = {"name": "all", "threshold": None, "decay": 0.0}
 CACHED = {"name": "cached", "threshold": None, "decay": 0.0}
@@ -41,7 +41,7 @@ def test_the_cheapest_that_is_good_enough_against_the_cheapest_control_that_is(t
     confidence = table.loc[("confidence", "cached (threshold=0.5)")]
     assert confidence["m1"] == 101 and (confidence["m1_low"], confidence["m1_high"]) == (100, 102)
     assert math.isinf(table.loc[("lazy", "all"), "m1"]) and table.loc[("lazy", "all"), "m1_times"] == 0
-    assert [way[0] for way in table.index] == ["lazy", "confidence", "backprop", "lazy"]
+    assert [method[0] for method in table.index] == ["lazy", "confidence", "backprop", "lazy"]
 
 
 def test_the_report_has_the_section_where_synapses_were_chosen(tmp_path):
@@ -49,7 +49,7 @@ def test_the_report_has_the_section_where_synapses_were_chosen(tmp_path):
     build.write_report([tmp_path / "runs"], tmp_path / "out", max_groups=0)
     text = (tmp_path / "out" / "report.md").read_text()
     assert "## Energy at equal accuracy: samples and synapses" in text and (tmp_path / "out" / "energy.csv").exists()
-    assert "| digits | lazy | all | never |  |  | 97.4" in text.replace("[97.40, 97.40]", "").replace("97.40", "97.4")
+    assert "| lazy | all | – |  |  | 97.4" in text.replace("[97.40, 97.40]", "").replace("97.40", "97.4")
     one(tmp_path / "plain", "backprop", 0, 10, 0.9)
     assert energy_table(read_runs([tmp_path / "plain"]).runs).empty
     build.write_report([tmp_path / "plain"], tmp_path / "other", max_groups=0)

@@ -1,4 +1,4 @@
-"""What figures show, by their CSVs, against numbers worked out by hand; and how they and the page are drawn."""
+"""The data of figures against numbers computed by hand, and how figures and the page are drawn."""
 
 from __future__ import annotations
 
@@ -7,15 +7,14 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.figure import Figure
 from made_runs import make_run
+from matplotlib.figure import Figure
 
-from lazyexp.report import figures
-from lazyexp.report.figures import curves, forgetting, share_awake, share_learning
+from lazyexp.report.curves import error_curves, forgetting, presented_share, selected_share
 from lazyexp.report.groups import matched_groups
-from lazyexp.report.sample_figures import histograms
-from lazyexp.report.read import read_runs
 from lazyexp.report.html import to_html
+from lazyexp.report.read import read_runs
+from lazyexp.report.sample_figures import histograms
 from lazyexp.report.style import FigureFolder
 
 
@@ -49,10 +48,10 @@ def test_shares_between_evaluations(tmp_path):
         forgetting_events=[0, 5, 9],
     )
     group, sheet = group_of(tmp_path), sheet_of(tmp_path, "lazy")
-    for draw in (share_learning, share_awake, forgetting):
+    for draw in (selected_share, presented_share, forgetting):
         draw(group, sheet)
-    assert list(shown(tmp_path, "share_learning")["share"]) == [40, 20, 0]
-    assert list(shown(tmp_path, "share_awake")["share"]) == [100, 50, 20]
+    assert list(shown(tmp_path, "share_selected")["share"]) == [40, 20, 0]
+    assert list(shown(tmp_path, "share_presented")["share"]) == [100, 50, 20]
     assert list(shown(tmp_path, "forgetting")["share"]) == [0, 10, 40]
     assert list(shown(tmp_path, "forgetting")["epoch"]) == [1.0, 2.0, 2.5]
 
@@ -61,9 +60,9 @@ def test_no_figure_where_there_is_nothing_to_see(tmp_path):
     """All are presented in every epoch, and an earlier version has noted no forgetting."""
     make_run(tmp_path, "lazy")
     group, sheet = group_of(tmp_path), sheet_of(tmp_path, "lazy")
-    share_awake(group, sheet)
+    presented_share(group, sheet)
     forgetting(group, sheet)
-    assert not sheet.drawn
+    assert not sheet.figures
 
 
 def test_histograms_show_every_count_of_every_rule(tmp_path):
@@ -85,9 +84,9 @@ def axes(monkeypatch):
     found = []
     save = FigureFolder.save
 
-    def keep(self, figure: Figure, *rest):
+    def keep(self, figure: Figure, *rest, **options):
         found.append(figure.axes[0])
-        save(self, figure, *rest)
+        save(self, figure, *rest, **options)
 
     monkeypatch.setattr(FigureFolder, "save", keep)
     return found
@@ -98,7 +97,7 @@ def test_errors_are_on_a_logarithmic_axis_and_costs_where_they_differ_much(tmp_p
     make_run(tmp_path, "backprop", cost=100.0, accuracies=(0.9, 0.99, 0.991))
     make_run(tmp_path, "lazy", accuracies=(0.9, 0.98, 0.988))
     group, sheet = group_of(tmp_path), sheet_of(tmp_path, "backprop", "lazy")
-    curves(group, sheet, "train_seconds")
+    error_curves(group, sheet, "train_seconds")
     assert axes[0].get_yscale() == "log" and axes[0].get_xscale() == "log"
     data = pd.read_csv(tmp_path / "figures" / "error_train_seconds_matched_all_runs.csv")
     assert sorted(data["test_error"].round(6))[:3] == [0.9, 1.0, 1.2]
@@ -109,13 +108,13 @@ def test_errors_are_on_a_logarithmic_axis_and_costs_where_they_differ_much(tmp_p
 
 def test_a_run_without_errors_has_a_linear_axis(tmp_path, axes):
     make_run(tmp_path, "lazy", accuracies=(0.9, 1.0, 1.0))
-    curves(group_of(tmp_path), sheet_of(tmp_path, "lazy"), "train_seconds")
+    error_curves(group_of(tmp_path), sheet_of(tmp_path, "lazy"), "train_seconds")
     assert axes[0].get_yscale() == "linear"
 
 
 def test_shares_that_differ_much_are_on_a_logarithmic_axis(tmp_path, axes):
     rewrite(make_run(tmp_path, "lazy"), backward_samples=[90, 91, 92])
-    figures.share_learning(group_of(tmp_path), sheet_of(tmp_path, "lazy"))
+    selected_share(group_of(tmp_path), sheet_of(tmp_path, "lazy"))
     assert axes[0].get_yscale() == "log"
 
 
@@ -142,4 +141,4 @@ def test_the_page_is_legible_in_the_dark_and_on_a_phone(tmp_path):
                 assert (light + 0.05) / (dark + 0.05) >= 4.5, (ink, paper)  # WCAG's AA
     # Wide tables scroll in their own box, figures never grow beyond the screen, and keep a white ground in the dark.
     assert ".table { overflow-x: auto; }" in page and "figure img { width: 100%" in page
-    assert "background: #fff" in page and "minmax(min(22rem, 100%), 1fr)" in page
+    assert "background: #fff" in page and "minmax(min(24rem, 100%), 1fr)" in page

@@ -1,4 +1,4 @@
-"""Pictures of what was learned, from runs of the bundled digits."""
+"""Figures of samples, from runs of the bundled digits."""
 
 import numpy as np
 import pandas as pd
@@ -10,8 +10,8 @@ from lazyexp.config.schema import Config, DatasetConfig, ModelConfig
 from lazyexp.config.validation import check
 from lazyexp.data import load_data
 from lazyexp.experiment import run
-from lazyexp.report.pictures import image_run, images, shares
 from lazyexp.report.read import read_runs
+from lazyexp.report.sample_figures import sample_figures, shares, trained_runs
 from lazyexp.report.style import FigureFolder
 
 
@@ -30,34 +30,39 @@ def test_counts_are_put_into_doubling_bins():
     }  # fmt: skip
 
 
-def test_hardest_images_and_confusion_are_those_of_the_run(folder, tmp_path):
-    chosen = image_run(read_runs([folder]).runs)
-    assert chosen.rule == "lazy"
+def test_hardest_images_and_confusions_are_those_of_the_runs(folder, tmp_path):
+    runs = trained_runs(read_runs([folder]).runs)
+    assert [one.rule for one in runs] == ["lazy", "backprop"]
+    chosen = runs[0]
     sheet = FigureFolder(tmp_path, ["lazy"], ["lazy"])
-    images(chosen, sheet)
-    assert not sheet.remarks and [drawn.name for drawn in sheet.drawn] == ["hardest_digits", "confusion_digits"]
-    confusion = pd.read_csv(tmp_path / "confusion_digits.csv").set_index("label").to_numpy()
-    right = confusion.trace() / confusion.sum()
-    assert right == pytest.approx(chosen.final("test_accuracy"), abs=1e-9)  # the network is the one that was tested
+    sample_figures(runs, sheet)
+    assert not sheet.notes and [figure.name for figure in sheet.figures] == ["hardest_digits", "confusion_digits"]
+    confusions = pd.read_csv(tmp_path / "confusion_digits.csv").set_index("label")
+    for one in runs:
+        matrix = confusions[confusions["rule"] == one.rule].drop(columns="rule").to_numpy()
+        correct = matrix.trace() / matrix.sum()
+        assert correct == pytest.approx(
+            run.final("test_accuracy"), abs=1e-9
+        )  # the network is the one that was tested
     hardest = pd.read_csv(tmp_path / "hardest_digits.csv")
     counts = np.load(chosen.folder / "learned.npz")["misclassified"]
     assert list(hardest["misclassified"]) == sorted(counts, reverse=True)[:32]
-    # Labels are those of the data set itself, answers those of the final network, by another way to both.
+    # Labels and predictions computed independently of the report.
     data = load_data(DatasetConfig(), "data", torch.device("cpu"))
     assert list(hardest["label"]) == data.train.targets[torch.tensor(hardest["index"].to_numpy())].tolist()
     model = Run(chosen.folder).model()
     inputs, _ = data.train.part(0, len(data.train))
     with torch.no_grad():
-        answers = model(inputs[torch.tensor(hardest["index"].to_numpy())]).argmax(1)
-    assert list(hardest["prediction"]) == answers.tolist()
+        predictions = model(inputs[torch.tensor(hardest["index"].to_numpy())]).argmax(1)
+    assert list(hardest["prediction"]) == predictions.tolist()
 
 
-def test_without_the_network_or_the_data_there_is_a_line(folder, tmp_path):
-    chosen = image_run(read_runs([folder]).runs)
+def test_without_the_network_or_the_data_there_is_a_note(folder, tmp_path):
+    (chosen, *_) = trained_runs(read_runs([folder]).runs)
     facts = (chosen.folder / "run.json").read_text()
     for broken in (facts.replace('"digits"', '"usps"'), facts.replace('"width": 16', '"width": 8'), "[]"):
         (chosen.folder / "run.json").write_text(broken)
         sheet = FigureFolder(tmp_path, ["lazy"], ["lazy"])
-        images(chosen, sheet)
-        assert not sheet.drawn and sheet.remarks[0].startswith("No images of digits (")
+        sample_figures([chosen], sheet)
+        assert not sheet.figures and sheet.notes[0].startswith("No images of digits (")
     (chosen.folder / "run.json").write_text(facts)
