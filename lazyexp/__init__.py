@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from lazyexp.api import sweep as sweep
     from lazyexp.errors import UserError as UserError
     from lazyexp.loss import LazyLoss as LazyLoss
+    from lazyexp.loss import MistakeGatedLoss as MistakeGatedLoss
     from lazyexp.loss import lazy_loss as lazy_loss
     from lazyexp.report import report as report
     from lazyexp.rules import Rule as Rule
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 _MODULES = {
     "Indexed": "sampler",
     "LazyLoss": "loss",
+    "MistakeGatedLoss": "loss",
     "Rule": "rules",
     "Run": "api",
     "ScoredBatch": "rules",

@@ -6,9 +6,7 @@ run.metrics.plot("samples_seen", "test_accuracy")
 
 from __future__ import annotations
 
-import json
 import os
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +16,8 @@ import numpy as np
 import pandas as pd
 from omegaconf import OmegaConf
 
-from lazyexp.config.compose import checked, compose_settings, hydra_session, register
+from lazyexp.config.compose import checked, compose_settings, hydra_session
+from lazyexp.config.quoting import override, quote
 from lazyexp.config.schema import Config, Settings
 from lazyexp.config.sweeps import expand, search_path, sweep_settings
 from lazyexp.errors import UserError
@@ -89,7 +88,7 @@ def run(*overrides: str, **settings: Any) -> Run:
 
     Args:
         overrides: words as on the shell, such as `"rule=lazy"`.
-        settings: the same as keyword arguments, with `__` for dots: `model__width=300`.
+        settings: the same as keyword arguments, with `__` for dots: `model__width=300`. Strings are literal.
 
     Raises:
         UserError: an error that the caller can fix.
@@ -99,7 +98,7 @@ def run(*overrides: str, **settings: Any) -> Run:
     """
     from lazyexp import experiment
 
-    with _session():
+    with hydra_session():
         checked_settings = checked(compose_settings([*overrides, *_words(settings)]))
     result = experiment.run(checked_settings)
     if result.status == "interrupted" or result.signal:
@@ -110,14 +109,15 @@ def run(*overrides: str, **settings: Any) -> Run:
 def sweep(*overrides: str, **settings: Any) -> list[Run]:
     """Do all combinations of values, one run after the other; `sweep="headline"` is a named sweep.
 
-    Values are separated by commas, or given as a list: `seed=[0, 1]`. All settings are checked before the first run
-    starts. A failed run does not stop the others; failures are raised at the end, as one UserError.
+    Alternatives are separated by commas in a word, `"seed=0,1"`, or given as a list, `seed=[0, 1]`. All settings are
+    checked before the first run starts. A failed run does not stop the others; failures are raised at the end, as one
+    UserError.
     """
-    words = [*overrides, *_words({key: _alternatives(value) for key, value in settings.items()})]
+    words = [*overrides, *(_alternatives(key, value) for key, value in settings.items())]
     ignored = [word for word in words if word.lstrip("+").startswith("hydra/")]
     if ignored:
         raise UserError(f"{ignored[0]}: from Python runs are done one after the other; use lazyexp -m for launchers")
-    with _session():
+    with hydra_session():
         jobs = [[*job, *search_path(words)] for job in expand(words)]
         sweep_settings(jobs, [])
     runs, failed = [], []
@@ -157,31 +157,14 @@ def finished(table: pd.DataFrame) -> pd.DataFrame:
     return ended.groupby("run_id", sort=False).tail(1).reset_index(drop=True)
 
 
-def _session() -> AbstractContextManager[Any]:
-    register()
-    return hydra_session()
-
-
-def _alternatives(value: Any) -> Any:
-    return ",".join(map(_word, value)) if isinstance(value, (list, tuple)) else value
-
-
 def _words(settings: dict[str, Any]) -> list[str]:
-    """Keyword arguments as words of the shell."""
-    return [f"{name.replace('__', '.')}={_word(value)}" for name, value in settings.items()]
+    """Keyword arguments as overrides; every value is literal."""
+    return [override(name.replace("__", "."), value) for name, value in settings.items()]
 
 
-def _word(value: Any) -> str:
-    """A value in Hydra's grammar, which is JSON except for the keys of a dictionary. Raises UserError."""
-    if isinstance(value, str):
-        return value
-    if isinstance(value, dict):
-        return "{" + ",".join(f"{key}:{_word(item)}" for key, item in value.items()) + "}"
-    if isinstance(value, (list, tuple)):
-        return "[" + ",".join(map(_word, value)) + "]"
-    if isinstance(value, os.PathLike):
-        return str(os.fspath(value))
-    try:
-        return json.dumps(value.item() if hasattr(value, "item") else value)  # NumPy scalars, tensors of one element
-    except (TypeError, ValueError, RuntimeError):
-        raise UserError(f"{value!r}: must be a number, string, path, or a list or dictionary of these") from None
+def _alternatives(name: str, value: Any) -> str:
+    """An override of a sweep: a list holds alternatives."""
+    key = name.replace("__", ".")
+    if not isinstance(value, (list, tuple)):
+        return override(key, value)
+    return f"{key}={','.join(quote(element, key) for element in value)}"

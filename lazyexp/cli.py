@@ -32,6 +32,7 @@ from lazyexp.config.sweeps import (
     sweep_settings,
 )
 from lazyexp.errors import UserError
+from lazyexp.utils.memory import is_out_of_memory
 from lazyexp.utils.workers import SweepFolder, asked_to_stop, note, parent_is_gone
 
 # Environment variable with the number of runs of a sweep, for workers in other processes.
@@ -238,7 +239,7 @@ def execute(settings: Settings, position: str = "", concurrent: bool = False) ->
         where = f"{error.filename}: " if error.filename else ""
         return RunEnd(title, f"{where}{error.strerror or error}", code=2)
     except (MemoryError, RuntimeError) as error:
-        if "memory" not in str(error).lower() and not isinstance(error, MemoryError):
+        if not is_out_of_memory(error):
             raise
         return RunEnd(title, f"out of memory: {error}; use a smaller model or batch", code=2)
     code = show_end(title, result, position)

@@ -1,4 +1,4 @@
-"""One run, top to bottom: data, model, rule, training, results."""
+"""One run, top to bottom: data, model, rule, training, results. The last place that sees all settings."""
 
 from __future__ import annotations
 
@@ -26,13 +26,18 @@ from lazyexp.runs.trackers import Tracking
 from lazyexp.training import EngineSpec, Trainer, TrainingSchedule, make_engine
 from lazyexp.training.clock import Clock
 from lazyexp.training.energy import Energy
-from lazyexp.training.precision import exact_on_a_gpu, fastest_scoring_precision
+from lazyexp.training.isolation import isolated
+from lazyexp.training.precision import fastest_scoring_precision
 from lazyexp.utils.terminal import log
 
 
 @dataclass
 class RunResult:
-    """How a run ended: its folder, its status, its row of figures; `repeated` if it had been done before."""
+    """How a run ended.
+
+    `summary` is its row of summary.csv. `repeated`: the run was finished before. `signal`: number of the signal that
+    asked it to stop, or 0.
+    """
 
     folder: Path
     status: str
@@ -42,22 +47,24 @@ class RunResult:
 
 
 def run(config: Settings, concurrent: bool = False) -> RunResult:
-    """Trains as a checked `config` says and writes all files. Raises UserError, RunIsBusy, OSError.
+    """Train with checked settings and write all files.
 
-    `concurrent`: whether other runs may go on beside this one; it is noted in run.json.
+    Args:
+        config: the checked settings.
+        concurrent: whether other runs may be running at the same time; recorded in run.json.
+
+    Raises:
+        UserError: an error that the user can fix.
+        RunIsBusy: another process is working on this run.
+        OSError: a file cannot be read or written.
     """
-    rule = make_rule(config.rule)
-    device = pick_device(config.device)
-    if device.type == "cuda":
-        exact_on_a_gpu()
-    subset = matching.resolve(asdict(config))
-    dataset = replace(config.dataset, subset=subset.path, subset_size=subset.size)
-    data = load_data(dataset, config.data_dir, device, random_subset=subset.random)
-    data.scoring = matching.cost(asdict(config), subset)
-    if config.batch_size > len(data.train):
-        raise UserError(f"batch_size={config.batch_size}: larger than the training set ({len(data.train)})")
-    for note in data.notes:
-        log(f"note: {note}")
+    with isolated():  # the result must not depend on what the caller has set in torch
+        return _run(config, concurrent)
+
+
+def _run(config: Settings, concurrent: bool) -> RunResult:
+    rule, device = make_rule(config.rule), pick_device(config.device)
+    data = prepare_data(config, device)
     if config.packing.precision == "auto":
         fastest = fastest_scoring_precision(config.model.name == "mlp", data.train.pixels)
         config = replace(config, packing=replace(config.packing, precision=fastest))
@@ -67,38 +74,26 @@ def run(config: Settings, concurrent: bool = False) -> RunResult:
         done = former_result(folder, config.overwrite)
         if done and (folder.replaced or not config.overwrite):
             return RunResult(folder.path, done["status"], done, repeated=True)
-        place = folder.replacement() if done else folder
+        target = folder.replacement() if done else folder
 
         model = make_model(config.model, data.shape, data.classes, config.seed).to(device)
         check_output(model, data.test.part(0, 2)[0], data.classes, f"model={config.model.name}")
         with attribute_custom_errors(config):
             rule.start(RunInfo(len(data.train), config.batch_size, config.epochs, config.seed, device))
         energy = Energy(model, Clock(device), config.energy)
-        spec = EngineSpec(
-            model=model,
-            samples=data.train,
-            rule=rule,
-            optimizer=config.optimizer,
-            batch_size=config.batch_size,
-            energy=energy,
-            plasticity=config.plasticity,
-            packing=config.packing,
-            seed=config.seed,
-        )
-        engine = make_engine(config.engine, spec)
-        tracking = Tracking(config.tracker, place.path, Path(config.runs_dir).expanduser())
+        engine = make_engine(config.engine, engine_spec(config, model, data, rule, energy))
         with Recorder(
-            place,
+            target,
             data,
             device,
             settings=asdict(config),
             epochs=config.epochs,
-            targets=config.targets or [],
-            tracking=tracking,
+            targets=config.targets,
+            tracking=Tracking(config.tracker, target.path, Path(config.runs_dir).expanduser()),
             concurrent=concurrent,
             sources=custom_sources(config),
         ) as recorder:
-            trainer = Trainer(make_plan(config), data, model, rule, engine, energy, recorder)
+            trainer = Trainer(training_schedule(config), data, model, rule, engine, energy, recorder)
             recorder.start(trainer)
             with attribute_custom_errors(config):
                 status = trainer.run()
@@ -107,10 +102,54 @@ def run(config: Settings, concurrent: bool = False) -> RunResult:
             return RunResult(folder.path, status, summary, signal=recorder.interruption.signal)
 
 
+def prepare_data(config: Settings, device: torch.device) -> Data:
+    """The data of a run, with the samples of `dataset.subset` if it is set. Raises UserError."""
+    subset = matching.resolve(asdict(config))
+    dataset = replace(config.dataset, subset=subset.path, subset_size=subset.size)
+    data = load_data(dataset, config.data_dir, device, random_subset=subset.random)
+    data.scoring = matching.cost(asdict(config), subset)
+    if config.batch_size > len(data.train):
+        raise UserError(f"batch_size={config.batch_size}: larger than the training set ({len(data.train)})")
+    for text in data.notes:
+        log(f"note: {text}")
+    return data
+
+
+def engine_spec(config: Settings, model: torch.nn.Module, data: Data, rule: Rule, energy: Energy) -> EngineSpec:
+    """What the engine needs of the settings."""
+    return EngineSpec(
+        model=model,
+        samples=data.train,
+        rule=rule,
+        optimizer=config.optimizer,
+        batch_size=config.batch_size,
+        energy=energy,
+        plasticity=config.plasticity,
+        packing=config.packing,
+        seed=config.seed,
+    )
+
+
+def training_schedule(config: Settings) -> TrainingSchedule:
+    """What the trainer needs of the settings."""
+    return TrainingSchedule(
+        seed=config.seed,
+        epochs=config.epochs,
+        batch_size=config.batch_size,
+        eval_every=config.eval_every,
+        lr=config.optimizer.lr,
+        schedule=config.optimizer.schedule,
+        warmup=config.optimizer.warmup,
+        precision=config.precision,
+        stop_at=config.stop_at,
+        checkpoint_every=config.checkpoint_every,
+    )
+
+
 def attribute_custom_errors(config: Settings) -> AbstractContextManager[None]:
-    """While what was brought along is at work, what goes wrong is told in one line; else it is a fault of ours."""
+    """Turn exceptions of custom parts into one line. Without custom parts an exception is a bug of this program."""
     paths = custom_targets(config)
-    if config.model.arch:  # torchvision's networks are tried in evaluation mode before, but not in training
+    if config.model.arch:  # torchvision's networks are checked in evaluation mode only
         paths = {"model": config.model.arch, **paths}
     if not paths:
         return nullcontext()
@@ -118,12 +157,12 @@ def attribute_custom_errors(config: Settings) -> AbstractContextManager[None]:
 
 
 def custom_sources(config: Settings) -> dict[str, dict[str, str | None]]:
-    """Path, file and SHA-256 of what was brought along, by group."""
+    """Import path, file and SHA-256 of custom parts, by group."""
     return {group: source(resolve(path, f"{group}._target_"), path) for group, path in custom_targets(config).items()}
 
 
 def former_result(folder: RunFolder, overwrite: bool) -> dict[str, Any]:
-    """The summary of the finished run in `folder`, empty if there is none; only `overwrite` forgives damage."""
+    """The summary of the finished run in `folder`, empty if there is none. Damage is an error unless `overwrite`."""
     try:
         summary = folder.finished()
     except UserError:
@@ -137,7 +176,7 @@ def former_result(folder: RunFolder, overwrite: bool) -> dict[str, Any]:
 
 
 def pick_device(name: str) -> torch.device:
-    """The device of a name from the settings; a GPU if there is one for `auto`. Raises UserError."""
+    """The device of the setting `device`; `auto` is a GPU if there is one. Raises UserError."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     device = torch.device(name)
@@ -164,19 +203,3 @@ def constant_columns(config: Settings, data: Data, rule: Rule, device: torch.dev
         "seed": config.seed,
         "device": str(device),
     }
-
-
-def make_plan(config: Settings) -> TrainingSchedule:
-    """The part of the settings that the trainer needs."""
-    return TrainingSchedule(
-        seed=config.seed,
-        epochs=config.epochs,
-        batch_size=config.batch_size,
-        eval_every=config.eval_every,
-        lr=config.optimizer.lr,
-        schedule=config.optimizer.schedule,
-        warmup=config.optimizer.warmup,
-        precision=config.precision,
-        stop_at=config.stop_at,
-        checkpoint_every=config.checkpoint_every,
-    )

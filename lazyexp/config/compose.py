@@ -5,7 +5,9 @@ Hydra is used here, in sweeps.py and in cli.py. Nothing here imports torch befor
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from hydra import compose, initialize_config_dir
@@ -45,9 +47,19 @@ def register() -> None:
     store.store(group="hydra/help", name="lazyexp", node={"app_name": "lazyexp", "template": help_text()})
 
 
-def hydra_session() -> AbstractContextManager[Any]:
-    """Hydra, ready to compose from our settings files."""
-    return initialize_config_dir(str(CONF), version_base="1.3", job_name="lazyexp")
+@contextmanager
+def hydra_session() -> Iterator[None]:
+    """Hydra, ready to compose from our settings files. An application of Hydra's around it stays as it was."""
+    state, store = GlobalHydra.instance(), ConfigStore.instance()
+    outer, entries = state.hydra, store.repo
+    store.repo = copy.deepcopy(entries)
+    state.clear()
+    try:
+        register()
+        with initialize_config_dir(str(CONF), version_base="1.3", job_name="lazyexp"):
+            yield
+    finally:
+        state.hydra, store.repo = outer, entries
 
 
 def config_loader() -> Any:

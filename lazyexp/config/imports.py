@@ -20,6 +20,7 @@ from typing import Any
 
 from lazyexp.config.paths import PACKAGE
 from lazyexp.errors import UserError
+from lazyexp.utils.memory import is_out_of_memory
 
 
 class Registry(Mapping[str, Any]):
@@ -127,6 +128,6 @@ def attribute_errors(what: str) -> Iterator[None]:
     except (UserError, OSError, MemoryError):
         raise
     except Exception as error:
-        if isinstance(error, RuntimeError) and "out of memory" in str(error).lower():
+        if is_out_of_memory(error):
             raise
         raise UserError(f"{what}: {describe(error)}") from error

@@ -22,7 +22,9 @@ def readable_errors() -> Iterator[None]:
     except (UserError, MemoryError):
         raise
     except Exception as error:
-        if isinstance(error, OSError) and not isinstance(error, MissingConfigException):  # a missing file of Hydra's is both
+        if isinstance(error, OSError) and not isinstance(
+            error, MissingConfigException
+        ):  # a missing file of Hydra's is both
             raise
         raise UserError(_explain(error)) from None
 

@@ -26,12 +26,6 @@ def matmul_precision(name: str) -> Iterator[None]:
         torch.set_float32_matmul_precision(former)
 
 
-def exact_on_a_gpu() -> None:
-    """Switch TF32 off outside `matmul_precision`, so that runs on a GPU and on a CPU differ by rounding only."""
-    torch.set_float32_matmul_precision("highest")
-    torch.backends.cudnn.allow_tf32 = False
-
-
 def in_use() -> dict[str, str]:
     """The precisions that hold outside `matmul_precision`, for run.json."""
     return {
