@@ -104,7 +104,9 @@ def test_keys_of_hydra_are_accepted(key):
     assert PARSER.parse_override(override(key, "x y")).value() == "x y"
 
 
-@pytest.mark.parametrize("value", [object(), {1, 2}, {"a b": 1}, {1: 2}, {"null": 1}, np.arange(3), b"x", "???", ["???"]])
+@pytest.mark.parametrize(
+    "value", [object(), {1, 2}, {"a b": 1}, {1: 2}, {"null": 1}, np.arange(3), b"x", "???", ["???"]]
+)
 def test_impossible_values_are_refused(value):
     with pytest.raises(UserError):
         override("key", value)
