@@ -67,7 +67,7 @@ MODULES = {
     "accounting.py": RUNS,
     "energy.py": ("counted_by_hand", "accounting", "engines", "resume"),
     "clock.py": RUNS,
-    "report/statistics.py": ("properties", "report"),
+    "report/speedups.py": ("properties", "report"),
 }
 SECONDS = 300  # of the processor: who needs more is caught in a loop, and counts as noticed
 
