@@ -25,6 +25,11 @@ if TYPE_CHECKING:
     from lazyexp.training import Trainer
 
 
+def on_cpu(state: dict[str, Any]) -> dict[str, Any]:
+    """A state_dict with its tensors on the CPU; what get_extra_state returned may be no tensor."""
+    return {name: value.cpu() if isinstance(value, torch.Tensor) else value for name, value in state.items()}
+
+
 class Recorder:
     """Connects a trainer to a run's folder. As a context manager it also catches signals: `stop` returns True.
 
@@ -146,7 +151,7 @@ class Recorder:
                 "data_sha256": np.array(self.data.sha256),
             }
         )
-        self.folder.write_model({name: value.cpu() for name, value in trainer.model.state_dict().items()})
+        self.folder.write_model(on_cpu(trainer.model.state_dict()))
         self._facts["sessions"][-1]["end"] = self._facts["end"] = now()
         self._facts["sessions"][-1]["suspended_seconds"] = round(sum(clock.suspended for clock in self._clocks), 3)
         self._facts["status"] = status
