@@ -155,7 +155,8 @@ def test_a_locked_run_is_skipped(call, cut):
 
 
 def test_a_run_locked_by_another_process(tmp_path):
-    code = "import sys, time, filelock; lock = filelock.FileLock(sys.argv[1]); lock.acquire(); print(1, flush=True); time.sleep(60)"
+    code = "import filelock, sys, time; lock = filelock.FileLock(sys.argv[1]); lock.acquire(); print(1, flush=True)"
+    code += "; time.sleep(60)"
     (tmp_path / "run").mkdir()
     other = subprocess.Popen(
         [sys.executable, "-c", code, tmp_path / "run" / ".lock"], stdout=subprocess.PIPE, text=True
@@ -217,9 +218,10 @@ def read_only(tmp_path):
     """`read_only()` makes the disk under tmp_path/runs read-only."""
     disk = tmp_path / "runs"
     disk.mkdir()
-    if os.geteuid() != 0 or subprocess.run(
-        ["mount", "-t", "tmpfs", "tmpfs", str(disk)], capture_output=True
-    ).returncode:
+    if (
+        os.geteuid() != 0
+        or subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(disk)], capture_output=True).returncode
+    ):
         pytest.skip("needs the permission to mount a file system")
     yield lambda: subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
     subprocess.run(["umount", str(disk)], check=True)

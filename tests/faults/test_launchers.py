@@ -95,9 +95,7 @@ def test_a_missing_launcher_is_named_with_its_extra(call, monkeypatch, launcher,
 def slurm():
     """A running SLURM; the name of its settings file."""
     folder = tempfile.mkdtemp(prefix="slurm", dir="/tmp")  # short: it holds a socket
-    started = subprocess.run(
-        [SLURM, "start", folder], capture_output=True, text=True, timeout=60
-    )
+    started = subprocess.run([SLURM, "start", folder], capture_output=True, text=True, timeout=60)
     assert started.returncode == 0, started.stderr
     yield f"{folder}/slurm.conf"
     subprocess.run([SLURM, "stop", folder], check=True)

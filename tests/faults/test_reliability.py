@@ -33,7 +33,7 @@ def test_forty_faults_lose_nothing(record_property):
         capture_output=True, text=True, timeout=500,
     )  # fmt: skip
     record_property("figure", f"stress: {answer.stdout.splitlines()[0] if answer.stdout else answer.stderr}")
-    assert ": 0 lost, 0 false done, " in answer.stdout, answer.stdout + answer.stderr
+    assert ": 0 lost, 0 falsely complete, " in answer.stdout, answer.stdout + answer.stderr
     # Workers that are interrupted while they start may print a traceback of Python's; no result suffers.
     known = re.compile("  problem: joblib .*a traceback")
     problems = [line for line in answer.stdout.splitlines() if line.startswith("  problem:")]
