@@ -41,7 +41,8 @@ def counting_columns(
         if _counts(values, named):
             found.append(name)
             notes.append(
-                f"{source}: column {name} counts the rows and is left out; dataset.options.keep=[{quoted(name)}] uses it"
+                f"{source}: column {name} counts the rows and is left out; "
+                f"dataset.options.keep=[{quoted(name)}] uses it"
             )
         elif named or _rises(values):
             why = "has the name of an index" if named else "rises from row to row and may count the rows"
@@ -79,7 +80,7 @@ def repeated_labels(frame: pd.DataFrame, columns: Sequence[str], label: str, sou
             continue
         if len(values) == len(classes) == len(set(zip(codes.tolist(), others.tolist(), strict=True))):
             notes.append(
-                f"{source}: column {name} tells the classes of {label} one to one; dataset.options.drop=[{quoted(name)}] "
-                "leaves it out"
+                f"{source}: column {name} tells the classes of {label} one to one; "
+                f"dataset.options.drop=[{quoted(name)}] leaves it out"
             )
     return notes
