@@ -352,10 +352,10 @@ def test_two_processes_on_one_run(tmp_path):
     assert first.returncode == 0
 
 
-PUBLISHED = dict(  # the settings of the group's public code
-    dataset__name="mnist", dataset__scale="unit", model__width=100, model__init="lecun_normal",
-    optimizer__lr=0.01, eval_every=5000, epochs=1,
-)  # fmt: skip
+PUBLISHED = {  # the settings of the group's public code
+    "dataset__name": "mnist", "dataset__scale": "unit", "model__width": 100, "model__init": "lecun_normal",
+    "optimizer__lr": 0.01, "eval_every": 5000, "epochs": 1,
+}  # fmt: skip
 
 
 @needs_data

@@ -2,19 +2,20 @@
 
 from lazyexp.report.arena import standings as method_rows
 from lazyexp.report.fronts import Estimate
-from lazyexp.report.groups import CONTROL as BASELINE
-from lazyexp.report.groups import Group, matched_groups, rule_order, tuned_groups
 from lazyexp.report.races import Configuration, time_table, within_table
 from lazyexp.report.races import Race as Comparison
 from lazyexp.report.races import races as comparisons
-from lazyexp.report.read import Run, read_runs
 from lazyexp.report.statistics import Interval, crossing, interval
 from lazyexp.report.story import NEAR as MARGINS
 from lazyexp.report.story import SELDOM as MAX_MISSED
-from lazyexp.report.style import looks
 from lazyexp.report.synapses import energy_blocks, energy_table
-from lazyexp.report.tables import final_table, run_table, speedup_table
 from lazyexp.report.words import number, ratio, shown
+
+from lazyexp.report.groups import CONTROL as BASELINE
+from lazyexp.report.groups import Group, matched_groups, rule_order, tuned_groups
+from lazyexp.report.read import Run, read_runs
+from lazyexp.report.style import looks
+from lazyexp.report.tables import final_table, run_table, speedup_table
 
 __all__ = [
     "BASELINE", "MARGINS", "MAX_MISSED", "Comparison", "Configuration", "Estimate", "Group", "Interval", "Run",

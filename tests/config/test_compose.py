@@ -65,7 +65,7 @@ INNER = [
 ]
 
 
-@pytest.mark.parametrize(("module", "name", "attributes"), INNER, ids=[name for _, name, _ in INNER])
+@pytest.mark.parametrize("module, name, attributes", INNER, ids=[name for _, name, _ in INNER])
 def test_internals_of_hydra_exist(module, name, attributes):
     """A new version of Hydra may move them; this fails before a user's sweep does."""
     try:

@@ -29,14 +29,14 @@ from pathlib import Path
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-import power_cuts  # noqa: E402
-import sweep_faults  # noqa: E402
-from twins import CASES, differences, only, rows, saved_rows, settings, status, torn  # noqa: E402
+import power_cuts
+import sweep_faults
+from twins import CASES, differences, only, rows, saved_rows, settings, status, torn
 
-from lazyexp.config.schema import Settings  # noqa: E402
-from lazyexp.experiment import run  # noqa: E402
-from lazyexp.runs.columns import COMPLETE  # noqa: E402
-from lazyexp.runs.folder import REPLACEMENT, RunIsBusy  # noqa: E402
+from lazyexp.config.schema import Settings
+from lazyexp.experiment import run
+from lazyexp.runs.columns import COMPLETE
+from lazyexp.runs.folder import REPLACEMENT, RunIsBusy
 
 SENT = {"SIGHUP": signal.SIGHUP, "SIGTERM": signal.SIGTERM, "SIGUSR1": signal.SIGUSR1}
 AT_A_FILE = {

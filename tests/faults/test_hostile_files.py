@@ -427,7 +427,7 @@ def test_a_damaged_replacement_does_not_replace_the_former_result(call, finished
 
 
 @pytest.mark.parametrize(
-    ("written", "targets"),
+    "written, targets",
     [([None], []), ([0.9, None, "0.95", True], [0.9]), (None, []), ("0.9", []), ([float("inf"), 0.5], [0.5])],
 )
 def test_targets_of_another_version_in_run_json(finished, written, targets):

@@ -66,7 +66,7 @@ def test_a_missed_target_is_a_dash_and_counted(tmp_path):
     for seed in range(2):
         make_run(tmp_path, "backprop", seed)
         make_run(tmp_path, "lazy", seed, accuracies=(0.5, 0.9, 0.91))
-    (one,) = found = found_in(tmp_path)
+    (_one,) = found = found_in(tmp_path)
     assert "does not reliably reach backprop-1" in sentences(found)[0] and "2 of 2 pairs" in sentences(found)[0]
     table = main_table(found)
     rows = {row[0]: dict(zip(table.columns, row, strict=True)) for row in table.rows}

@@ -52,7 +52,7 @@ def spec(model, targets, rule, batch_size, block_size=0, **optimizer) -> EngineS
 
 @pytest.mark.parametrize("engine", ["autograd", "fast"])
 @pytest.mark.parametrize("momentum", [0.0, 0.5])
-@pytest.mark.parametrize(("reduction", "divide_by"), [("batch", 2), ("selected", 1)])
+@pytest.mark.parametrize("reduction, divide_by", [("batch", 2), ("selected", 1)])
 def test_one_step_of_the_lazy_rule(engine, momentum, reduction, divide_by):
     """Two samples, the second one wrong: h = 2, logits (2, -2), class 1; softmax - onehot = (p, -p)."""
     model = network()
@@ -158,7 +158,7 @@ def test_kakurenbo_hides_no_misclassified_sample():
     assert rule.weight[1:].tolist() == pytest.approx([1 / 0.6] * 3)
 
 
-@pytest.mark.parametrize(("share", "size"), [(1.0, 8), (0.5, 16), (0.1, 64), (0.01, 512), (0.0, 512)])
+@pytest.mark.parametrize("share, size", [(1.0, 8), (0.5, 16), (0.1, 64), (0.01, 512), (0.0, 512)])
 def test_blocks_grow_as_fewer_samples_are_selected(share, size):
     """For four batches of 2: 8 / share samples, down to a power of two, at most the block of 512."""
     engine = Packed(spec(network(), [1] * 8, {"name": "lazy"}, 2, 512), None)
@@ -203,7 +203,7 @@ BOUNDS = [
 ]
 
 
-@pytest.mark.parametrize(("name", "key", "allowed", "refused"), BOUNDS)
+@pytest.mark.parametrize("name, key, allowed, refused", BOUNDS)
 def test_the_bounds_of_an_option(name, key, allowed, refused):
     for value in allowed:
         assert getattr(make_rule({"name": name, key: value}), key) == value

@@ -105,7 +105,7 @@ def byte_spec(scale, offset, precision="int8"):
 
 
 @pytest.mark.parametrize("lowest", [-0.1, -0.4])
-@pytest.mark.parametrize(("scale", "offset"), [(1 / 255, 0.0), (0.0127, -0.42)])
+@pytest.mark.parametrize("scale, offset", [(1 / 255, 0.0), (0.0127, -0.42)])
 def test_scoring_in_int8_is_the_network_with_rounded_weights(scale, offset, lowest):
     spec = byte_spec(scale, offset)
     spec.model[1].weight.data[0, 0] = lowest  # the largest weight by size may be negative
@@ -205,7 +205,7 @@ def test_scoring_precisions_where_they_do_not_fit(call, words):
 
 
 @pytest.mark.parametrize(
-    ("features", "words", "expected"),
+    "features, words, expected",
     [
         (("avx512_bf16", "vnni"), [], "bfloat16"),
         (("vnni",), [], "int8"),
