@@ -13,6 +13,7 @@ from typing import Any
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
 from omegaconf import DictConfig, OmegaConf
 
@@ -65,6 +66,12 @@ def hydra_session() -> Iterator[None]:
 def config_loader() -> Any:
     """The loader of the current session."""
     return GlobalHydra.instance().config_loader()
+
+
+def parse(overrides: list[str]) -> list[Any]:
+    """The overrides as objects of Hydra's grammar. Raises UserError."""
+    with readable_errors():
+        return list(OverridesParser.create().parse_overrides(overrides))
 
 
 def compose_settings(overrides: list[str]) -> DictConfig:
