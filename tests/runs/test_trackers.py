@@ -200,8 +200,25 @@ def calls(monkeypatch):
     return Fake.all
 
 
-@pytest.mark.parametrize("error", [RuntimeError, SystemExit, OSError])
-@pytest.mark.parametrize("at", ["init", "row", "finish"])
+@pytest.mark.parametrize(
+    ("error", "at"),
+    [
+        (RuntimeError, "init"),
+        (SystemExit, "row"),
+        (OSError, "finish"),
+        *(
+            pytest.param(error, at, marks=pytest.mark.slow)
+            for error, at in (
+                (RuntimeError, "row"),
+                (RuntimeError, "finish"),
+                (SystemExit, "init"),
+                (SystemExit, "finish"),
+                (OSError, "init"),
+                (OSError, "row"),
+            )
+        ),
+    ],
+)
 def test_a_failing_tracker_warns_once_and_harms_nothing(train, calls, tmp_path, monkeypatch, at, error):
     monkeypatch.setattr(Fake, "fails_at", at)
     monkeypatch.setattr(Fake, "error", error)
