@@ -162,9 +162,9 @@ methods_trials() {
   fi
   for rule in $rules; do
     searches+=("$folder/methods/trials/$rule")
-    search methods/trials/$rule $trials $rule "${common[@]}" --space arena
+    search methods/trials/$rule $trials $rule "${common[@]}" --space methods
   done
-  search methods/trials/backprop $((3 * trials)) backprop "${common[@]}" --space arena --borrow "${searches[@]:1}"
+  search methods/trials/backprop $((3 * trials)) backprop "${common[@]}" --space methods --borrow "${searches[@]:1}"
   finals methods/trials/finals $seeds "${searches[@]}"
 }
 
