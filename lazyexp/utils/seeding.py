@@ -7,7 +7,6 @@ import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import numpy as np
 import torch
 
 
@@ -24,6 +23,8 @@ def generator(seed: int, *name: str | int) -> torch.Generator:
 @contextmanager
 def fixed_global_seed(seed: int) -> Iterator[None]:
     """Seed the global CPU generators of Python, NumPy and PyTorch; restore their states at the end."""
+    import numpy as np  # imported late: LazyLoss and SpacedSampler need torch alone
+
     states = random.getstate(), np.random.get_state()
     with torch.random.fork_rng(devices=[]):
         try:
