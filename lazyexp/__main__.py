@@ -9,6 +9,19 @@ from contextlib import suppress
 from typing import NoReturn
 
 
+def _prepare() -> None:
+    """What every command needs before its modules are imported."""
+    _exit_on_interrupt()
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by the caller, as in `lazyexp >&-`
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
+    try:
+        os.getcwd()
+    except OSError as error:
+        print(f"lazyexp: error: the current directory: {error.strerror}; change to another one", file=sys.stderr)
+        sys.exit(2)
+
+
 def _exit_on_interrupt() -> None:
     """Let Ctrl-C end the process with exit code 130, except where a run in progress saves first.
 
@@ -27,7 +40,7 @@ def _exit_on_interrupt() -> None:
 
 def main() -> NoReturn:
     """Run the command `lazyexp`."""
-    _exit_on_interrupt()
+    _prepare()
     from lazyexp.cli import main as command
 
     command()
@@ -35,7 +48,7 @@ def main() -> NoReturn:
 
 def report() -> NoReturn:
     """Run the command `lazyexp-report`."""
-    _exit_on_interrupt()
+    _prepare()
     from lazyexp.report.cli import main as command
 
     command()
@@ -44,7 +57,7 @@ def report() -> NoReturn:
 
 def tune() -> NoReturn:
     """Run the command `lazyexp-tune`."""
-    _exit_on_interrupt()
+    _prepare()
     from lazyexp.tune.cli import main as command
 
     command()

@@ -1,4 +1,4 @@
-"""Shared helpers: calling the program, small made-up data sets, the real data where it exists."""
+"""Shared helpers: calling the program, small synthetic data sets, real data where available."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import torch
 
 from lazyexp import cli
 
-# Tests run side by side: one thread for whatever they start, too.
+# Tests run in parallel: one thread each, also in the processes they start.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 REAL = Path(os.environ.get("LAZYEXP_DATA", "/nonexistent"))
 needs_data = pytest.mark.skipif(
@@ -32,10 +32,10 @@ def pytest_collection_modifyitems(items):
 
 
 def pytest_terminal_summary(terminalreporter):
-    """Shows what tests have noted with record_property("figure", ...), whichever process ran them."""
+    """Print what tests recorded with record_property("figure", ...), in any process."""
     reports = [report for group in terminalreporter.stats.values() for report in group]
-    noted = [pair for report in reports for pair in getattr(report, "user_properties", [])]
-    for name, value in dict.fromkeys(noted):  # every report of a test, its teardown's too, has them
+    recorded = [pair for report in reports for pair in getattr(report, "user_properties", [])]
+    for name, value in dict.fromkeys(recorded):  # each phase of a test reports them
         if name == "figure":
             terminalreporter.write_line(value)
 
@@ -51,7 +51,7 @@ class Answer:
 def call(monkeypatch, capsys, tmp_path):
     """`call("epochs=1", ...)` runs the command in this process, with results under tmp_path/runs.
 
-    A sweep draws its report with `report=True` alone: it takes longer than small runs.
+    A sweep writes its report only with `report=True`: it takes longer than small runs.
     """
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("LAZYEXP_DATA", raising=False)
@@ -71,7 +71,7 @@ def call(monkeypatch, capsys, tmp_path):
 
 @pytest.fixture(autouse=True)
 def _offline(monkeypatch):
-    """Nothing downloads in a test: names of other machines do not resolve."""
+    """No test downloads anything: names of other machines do not resolve."""
     resolve = socket.getaddrinfo
 
     def local_only(host, *rest, **more):
@@ -93,8 +93,8 @@ def rows(path: Path) -> list[dict[str, str]]:
 
 
 def timeless(path: Path) -> list[dict[str, str]]:
-    """The rows of a metrics.csv or summary.csv without what a clock has written."""
-    clocked = ("seconds", "metrics_sha256")  # a checksum of seconds, too
+    """The rows of a metrics.csv or summary.csv without times, and without the checksum of a file with times."""
+    clocked = ("seconds", "metrics_sha256")
     return [{k: v for k, v in row.items() if not any(word in k for word in clocked)} for row in rows(path)]
 
 
@@ -114,7 +114,7 @@ def write_idx(path: Path, array: np.ndarray, zipped: bool = False) -> None:
 
 
 def toy(n: int, classes: int = 10, shape: tuple[int, ...] = (28, 28), seed: int = 0):
-    """Samples whose brightest pixel tells their class, with noise: (n, *shape) uint8 and (n,) uint8."""
+    """Noisy samples whose brightest pixel gives their class: (n, *shape) uint8 and (n,) uint8."""
     rng = np.random.default_rng(seed)
     labels = np.arange(n) % classes
     images = rng.integers(0, 60, (n, *shape))

@@ -22,7 +22,7 @@ from lazyexp.models.builtin import make_model
 from lazyexp.report.groups import Group
 from lazyexp.report.pareto import TOLERANCE
 from lazyexp.report.read import MEASURES, Run
-from lazyexp.report.speedups import compare, crossing, speedups
+from lazyexp.report.speedups import Target, compare, crossing, speedups
 from lazyexp.rules import RunInfo, make_rule
 from lazyexp.training import EngineSpec
 from lazyexp.training.autograd import AutogradEngine

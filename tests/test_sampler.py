@@ -14,8 +14,9 @@ from torch.utils.data import DataLoader, Dataset, RandomSampler, Subset, TensorD
 from torch.utils.data.distributed import DistributedSampler
 
 from lazyexp import Indexed, LazyLoss, SpacedSampler, sampler
+from lazyexp.loss import MistakeGatedLoss
 from lazyexp.rules.base import RunInfo, ScoredBatch
-from lazyexp.rules.mistakes import Spaced
+from lazyexp.rules.mistakes import MistakeGated, Spaced
 
 
 def scores(samples, epoch, classes=3):
@@ -416,3 +417,104 @@ def test_the_sample_left_out_differs_from_epoch_to_epoch(monkeypatch):
         assert len(spaced._active) == 4 and spaced._active.tolist() == sorted(spaced._active.tolist())
         left_out += set(range(5)) - set(spaced._active.tolist())
     assert sorted(left_out) == sorted([*range(5)] * 2)
+
+
+def test_with_a_gated_loss_the_sampler_equals_the_spaced_rule():
+    """Samples that the loss selects are never skipped, so one that was ever wrong is in every epoch."""
+    samples = 200
+    spaced, criterion = SpacedSampler(samples, max_interval=4, seed=5), MistakeGatedLoss(samples)
+    rule = MistakeGated(max_interval=4)
+    rule.start(RunInfo(samples, 10, 10, 5, torch.device("cpu")))
+    for epoch in range(10):
+        expected = rule.epoch_indices(epoch)
+        assert list(spaced) == expected.tolist()
+        assert set(criterion.ever_wrong.nonzero().squeeze(1).tolist()) <= set(expected.tolist())
+        logits, targets = scores(samples, epoch, classes=2)
+        logits = torch.where(torch.arange(samples)[:, None] % 3 > 0, 9 * torch.eye(2)[targets], logits)
+        for index in expected.split(10):
+            batch = ScoredBatch(index, logits[index], targets[index])
+            batch.selected = rule.select(batch)
+            rule.update(batch)
+            criterion(logits[index], targets[index], index)
+            spaced.update_selected(index, criterion.selected)
+    assert 0 < len(expected) < samples and torch.equal(rule.ever_wrong, criterion.ever_wrong)
+
+
+def test_what_a_lazy_loss_selects_is_threshold_0():
+    one, other, criterion = SpacedSampler(60, threshold=0), SpacedSampler(60), LazyLoss()
+    for epoch in range(5):
+        index = torch.tensor(list(one))
+        assert index.tolist() == list(other)
+        logits, targets = scores(60, epoch)
+        criterion(logits[index], targets[index])
+        one.update(index, logits[index], targets[index])
+        other.update_selected(index, criterion.selected)
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_a_sample_reported_twice_is_skipped_only_if_both_reports_allow_it(together):
+    def report(sampler, selected, confident):
+        index = torch.arange(3)
+        rows = [(index, torch.tensor(row), torch.tensor(sure)) for row, sure in zip(selected, confident, strict=True)]
+        if together:
+            sampler.update_selected(*(torch.cat(parts) for parts in zip(*rows, strict=True)))
+        else:
+            for row in rows:
+                sampler.update_selected(*row)
+
+    sampler = SpacedSampler(3, order=range(3))
+    list(sampler)
+    report(sampler, [[True, False, False], [False, False, False]], [[False, True, True], [False, False, True]])
+    epochs = [list(sampler) for _ in range(9)]
+    assert 0 in epochs[0]  # selected once
+    assert [epoch for epoch in range(9) if 1 in epochs[epoch]] == list(range(1, 9))  # skips one epoch, not 8, nor 2
+    assert [epoch for epoch in range(9) if 2 in epochs[epoch]] == [8]
+
+
+def test_numpy_and_lists_are_accepted_as_reports():
+    sampler = SpacedSampler(4, order=range(4))
+    list(sampler)
+    sampler.update_selected([0, 1], [False, True])
+    sampler.update_selected(torch.tensor([2, 3]).numpy(), torch.tensor([0, 1]).numpy())
+    assert list(sampler) == [1, 3]
+
+
+def test_without_shards_every_process_gets_all_samples(monkeypatch):
+    monkeypatch.setattr(sampler, "rank_and_size", lambda: (1, 2))
+    monkeypatch.setattr(SpacedSampler, "merge", lambda self: None)
+    whole = SpacedSampler(7, shard=False)
+    assert len(whole) == 7 and sorted(whole) == list(range(7)) and len(whole) == 7
+    assert len(SpacedSampler(7)) == 3
+
+
+def test_an_iterator_that_is_not_used_begins_no_epoch():
+    sampler = SpacedSampler(8)
+    for _ in range(3):
+        iter(sampler)
+    assert sampler.epoch == -1
+    assert len(list(sampler)) == 8 and sampler.epoch == 0
+
+
+def test_an_iterator_resumes_with_the_samples_that_are_left():
+    whole = list(SpacedSampler(10))
+    first = iter(SpacedSampler(10))
+    begun = [next(first) for _ in range(4)]
+    sampler = SpacedSampler(10)
+    second = iter(sampler)
+    second.load_state_dict(first.state_dict())
+    assert begun + list(second) == whole
+    fresh = iter(SpacedSampler(10))
+    fresh.load_state_dict(iter(SpacedSampler(10)).state_dict())  # saved before the first sample
+    assert list(fresh) == whole
+
+
+@pytest.mark.parametrize(
+    "state, message",
+    [
+        ({}, "not a state of SpacedSampler: epoch, interval, left, next_epoch missing"),
+        ({"epoch": 3}, "interval, left, next_epoch missing"),
+    ],
+)
+def test_a_state_of_something_else_is_refused(state, message):
+    with pytest.raises(ValueError, match=message):
+        SpacedSampler(10).load_state_dict(state)

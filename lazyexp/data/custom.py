@@ -8,16 +8,15 @@ from typing import Any
 
 import numpy as np
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from lazyexp.config.imports import attribute_errors, resolve
 from lazyexp.data.arrays import PARTS, Array, as_array, make_raw
 from lazyexp.data.images import unify
 from lazyexp.data.raw import Raw
 from lazyexp.errors import UserError
+from lazyexp.utils.global_seed import fixed_global_seed
 from lazyexp.utils.memory import require
-from lazyexp.utils.seeding import fixed_global_seed
-from lazyexp.utils.terminal import NO_BAR
+from lazyexp.utils.terminal import NO_BAR, tqdm
 
 WANTED = "(x_train, y_train, x_test, y_test), ((x_train, y_train), (x_test, y_test)), or two map-style data sets"
 REPEATED = 8  # samples of a map-style data set that are read again, to notice random ones

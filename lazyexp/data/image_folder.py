@@ -7,7 +7,6 @@ from pathlib import Path
 
 import torch
 from PIL import Image
-from tqdm.auto import tqdm
 
 from lazyexp.data.arrays import Array, make_raw
 from lazyexp.data.custom import stack_samples
@@ -17,7 +16,7 @@ from lazyexp.data.raw import Raw
 from lazyexp.data.splits import find_parts
 from lazyexp.errors import UserError
 from lazyexp.utils.memory import require
-from lazyexp.utils.terminal import NO_BAR
+from lazyexp.utils.terminal import NO_BAR, tqdm
 
 
 def find(path: Path) -> tuple[dict[str, Path], list[str]]:

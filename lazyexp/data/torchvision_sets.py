@@ -16,13 +16,12 @@ import numpy as np
 import torch
 from filelock import FileLock, Timeout
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from lazyexp.config.registry import DATASETS
 from lazyexp.data.idx import read_idx
 from lazyexp.data.raw import Raw
 from lazyexp.errors import UserError
-from lazyexp.utils.terminal import NO_BAR, log
+from lazyexp.utils.terminal import NO_BAR, log, tqdm
 
 
 @dataclass(frozen=True)

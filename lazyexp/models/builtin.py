@@ -19,8 +19,9 @@ from lazyexp.config.registry import MODELS
 from lazyexp.config.schema import ModelConfig
 from lazyexp.errors import UserError
 from lazyexp.models.checks import check_state
+from lazyexp.utils.global_seed import fixed_global_seed
 from lazyexp.utils.memory import require
-from lazyexp.utils.seeding import fixed_global_seed, generator
+from lazyexp.utils.seeding import generator
 
 ACTIVATIONS = {"relu": nn.ReLU, "leaky_relu": nn.LeakyReLU, "gelu": nn.GELU, "tanh": nn.Tanh}
 _made: WeakSet[nn.Module] = WeakSet()  # networks of this process

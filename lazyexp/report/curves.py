@@ -12,9 +12,10 @@ from matplotlib.axes import Axes
 from lazyexp.report.formatting import setting_value
 from lazyexp.report.groups import Group
 from lazyexp.report.intervals import interval
+from lazyexp.report.labels import TARGET, End
 from lazyexp.report.read import Run
 from lazyexp.report.speedups import seconds_to
-from lazyexp.report.style import LOG_FROM, TALL, TARGET, WIDE, End, FigureFolder, line, scale
+from lazyexp.report.style import LOG_FROM, TALL, WIDE, FigureFolder, line, scale
 from lazyexp.runs.columns import LABELS
 
 WIDTH_OF_TARGETS = 4.0  # inches

@@ -8,6 +8,7 @@ import pandas as pd
 
 from lazyexp.report.blocks import Block, Details, Figure, Figures, Items, Table, Text
 from lazyexp.report.comparisons import Comparison
+from lazyexp.report.description import options_of, provenance, split_settings, what_was_run
 from lazyexp.report.energy import energy_blocks
 from lazyexp.report.formatting import count, setting_value
 from lazyexp.report.groups import Group
@@ -16,7 +17,7 @@ from lazyexp.report.main_table import main_table
 from lazyexp.report.methods import method_blocks
 from lazyexp.report.read import Run, RunSet
 from lazyexp.report.sections import final, schedule_blocks, speedup
-from lazyexp.report.summary import definitions, options_of, provenance, sentences, split_settings, what_was_run
+from lazyexp.report.summary import definitions, lead, sentences
 
 SENTENCES = 6  # comparisons with a sentence before the fold
 ROWS = 40  # rows of the main table before the fold
@@ -60,11 +61,12 @@ class Content:
 
 
 def blocks(content: Content) -> list[Block]:
-    """Everything that the report says, in order."""
+    """The blocks of the page, in order."""
     runs = content.found.runs
     shown: list[Block] = [Text(what_was_run(runs), soft=True)]
     lines = sentences(content.headlines)
-    shown.append(Items(lines[:SENTENCES]))
+    common = lead(content.headlines)
+    shown += [*[Text(common)] * bool(common), Items(lines[:SENTENCES])]
     if lines[SENTENCES:]:
         more = count(len(lines) - SENTENCES, "more comparison")
         shown.append(Details(f"{more} in words", [Items(lines[SENTENCES:])]))

@@ -7,7 +7,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from lazyexp.report.comparisons import Comparison
-from lazyexp.report.style import TALL, TARGET, WIDE, End, FigureFolder, scale
+from lazyexp.report.labels import TARGET, End
+from lazyexp.report.style import TALL, WIDE, FigureFolder, scale
 from lazyexp.runs.columns import LABELS
 
 CAPTION = (

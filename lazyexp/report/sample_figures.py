@@ -13,8 +13,9 @@ from matplotlib.figure import Figure as Canvas
 from lazyexp.report import BASELINE
 from lazyexp.report.curves import figure_name, title_of
 from lazyexp.report.groups import Group, rule_order
+from lazyexp.report.labels import End
 from lazyexp.report.read import Run
-from lazyexp.report.style import HEIGHT, STYLE, WIDTH, End, FigureFolder
+from lazyexp.report.style import HEIGHT, STYLE, WIDTH, FigureFolder
 
 COUNTED = {"learned": "selected", "misclassified": "misclassified", "forgotten": "forgotten"}
 COLUMNS, ROWS = 8, 4  # images on the contact sheet

@@ -10,7 +10,6 @@ import hashlib
 import math
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocat
 from lazyexp.report import BASELINE
 from lazyexp.report.blocks import Figure
 from lazyexp.report.groups import rule_order
+from lazyexp.report.labels import End, Look, label_ends
 from lazyexp.utils.files import atomic_write, write_text
 
 WIDTH, HEIGHT = 3.4, 2.6  # inches of a figure without the labels at its right
@@ -41,20 +41,7 @@ PALETTE = ("#0173b2", "#de8f05", "#029e73", "#cc78bc", "#d55e00", "#ca9161", "#5
 LINES: tuple[Any, ...] = ("--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1, 1, 1)), "-")
 MARKERS = "s^Dv<>PX"
 LOG_FROM = 30.0  # ratio of the largest to the smallest value from which an axis is logarithmic
-JOINED = 6  # labels up to which each is joined to its line
 LONGEST = 120  # characters of a figure's file name
-
-
-@dataclass(frozen=True)
-class Look:
-    """How a rule is drawn, the same in all figures."""
-
-    color: str
-    line: Any
-    marker: str
-
-
-TARGET = Look("#595959", (0, (1, 2)), "")
 
 
 def looks(rules: Iterable[str], variants: Iterable[str] = (), baseline: str = BASELINE) -> dict[str, Look]:
@@ -65,16 +52,6 @@ def looks(rules: Iterable[str], variants: Iterable[str] = (), baseline: str = BA
     for i, rule in enumerate(others):
         found[rule] = Look(PALETTE[i % len(PALETTE)], LINES[i % len(LINES)], MARKERS[i % len(MARKERS)])
     return found
-
-
-@dataclass(frozen=True)
-class End:
-    """The label of a line, at its last point."""
-
-    text: str
-    x: float
-    y: float
-    look: Look
 
 
 class FigureFolder:
@@ -143,48 +120,6 @@ def _wrapped(text: str, width: int) -> str:
     import textwrap
 
     return "\n".join(textwrap.wrap(text, width)) if text else ""
-
-
-def label_ends(figure: Canvas, axes: Axes, ends: list[End], fontsize: float = 7) -> None:
-    """Write each label right of the axes at the height of its line's end, moved apart where they would overlap.
-
-    A few labels are joined to their lines; many have a sample of their line instead, since joints would cross.
-    """
-    height = axes.get_position().height * figure.get_size_inches()[1]
-    gap = 1.2 * fontsize / 72 / height  # of the height of the axes
-    to_axes = axes.transData + axes.transAxes.inverted()
-    wanted = [float(to_axes.transform((end.x, end.y))[1]) for end in ends]
-    order = sorted(range(len(ends)), key=lambda i: wanted[i])
-    many = len(ends) > JOINED
-    for i, y in zip(order, spread([wanted[i] for i in order], gap), strict=True):
-        end = ends[i]
-        look = end.look
-        joint = {"arrowstyle": "-", "color": look.color, "lw": 0.5, "alpha": 0.6, "shrinkA": 0, "shrinkB": 1}
-        axes.annotate(
-            end.text, (end.x, end.y), (1.085 if many else 1.03, y), textcoords="axes fraction", fontsize=fontsize,
-            color=look.color, va="center", ha="left", annotation_clip=False, arrowprops=None if many else joint,
-        )  # fmt: skip
-        if many:
-            axes.plot(
-                [1.02, 1.045, 1.07], [y, y, y], color=look.color, ls=look.line, marker=look.marker, markevery=[1],
-                transform=axes.transAxes, clip_on=False, scalex=False, scaley=False,
-            )  # fmt: skip
-
-
-def spread(heights: list[float], gap: float) -> list[float]:
-    """Move sorted heights (0 to 1) as little as needed so that neighbours are `gap` apart."""
-    clusters: list[tuple[float, int]] = []  # centre, members
-    for height in heights:
-        clusters.append((height, 1))
-        while True:
-            centre, n = clusters[-1]
-            half = gap * (n - 1) / 2
-            clusters[-1] = (min(max(centre, half), max(1 - half, half)), n)
-            if len(clusters) < 2 or clusters[-1][0] - clusters[-2][0] >= gap * (n + clusters[-2][1]) / 2:
-                break
-            (a, m), (b, n) = clusters[-2:]
-            clusters[-2:] = [((a * m + b * n) / (m + n), m + n)]
-    return [centre + gap * (i - (n - 1) / 2) for centre, n in clusters for i in range(n)]
 
 
 def line(axes: Axes, x: pd.Series, y: pd.DataFrame, look: Look, label: str) -> End | None:

@@ -14,7 +14,8 @@ from matplotlib.figure import Figure as Canvas
 from lazyexp.report.formatting import setting, setting_value
 from lazyexp.report.groups import distinguishing, sortable
 from lazyexp.report.headline import CURVE, Headline
-from lazyexp.report.style import LOG_FROM, STYLE, WIDE, End, FigureFolder, fit, label_ends, scale, ticks
+from lazyexp.report.labels import End, label_ends
+from lazyexp.report.style import LOG_FROM, STYLE, WIDE, FigureFolder, fit, scale, ticks
 
 MANY = 12  # values of a setting from which not every one has a tick
 

@@ -59,7 +59,8 @@ class RunFolder:
             make_folder(self.path)
             self._lock.acquire(timeout=0)
             for leftover in self.path.glob(".*.tmp"):  # of a process that was killed while writing
-                leftover.unlink(missing_ok=True)
+                if leftover.is_file():
+                    leftover.unlink(missing_ok=True)
         except Timeout:
             raise RunIsBusy(self.path) from None
         except (OSError, NotImplementedError) as error:  # filelock's word for file systems without locks
@@ -121,7 +122,7 @@ class RunFolder:
     def replace(self) -> bool:
         """Move a complete replacement over the former result. Returns whether there was one."""
         inner = self._replacement()
-        if not inner.summary.exists() or inner.read_summary().get("status") not in COMPLETE:
+        if not self._is_complete(inner):
             return False
         self.summary.unlink(missing_ok=True)
         self.drop_checkpoints()
@@ -132,6 +133,18 @@ class RunFolder:
             fsync(self.path)
         shutil.rmtree(inner.path)
         return True
+
+    def _is_complete(self, inner: RunFolder) -> bool:
+        """Return whether all files of a replacement match their checksums, some of them perhaps moved already."""
+        try:
+            summary = inner.read_summary() if inner.summary.exists() else {}
+            if summary.get("status") not in COMPLETE:
+                return False
+            paths = {name: inner.path / name for name in CHECKED}
+            moved = {name: path if path.exists() else self.path / name for name, path in paths.items()}
+            return all(sha256(moved[name]) == summary.get(column) for name, column in CHECKED.items())
+        except (OSError, UserError):
+            return False
 
     def _replacement(self) -> RunFolder:
         inner = RunFolder(self.path / REPLACEMENT, {})
@@ -191,6 +204,6 @@ class RunFolder:
         """Write learned.npz."""
         atomic_write(self.path / "learned.npz", lambda stream: np.savez_compressed(stream, **arrays))
 
-    def write_model(self, state: Mapping[str, torch.Tensor]) -> None:
+    def write_model(self, state: Mapping[str, Any]) -> None:
         """Write model.pt."""
         atomic_write(self.path / "model.pt", lambda stream: torch.save(dict(state), stream))

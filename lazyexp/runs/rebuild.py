@@ -68,9 +68,7 @@ def _trained_on(folder: Path) -> tuple[torch.Tensor, str]:
         with np.load(folder / "learned.npz", allow_pickle=False) as archive:
             return torch.from_numpy(archive["index"].astype(np.int64)), str(archive["data_sha256"])
     except Exception:  # NumPy and zipfile meet damaged files with many types of exceptions
-        raise UserError(
-            f"{folder}/learned.npz: not readable; the run has not ended, or the file is damaged"
-        ) from None
+        raise UserError(f"{folder}/learned.npz cannot be read: the run has not ended, or it is damaged") from None
 
 
 def _data_dir(name: str, recorded: str, download: bool) -> str:

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import random
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import torch
 
@@ -18,20 +15,3 @@ def generator(seed: int, *name: str | int) -> torch.Generator:
     text = "/".join(str(part) for part in (seed, *name))
     state = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little") >> 1
     return torch.Generator().manual_seed(state)
-
-
-@contextmanager
-def fixed_global_seed(seed: int) -> Iterator[None]:
-    """Seed the global CPU generators of Python, NumPy and PyTorch; restore their states at the end."""
-    import numpy as np  # imported late: LazyLoss and SpacedSampler need torch alone
-
-    states = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng(devices=[]):
-        try:
-            random.seed(seed)
-            np.random.seed(seed % 2**32)
-            torch.manual_seed(seed)
-            yield
-        finally:
-            random.setstate(states[0])
-            np.random.set_state(states[1])

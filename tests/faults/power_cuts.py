@@ -1,17 +1,17 @@
-"""Cuts the power at every moment of a run, on a disk that exists in memory, and resumes from what would be left.
+"""Simulate power cuts at every moment of a run, on a model of a disk, and resume from what would be left.
 
     python tests/faults/power_cuts.py [--cuts 100] [--seed 0]
 
-A run's calls of fsync, rename and unlink are watched, from its first file to the last, and once more while it is
-done again with overwrite=true. What a disk holds after each of them is written down three times: the careful disk
-(only names and contents that were forced), the hasty one (all names, but contents that were not forced are empty, as
-ext4 leaves them), and the torn one (half of what was appended since it was forced). From a sample of these states the
-run is resumed and compared with an undisturbed twin: rows (clocks aside), weights, learned.npz, energies, checksums.
-A run that is called done must be the twin, and where a result was overwritten, the former or the new one must be
-there before anything is done again. Exit code 1 if anything differs or is refused.
+The calls of fsync, rename and unlink of a run are recorded, from its first file to the last, and again while it is
+repeated with overwrite=true. After each of them, three kinds of disk are recorded: careful (only names and contents
+that were forced), hasty (all names, but contents that were not forced are empty, as on ext4), and torn (half of what
+was appended since it was forced). From a sample of these states the run is resumed and compared with an undisturbed
+twin: rows (without times), weights, learned.npz, energies, checksums. A run that is called complete must equal the
+twin, and a result that is being overwritten must be there, the former or the new one. Exit code 1 if anything differs
+or is refused.
 
-A model of a disk, not a disk: names within one folder reach it together, and a drive that says "written" before it
-has is not in it.
+The model is simpler than a disk: names within one folder reach it together, and a drive that reports "written" too
+early is not covered.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ State = dict[str, bytes]
 
 @dataclass
 class Cuts:
-    """How many cuts there were of each kind, of how many different moments, and what went wrong."""
+    """Cuts by kind, the number of different states they were drawn from, and what went wrong."""
 
     kinds: Counter[str] = field(default_factory=Counter)
     moments: int = 0
@@ -50,15 +50,15 @@ class Cuts:
 
 
 class Disk:
-    """Watches the files of `folder` (which is there) and notes what a power cut would leave of them."""
+    """Records what a power cut would leave of the files in `folder`, which exists."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.contents: dict[int, bytes] = {}  # that were forced, by file
+        self.contents: dict[int, bytes] = {}  # contents that were forced, by file
         self.states: dict[str, tuple[str, State]] = {}
-        self._held: dict[int, int] = {}  # files kept open, so that no other one gets their number
-        self.names: dict[Path, dict[str, int]] = {}  # folder -> its entries that were forced, 0 for a folder
-        for path in [folder, *folder.rglob("*")]:  # what is there before is on the disk
+        self._held: dict[int, int] = {}  # open files: their inode numbers are not reused
+        self.names: dict[Path, dict[str, int]] = {}  # entries that were forced, by folder; 0 for a folder
+        for path in [folder, *folder.rglob("*")]:  # what existed before is on the disk
             if path.is_dir():
                 self.names[path] = self._entries(path)
             else:
@@ -75,7 +75,7 @@ class Disk:
         return number
 
     def now(self) -> dict[str, tuple[int, bytes]]:
-        """Name -> (file, content), as a process sees it; locks left out."""
+        """(file, content) by name, as a process sees it; without locks."""
         found = {}
         for path in sorted(self.folder.rglob("*")):
             if path.is_file() and path.name != ".lock":
@@ -83,7 +83,7 @@ class Disk:
         return found
 
     def forced(self, number: int) -> None:
-        """An fsync of the open file or folder `number`."""
+        """Record an fsync of the file descriptor `number`."""
         path = Path(os.readlink(f"/proc/self/fd/{number}"))
         if path.is_file() and self.folder in path.parents:
             self.contents[self._number(path)] = path.read_bytes()
@@ -91,7 +91,7 @@ class Disk:
             self.names[path] = self._entries(path)
 
     def careful(self, folder: Path) -> State:
-        """The files below `folder` of which every name on the way and the content were forced."""
+        """The files below `folder` whose content and all names on the path were forced."""
         found: State = {}
         for name, number in self.names.get(folder, {}).items():
             if number:
@@ -101,7 +101,7 @@ class Disk:
         return found
 
     def note(self) -> None:
-        """Writes down what each kind of disk holds now."""
+        """Record what each kind of disk holds now."""
         now = self.now()
         hasty = {name: self.contents.get(file, b"") for name, (file, _) in now.items()}
         torn = dict(hasty)
@@ -138,7 +138,7 @@ class Disk:
 
 
 def faults(case: tuple, kind: str, state: State, place: Path, twin: Path, again: bool) -> Iterator[str]:
-    """What goes wrong when a run is resumed from `state`; `again`: it was being done again."""
+    """Yield what goes wrong when a run is resumed from `state`; `again`: it was being repeated."""
     folder = place / twin.name
     for name, content in state.items():
         (place / name).parent.mkdir(parents=True, exist_ok=True)
@@ -150,7 +150,7 @@ def faults(case: tuple, kind: str, state: State, place: Path, twin: Path, again:
             if again:
                 if not report.repeated:
                     yield f"{name}: lost: neither the former result nor the new one is there"
-                yield from (f"{name}, called done at once: {fault}" for fault in different(folder, twin))
+                yield from (f"{name}, called complete: {fault}" for fault in different(folder, twin))
                 report = run(settings(case, place, overwrite=True))
     except Exception as error:
         yield f"{name}: {type(error).__name__}: {error}"
@@ -158,11 +158,11 @@ def faults(case: tuple, kind: str, state: State, place: Path, twin: Path, again:
     if report.status != "finished":
         yield f"{name}: ends as {report.status}"
     for difference in differences(folder, twin):
-        yield f"{name}{', called done at once' if report.repeated else ''}: {difference}"
+        yield f"{name}{', called complete' if report.repeated else ''}: {difference}"
 
 
 def cut(cuts: int, seed: int, place: Path) -> Cuts:
-    """Cuts the power `cuts` times over runs of all kinds, every other one of which is done again."""
+    """Cut the power `cuts` times over runs of all kinds, every other one of which is repeated."""
     draw, report = random.Random(seed), Cuts()
     for number, case in enumerate(CASES):
         runs, again = place / f"twin{number}", number % 2 == 1
@@ -186,7 +186,7 @@ def cut(cuts: int, seed: int, place: Path) -> Cuts:
 
 
 def main(cuts: int, seed: int) -> int:
-    """Returns the number of faults; prints what was done."""
+    """Cut the power and print the report. Returns the number of faults."""
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as place:
         report = cut(cuts, seed, Path(place))
@@ -204,5 +204,5 @@ if __name__ == "__main__":
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     if not Path("/proc/self/fd").exists():
-        sys.exit("power_cuts: skipped, it needs /proc to know which file is forced to disk")
+        sys.exit("power_cuts: skipped, needs /proc to know which file is forced to disk")
     sys.exit(1 if main(options.cuts, options.seed) else 0)

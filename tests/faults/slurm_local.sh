@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# A SLURM of one node on this machine, for trying and testing: no systemd, no cgroups, nothing outside the loopback.
+# A SLURM of one node on this machine, for tests: without systemd and cgroups, on the loopback interface only.
 #
-#   tests/faults/slurm_local.sh start [FOLDER]     starts it; prints the line that makes sbatch, squeue … find it
-#   tests/faults/slurm_local.sh stop [FOLDER]      stops it
+#   tests/faults/slurm_local.sh start [FOLDER]     start it; prints the line that makes sbatch, squeue … find it
+#   tests/faults/slurm_local.sh stop [FOLDER]      stop it
 #
 # Needs root and Debian's packages: apt-get install slurm-wlm munge. FOLDER (default /tmp/slurm_local) holds its settings,
-# state and logs, for one user to whom alone it belongs.
+# state and logs. It must belong to one user.
 set -euo pipefail
 command=${1:-}
 folder=${2:-/tmp/slurm_local}

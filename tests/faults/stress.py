@@ -1,16 +1,16 @@
-"""Disturbs runs and sweeps in every way that could lose results, and compares them with undisturbed twins.
+"""Inject faults into runs and sweeps, and compare their results with those of undisturbed twins.
 
     python tests/faults/stress.py [--faults 300] [--seed 0]
 
-Kinds of faults: SIGKILL at a random time, and right before or after a random call that makes a file durable or gives
-it its name; SIGSTOP, then SIGCONT or SIGKILL; SIGHUP, SIGTERM and SIGUSR1; Ctrl-C while files are saved, once or
-twice; the power cut at a random moment (tests/faults/power_cuts.py); and sweeps with joblib whose worker or parent is
-killed or told to stop (tests/faults/sweep_faults.py; skipped where joblib's launcher is missing, which is said).
+Faults: SIGKILL at a random time, and right before or after a random fsync or rename; SIGSTOP, then SIGCONT or
+SIGKILL; SIGHUP, SIGTERM and SIGUSR1; Ctrl-C while files are saved, once or twice; a power cut at a random time
+(power_cuts.py); and joblib sweeps whose worker or parent is killed or asked to stop (sweep_faults.py; skipped, with a
+message, if the joblib launcher is missing).
 
-After every fault all files are read, a run must not have fallen back behind its newest checkpoint (lost), and what is
-called done must be the twin (false "done"). At the end rows (clocks aside), weights, learned.npz and energies must be
-those of the twin. Every third run is done again with overwrite=true under the same faults: its former result must be
-there all the time. Exit code 1 if anything differs.
+After every fault all files are read. A run must not have lost its newest checkpoint ("lost"), and a complete run must
+equal its twin (otherwise "falsely complete"). At the end rows (without times), weights, learned.npz and energies must
+equal those of the twin. Every third run is repeated with overwrite=true under the same faults; its former result must
+be there all the time. Exit code 1 if anything differs.
 """
 
 from __future__ import annotations
@@ -38,28 +38,28 @@ from lazyexp.experiment import run  # noqa: E402
 from lazyexp.runs.columns import COMPLETE  # noqa: E402
 from lazyexp.runs.folder import REPLACEMENT, RunIsBusy  # noqa: E402
 
-TOLD = {"SIGHUP": signal.SIGHUP, "SIGTERM": signal.SIGTERM, "SIGUSR1": signal.SIGUSR1}
+SENT = {"SIGHUP": signal.SIGHUP, "SIGTERM": signal.SIGTERM, "SIGUSR1": signal.SIGUSR1}
 AT_A_FILE = {
     "SIGKILL at a file": (signal.SIGKILL,),
     "Ctrl-C at a file": (signal.SIGINT,),
     "Ctrl-C twice at a file": (signal.SIGINT, signal.SIGINT),
 }
-KINDS = ("SIGKILL", "SIGSTOP", "SIGSTOP, SIGKILL", *AT_A_FILE, *TOLD)
+KINDS = ("SIGKILL", "SIGSTOP", "SIGSTOP, SIGKILL", *AT_A_FILE, *SENT)
 STOPPED = 0.15  # seconds
-FAULTS_OF_A_RUN = 6  # then it may live, so that every run comes to an end
+FAULTS_OF_A_RUN = 6  # after these it is left undisturbed, so that it ends
 
 
 @dataclass
 class Tally:
-    """What was done and what was found."""
+    """Faults and problems so far."""
 
-    faults: Counter[str] = field(default_factory=Counter)  # kinds of faults that took effect
+    faults: Counter[str] = field(default_factory=Counter)  # that took effect, by kind
     ends: Counter[str] = field(default_factory=Counter)
     found: list[str] = field(default_factory=list)
 
 
 def attempt(config: Settings, at_call: int = 0, signals: tuple[int, ...] = ()) -> int:
-    """Does a run in a forked process, which raises `signals` in itself around its `at_call`th file.
+    """Do a run in a forked process, which sends itself `signals` at its `at_call`th fsync or rename.
 
     Returns the process id. Its exit code is that of the command.
     """
@@ -83,7 +83,7 @@ def attempt(config: Settings, at_call: int = 0, signals: tuple[int, ...] = ()) -
 
 
 def raise_at(number: int, signals: tuple[int, ...]) -> None:
-    """Makes the calls that finish a file raise `signals` at the `number`th, right before or after it."""
+    """Make the `number`th call of fsync or rename send `signals`, right before or after it."""
     count = 0
 
     def disturbed(function):
@@ -108,7 +108,7 @@ def raise_at(number: int, signals: tuple[int, ...]) -> None:
 
 
 def disturb(config: Settings, kind: str, wait: float, at_call: int) -> tuple[str, bool]:
-    """One attempt with one fault of `kind`. Returns how it ended, and whether the fault came before the end."""
+    """Do one attempt with one fault of `kind`. Returns how it ended, and whether the fault came before the end."""
     if kind not in KINDS:
         return finish(attempt(config)), False
     if kind in AT_A_FILE:
@@ -118,7 +118,7 @@ def disturb(config: Settings, kind: str, wait: float, at_call: int) -> tuple[str
     time.sleep(wait)
     if os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT):
         return finish(child), False
-    os.kill(child, TOLD.get(kind, signal.SIGSTOP if "STOP" in kind else signal.SIGKILL))
+    os.kill(child, SENT.get(kind, signal.SIGSTOP if "STOP" in kind else signal.SIGKILL))
     if "STOP" in kind:
         time.sleep(STOPPED)
         os.kill(child, signal.SIGKILL if "KILL" in kind else signal.SIGCONT)
@@ -126,7 +126,7 @@ def disturb(config: Settings, kind: str, wait: float, at_call: int) -> tuple[str
 
 
 def finish(child: int) -> str:
-    """Waits for a process. Returns how it ended."""
+    """Wait for a process. Returns how it ended."""
     _, code = os.waitpid(child, 0)
     if os.WIFSIGNALED(code):
         return f"killed by {signal.Signals(os.WTERMSIG(code)).name}"
@@ -137,7 +137,7 @@ def finish(child: int) -> str:
 
 
 def disturbed_run(config: Settings, name: str, twin: Path, length: float, draw: random.Random, tally: Tally) -> None:
-    """Does a run under one fault after the other, until it is done, and holds it against its twin."""
+    """Do a run under one fault after the other until it is complete, and compare it with its twin."""
     place, end, mine, awake = Path(config.runs_dir), "", 0, 0.0
 
     def work() -> Path | None:
@@ -156,14 +156,14 @@ def disturbed_run(config: Settings, name: str, twin: Path, length: float, draw: 
         if end in ("busy", "failed") or (kind == "SIGSTOP" and end != "done"):
             problems.append(end)
         folder = work()
-        if config.overwrite:  # until the new result takes its place, the former one is there
+        if config.overwrite:  # the former result stays until the new one is complete
             if not {status(only(place)), status(folder)} & set(COMPLETE):
                 problems.append("lost: neither the former result nor the new one is there")
             problems += torn(only(place), twin)
         elif end != "done" and folder:
             problems += torn(folder, twin)
         if end != "done" and folder and folder.exists() and saved_rows(folder) < before:
-            problems.append(f"lost: it could go on from row {before}, now from {saved_rows(folder)}")
+            problems.append(f"lost: it could resume from row {before}, now from {saved_rows(folder)}")
         tally.found += [f"{name}, {kind}: {problem}" for problem in problems]
         if end in ("busy", "failed"):
             return
@@ -171,11 +171,11 @@ def disturbed_run(config: Settings, name: str, twin: Path, length: float, draw: 
     tally.found += [f"{name}, at the end: {problem}" for problem in differences(folder, twin)]
     last = rows(folder / "metrics.csv")[-1]
     if (clocked := float(last["train_seconds"]) + float(last["eval_seconds"])) > awake:
-        tally.found.append(f"{name}: {clocked:.2f} s by its clocks, and it was awake for {awake:.2f} s")
+        tally.found.append(f"{name}: its clocks show {clocked:.2f} s, but it ran for {awake:.2f} s")
 
 
 def single_runs(wanted: int, seed: int, place: Path, tally: Tally) -> int:
-    """Disturbs runs of all kinds until `wanted` faults have been met. Returns how many runs there were."""
+    """Disturb runs of all kinds until `wanted` faults took effect. Returns the number of runs."""
     draw, done = random.Random(seed), 0
     lengths: dict[int, float] = {}
     while sum(tally.faults.values()) < wanted:
@@ -198,14 +198,14 @@ def single_runs(wanted: int, seed: int, place: Path, tally: Tally) -> int:
 
 
 def main(faults: int, seed: int) -> int:
-    """Returns the number of problems; prints what was done."""
+    """Inject the faults and print the report. Returns the number of problems."""
     torch.set_num_threads(1)  # threads do not survive a fork
     tally, began = Tally(), time.monotonic()
     if not Path("/proc/self/fd").exists():
-        raise SystemExit("stress: skipped, it needs /proc")
+        raise SystemExit("stress: skipped, needs /proc")
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
-        run(settings(CASES[0], place / "warm_up"))  # what is imported here need not be in every fork
+        run(settings(CASES[0], place / "warm_up"))  # imports what every fork needs
         cuts = max(faults // 5, len(CASES))
         missing = sweep_faults.missing()
         sweeps = 0 if missing else max(faults // 25, 2)
@@ -220,10 +220,10 @@ def main(faults: int, seed: int) -> int:
             tally.faults.update(counts)
             tally.found += found
     lost = sum("lost" in problem for problem in tally.found)
-    false_done = sum("called done" in problem for problem in tally.found)
+    false_done = sum("falsely complete" in problem for problem in tally.found)
     print(
         f"{sum(tally.faults.values())} faults (seed {seed}, {runs} single runs of {min(runs, len(CASES))} kinds, "
-        f"{time.monotonic() - began:.0f} s): {lost} lost, {false_done} false done, {len(tally.found)} problems"
+        f"{time.monotonic() - began:.0f} s): {lost} lost, {false_done} falsely complete, {len(tally.found)} problems"
     )
     for name, count in sorted(tally.faults.items()):
         print(f"  {count:4d} {name}")

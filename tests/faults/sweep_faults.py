@@ -1,8 +1,8 @@
-"""Kills the workers and the parents of sweeps with joblib, and tells them to stop; starts them again to the end.
+"""Kill and stop the workers and parents of joblib sweeps, and start the sweeps again until they are complete.
 
-Used by tests/faults/stress.py. A sweep is six runs, two at a time; it is disturbed up to three times and then left alone.
-After each fault no run may be called done that is not its undisturbed twin, a result that was there is there
-unchanged, no worker outlives its parent for long, and the last line counts no more than what is finished.
+Used by stress.py. A sweep has six runs, two at a time; it is disturbed up to three times. After each fault every
+complete run must equal its undisturbed twin, finished results must be unchanged, no worker may outlive its parent for
+long, and the last line must not count more runs than are finished.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ RUNS = 6
 WORDS = f"""-m seed=range(0,{RUNS}) epochs=10 model.width=32 batch_size=8 eval_every=2000 checkpoint_every=0.1
 rule=backprop engine=autograd device=cpu""".split()
 JOBLIB = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
-# Kind of fault -> exit codes of the parent that are right; 0: everything was done already.
+# Valid exit codes of the parent, by kind of fault; 0: all runs were done already.
 KINDS = {
     "joblib worker killed": (1, 0),
     "joblib parent killed": (-signal.SIGKILL, 0),
@@ -51,7 +51,7 @@ def start(folder: Path, *words: str) -> subprocess.Popen:
 
 
 def workers(session: int) -> list[int]:
-    """The living worker processes of a session."""
+    """Process ids of the living workers of a session."""
     found = []
     for entry in Path("/proc").iterdir():
         try:
@@ -73,13 +73,13 @@ def wait_for(condition: Callable[[], object], seconds: float) -> bool:
 
 
 def finished(folder: Path) -> dict[str, bytes]:
-    """Name -> summary of the runs that are called finished."""
+    """Content of summary.csv of the finished runs, by name."""
     found = {path.parent.name: path for path in folder.glob("runs/*/summary.csv")}
     return {name: path.read_bytes() for name, path in found.items() if status(path.parent) == "finished"}
 
 
 def strike(process: subprocess.Popen, kind: str) -> bool:
-    """Does what `kind` says to a sweep. Returns whether it could."""
+    """Send the signal of `kind`. Returns whether there was a sweep with workers."""
     victims = workers(process.pid)
     if process.poll() is not None or not victims:
         return False
@@ -93,7 +93,7 @@ def strike(process: subprocess.Popen, kind: str) -> bool:
 
 
 def disturb(wanted: int, seed: int, place: Path) -> tuple[list[str], Counter[str]]:
-    """Disturbs sweeps until `wanted` faults have taken effect. Returns what was wrong, and the faults by kind."""
+    """Disturb sweeps until `wanted` faults took effect. Returns the problems, and the number of faults by kind."""
     draw, found, faults = random.Random(seed), [], Counter()
     twin = place / "sweep_twin"
     if start(twin).wait(timeout=600) != 0:
@@ -122,7 +122,7 @@ def disturb(wanted: int, seed: int, place: Path) -> tuple[list[str], Counter[str
                 f"{kind or 'undisturbed'}: {problem}" for problem in problems(folder, twin, process.pid, before)
             ]
             right = KINDS[kind] if kind else (0,)
-            over = "runs done" in (folder / "log").read_text()  # only the report was left to be drawn
+            over = "runs done" in (folder / "log").read_text()  # only the report was missing
             if code not in right and not (over and kind.endswith("SIGTERM") and code == -signal.SIGTERM):
                 found.append(
                     f"{kind or 'undisturbed'}: exit code {code}, not {right}: {(folder / 'log').read_text()[-300:]}"
@@ -143,13 +143,13 @@ def problems(folder: Path, twin: Path, session: int, before: dict[str, bytes]) -
             os.kill(number, signal.SIGKILL)
     after = finished(folder)
     for name in after:
-        found += [f"called done, but {fault}" for fault in different(folder / "runs" / name, twin / "runs" / name)]
+        found += [f"falsely complete: {fault}" for fault in different(folder / "runs" / name, twin / "runs" / name)]
     if any(after.get(name) != content for name, content in before.items()):
         found.append("lost: a finished result is gone or was changed")
-    said = (folder / "log").read_text()
-    if (count := re.search(r"(\d+) of \d+ runs done", said)) and int(count[1]) > len(after):
-        found.append(f"called done: {count[0]}, but {len(after)} are finished")
-    # Workers that are told to stop while they start are not ours yet: Python shows its KeyboardInterrupt.
-    if said.count("Traceback") > said.count("\nKeyboardInterrupt"):
-        found.append(f"a traceback: {said[-300:]}")
+    log = (folder / "log").read_text()
+    if (count := re.search(r"(\d+) of \d+ runs done", log)) and int(count[1]) > len(after):
+        found.append(f"falsely complete: {count[0]}, but {len(after)} are finished")
+    # Workers that are interrupted while they start have not loaded lazyexp: Python prints its KeyboardInterrupt.
+    if log.count("Traceback") > log.count("\nKeyboardInterrupt"):
+        found.append(f"a traceback: {log[-300:]}")
     return found

@@ -1,4 +1,4 @@
-"""Hundreds of random and hostile inputs: each ends with exit code 0, or with 2 and one line that says why."""
+"""Hundreds of random and hostile inputs: each ends with exit code 0, or with 2 and one line with the reason."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from lazyexp.runs.columns import COLUMNS
 SEED = int(os.environ.get("LAZYEXP_FUZZ_SEED", 0))
 INPUTS = int(os.environ.get("LAZYEXP_FUZZ_INPUTS", 250))
 SMALL = ["dataset.train_size=100", "epochs=1", "model.width=8", "batch_size=16", "eval_every=50"]
-# Settings that are valid and take for ever are not what is looked for.
+# Valid settings that make a run endless are not tested.
 ONLY_SMALL = {"epochs", "model.depth"}
 HOSTILE = [
     "", "null", "-1", "0", "1", "2", "1.5", "-0.0", "1e-30", "1e30", "nan", "inf", "-inf", "true", "false", "[]",
@@ -41,7 +41,7 @@ LARGE = ["99999999999999999999", "9223372036854775807", "1000000000000", "-92233
 
 
 def keys(schema: type = Config, prefix: str = "") -> dict[str, list[str]]:
-    """Every key, and the values it offers."""
+    """Every key with its documented choices."""
     found = {}
     for entry in fields(schema):
         inner = entry.default_factory
@@ -73,7 +73,7 @@ def overrides(draw: random.Random) -> list[str]:
 @contextmanager
 def no_longer_than(seconds: int):
     def ring(number, frame):
-        raise AssertionError(f"still going on after {seconds} s")
+        raise AssertionError(f"still running after {seconds} s")
 
     former = signal.signal(signal.SIGALRM, ring)
     signal.alarm(seconds)
@@ -85,20 +85,20 @@ def no_longer_than(seconds: int):
 
 
 def assert_ends_well(call, words: list[str], runs: Path, refused_tables: bool = True) -> int:
-    """Calls the program and checks how it ended and what tables it has written. Returns the code."""
+    """Call the program, check how it ended and the tables it wrote. Returns the exit code."""
     with no_longer_than(60):
         answer = call(*words)
-    said = f"{words}: {answer.code}\n{answer.err}"
-    assert answer.code in (0, 2), said
-    assert "Traceback" not in answer.err + answer.out, said
+    details = f"{words}: {answer.code}\n{answer.err}"
+    assert answer.code in (0, 2), details
+    assert "Traceback" not in answer.err + answer.out, details
     if answer.code == 2:
-        told = ("lazyexp: note:", "lazyexp: downloading ")  # what is no error
-        errors = [line for line in answer.err.splitlines() if not line.startswith(told)]
-        assert len(errors) == 1 and errors[0].startswith("lazyexp: error: "), said
-        assert len(errors[0]) > 25, said
+        notes = ("lazyexp: note:", "lazyexp: downloading ")
+        errors = [line for line in answer.err.splitlines() if not line.startswith(notes)]
+        assert len(errors) == 1 and errors[0].startswith("lazyexp: error: "), details
+        assert len(errors[0]) > 25, details
     for table in runs.rglob("metrics.csv") if answer.code == 0 or refused_tables else ():
         read = pd.read_csv(table)
-        assert list(read.columns) == list(COLUMNS) and len(read), said
+        assert list(read.columns) == list(COLUMNS) and len(read), details
     shutil.rmtree(runs, ignore_errors=True)
     return answer.code
 
@@ -110,11 +110,11 @@ def test_hostile_settings(call, tmp_path, record_property):
     record_property(
         "figure", f"fuzz: {len(codes)} command lines, {codes.count(2)} refused, {codes.count(0)} done (seed {SEED})"
     )
-    assert codes.count(0) > INPUTS / 50 and codes.count(2) > INPUTS / 2  # or it does not test what it should
+    assert codes.count(0) > INPUTS / 50 and codes.count(2) > INPUTS / 2
 
 
 class Bomb:
-    """Unpickling it leaves a file behind."""
+    """An object that creates a file when it is unpickled."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -131,7 +131,7 @@ def write_npz(path: Path, **changes) -> None:
 
 
 def odd_arrays(bomb: Path) -> list[dict]:
-    """Ways in which the arrays of an .npz can be wrong."""
+    """Changes that make the arrays of an .npz invalid."""
     x, y = toy(60, 4, (5, 5))
     whole = x.astype(np.float64)
     with_nan, with_inf = whole.copy(), whole.copy()
@@ -152,7 +152,7 @@ def odd_arrays(bomb: Path) -> list[dict]:
 
 
 def write_folder(folder: Path, zipped: bool = False) -> list[Path]:
-    """MNIST's four files, small. Returns their paths."""
+    """Write small files in MNIST's format. Returns their paths."""
     paths = []
     for part, n in (("train", 60), ("t10k", 20)):
         x, y = toy(n, 4, (5, 5), seed=n)
@@ -162,8 +162,8 @@ def write_folder(folder: Path, zipped: bool = False) -> list[Path]:
     return paths
 
 
-def write_lies(folder: Path, draw: random.Random) -> Path:
-    """Data whose header, or whose archive, is well-formed and not true. Returns what to give as dataset.path."""
+def write_false_headers(folder: Path, draw: random.Random) -> Path:
+    """Write data with a well-formed but false header or archive. Returns the value of dataset.path."""
     sizes = [0, 1, 5, 20, 60, 255, 65_536, 2**31 - 1, 2**32 - 1]
     if draw.random() < 0.5:
         path = draw.choice(write_folder(folder))
@@ -196,7 +196,7 @@ def write_lies(folder: Path, draw: random.Random) -> Path:
 
 
 def damage(path: Path, draw: random.Random) -> str:
-    """Does something bad to a file. Returns what."""
+    """Damage a file. Returns the kind of damage."""
     kind = draw.choice(
         [
             "cut",
@@ -239,7 +239,7 @@ def damage(path: Path, draw: random.Random) -> str:
     return kind
 
 
-def own(path: Path) -> list[str]:
+def custom(path: Path) -> list[str]:
     quoted = str(path).replace("\\", "\\\\").replace("'", "\\'")
     return ["dataset=folder", f"dataset.path='{quoted}'", "epochs=1", "model.width=8", "batch_size=16"]
 
@@ -250,11 +250,11 @@ def test_damaged_data(call, tmp_path, record_property):
     runs = tmp_path / "runs"
     for changes in odd_arrays(bomb):
         write_npz(tmp_path / "odd.npz", **changes)
-        codes.append(assert_ends_well(call, own(tmp_path / "odd.npz"), runs))
+        codes.append(assert_ends_well(call, custom(tmp_path / "odd.npz"), runs))
     for turn in range(INPUTS // 4):
         folder = tmp_path / f"made{turn}"
         folder.mkdir()
-        codes.append(assert_ends_well(call, own(write_lies(folder, draw)), runs))
+        codes.append(assert_ends_well(call, custom(write_false_headers(folder, draw)), runs))
     for turn in range(INPUTS // 2):
         folder = tmp_path / draw.choice(["plain", "with space", "ünïcödé 💥", "it's", "a=b,c", "[x]{y}"]) / str(turn)
         folder.mkdir(parents=True)
@@ -267,9 +267,9 @@ def test_damaged_data(call, tmp_path, record_property):
             path = folder
         if turn % 10:
             damage(damaged, draw)
-        codes.append(assert_ends_well(call, own(path), runs))
+        codes.append(assert_ends_well(call, custom(path), runs))
         if turn % 10 == 0:
-            assert codes[-1] == 0, path  # undamaged, whatever it is called
+            assert codes[-1] == 0, path  # undamaged: the name must not matter
     record_property(
         "figure", f"fuzz: {len(codes)} data files, {codes.count(2)} refused, {codes.count(0)} done (seed {SEED})"
     )
@@ -280,7 +280,7 @@ def test_damaged_data(call, tmp_path, record_property):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["checkpoint.pt", "metrics.csv", "run.json", "summary.csv", "learned.npz"])
 def test_damaged_results(call, tmp_path, monkeypatch, name):
-    """What an interrupted run has left is damaged, and the run started again, and reported on."""
+    """A file of an interrupted run is damaged; then a report is made and the run is started again."""
     from lazyexp.runs.recorder import Recorder
 
     draw, codes = random.Random(f"{SEED}{name}"), []
@@ -308,7 +308,7 @@ def report(call, runs: Path) -> None:
         pass
 
 
-def test_explosive_checkpoints_and_subsets(call, tmp_path, monkeypatch):
+def test_malicious_pickles_in_checkpoints_and_subsets(call, tmp_path, monkeypatch):
     bomb = tmp_path / "exploded"
     runs = tmp_path / "runs"
     assert call(*SMALL).code == 0

@@ -1,4 +1,4 @@
-"""Input that once ended in a traceback, in a wait without end, or in all of the machine's memory."""
+"""Input that could end in a traceback, an endless wait, or exhausted memory."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def peak(call) -> int:
         tracemalloc.stop()
 
 
-def test_a_gzip_bomb_is_unpacked_no_further_than_its_header_says(tmp_path):
+def test_a_gzip_bomb_is_not_unpacked_beyond_its_header(tmp_path):
     path = tmp_path / "bomb.gz"
     path.write_bytes(gzip.compress(header(10, 10) + bytes(50_000_000), 1))
 
@@ -52,7 +52,7 @@ def test_a_gzip_bomb_is_unpacked_no_further_than_its_header_says(tmp_path):
     assert peak(read) < 5_000_000
 
 
-def test_a_header_beyond_what_gzip_can_hold_is_not_believed(tmp_path):
+def test_a_header_beyond_the_compression_of_gzip_is_refused(tmp_path):
     path = tmp_path / "claims.gz"
     path.write_bytes(gzip.compress(header(8_000_000_000 // 784 % 2**32, 28, 28) + bytes(1000)))
 
@@ -63,7 +63,7 @@ def test_a_header_beyond_what_gzip_can_hold_is_not_believed(tmp_path):
     assert peak(read) < 5_000_000
 
 
-def test_data_that_do_not_fit_are_refused_by_their_header(tmp_path, monkeypatch):
+def test_data_that_do_not_fit_into_memory_are_refused_by_their_header(tmp_path, monkeypatch):
     monkeypatch.setattr(memory, "available", lambda: 1_000_000)
     (tmp_path / "large.gz").write_bytes(gzip.compress(header(1000, 28, 28) + bytes(784_000)))
     with pytest.raises(UserError, match="needs 0.0 GB of memory"):
@@ -74,28 +74,28 @@ def test_data_that_do_not_fit_are_refused_by_their_header(tmp_path, monkeypatch)
         load_raw(DatasetConfig(name="folder", path=str(tmp_path / "large.npz")), "")
 
 
-def test_an_archive_that_claims_too_much_is_not_unpacked(tmp_path):
+def test_an_archive_with_a_false_size_is_not_unpacked(tmp_path):
     path = tmp_path / "claims.npz"
     np.savez_compressed(path, x_train=np.zeros(10), y_train=[0], x_test=[0], y_test=[0])
     with zipfile.ZipFile(path) as archive:
         member = archive.getinfo("x_train.npy")
     content = bytearray(path.read_bytes())
-    place = content.index(struct.pack("<L", member.file_size), content.index(b"PK\x01\x02"))
-    content[place : place + 4] = struct.pack("<L", 4_000_000_000)
+    start = content.index(struct.pack("<L", member.file_size), content.index(b"PK\x01\x02"))
+    content[start : start + 4] = struct.pack("<L", 4_000_000_000)
     path.write_bytes(content)
     with pytest.raises(UserError, match="claims.npz"):
         load_raw(DatasetConfig(name="folder", path=str(path)), "")
 
 
 @pytest.mark.parametrize("depth", [20, 64, 10**6])
-def test_a_network_that_does_not_fit_is_refused_before_it_is_made(depth):
+def test_a_network_that_does_not_fit_into_memory_is_refused(depth):
     with pytest.raises(UserError, match=f"model.depth={depth}"):
         make_model(ModelConfig(name="cnn", depth=depth), (1, 8, 8), 10, 0)
     with pytest.raises(UserError, match="weights needs"):
         make_model(ModelConfig(width=10**7, depth=2), (1, 8, 8), 10, 0)
 
 
-def test_the_check_of_memory_draws_no_random_numbers():
+def test_the_memory_check_draws_no_random_numbers():
     torch.manual_seed(1)
     make_model(ModelConfig(width=3), (1, 8, 8), 10, 0)
     drawn = torch.rand(1)
@@ -106,25 +106,25 @@ def test_the_check_of_memory_draws_no_random_numbers():
 
 @pytest.fixture
 def silent_server():
-    """Takes connections and never says a word."""
+    """A server that accepts connections and sends nothing."""
     server = socket.create_server(("127.0.0.1", 0))
     kept = []
 
-    def take():
+    def accept():
         while True:
             try:
                 kept.append(server.accept()[0])
             except OSError:
                 return
 
-    threading.Thread(target=take, daemon=True).start()
+    threading.Thread(target=accept, daemon=True).start()
     yield f"http://127.0.0.1:{server.getsockname()[1]}"
     server.close()
     for connection in kept:
         connection.close()
 
 
-def test_a_download_that_stalls_is_given_up(tmp_path, monkeypatch, silent_server, capsys):
+def test_a_download_that_stalls_is_abandoned(tmp_path, monkeypatch, silent_server, capsys):
     from torchvision import datasets
 
     monkeypatch.setattr(torchvision_sets, "STALL", 0.3)
@@ -135,7 +135,7 @@ def test_a_download_that_stalls_is_given_up(tmp_path, monkeypatch, silent_server
     assert socket.getdefaulttimeout() is None
 
 
-def test_a_run_that_waits_for_a_download_says_so(tmp_path, capsys):
+def test_waiting_for_another_download_is_reported(tmp_path, capsys):
     path = tmp_path / "lock"
     first = FileLock(path, thread_local=False)
     first.acquire()
@@ -152,7 +152,7 @@ def lazyexp(folder: Path, *words: str | bytes, **options) -> subprocess.Complete
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="file names are text there")
-def test_a_path_that_is_no_text(tmp_path):
+def test_a_path_that_is_not_valid_text(tmp_path):
     rng = np.random.default_rng(0)
     x, y = rng.integers(0, 255, (40, 6, 6), np.uint8), np.arange(40) % 4
     folder = os.fsencode(tmp_path) + b"/data-\xff.npz"
@@ -169,15 +169,15 @@ def test_a_path_that_is_no_text(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.skipif(not FULL.exists(), reason="needs /dev/full")
-def test_a_full_standard_output_is_one_line_and_the_run_is_done(tmp_path):
+def test_a_full_standard_output_is_one_line_and_the_run_is_finished(tmp_path):
     with FULL.open("wb") as stdout:
         answer = lazyexp(tmp_path, stdout=stdout)
     assert answer.returncode == 2 and len(answer.stderr.splitlines()) == 1
-    assert b"cannot write to standard output" in answer.stderr
+    assert b"cannot read or write standard output" in answer.stderr
     assert b"finished before" in lazyexp(tmp_path, stdout=subprocess.PIPE).stdout
 
 
-def test_without_a_terminal_there_is_a_line_now_and_then(monkeypatch, capsys):
+def test_without_a_terminal_progress_is_a_line_per_minute(monkeypatch, capsys):
     from lazyexp.utils import terminal
 
     now = iter([0.0, 1.0, 11.0, 11.0, 12.0, 80.0, 80.0])
@@ -185,8 +185,8 @@ def test_without_a_terminal_there_is_a_line_now_and_then(monkeypatch, capsys):
     bar = terminal.Bar(1000, 0, "lazy")
     for _ in range(4):
         bar.advance(100, 50, 10)
-    said = capsys.readouterr().err.splitlines()
-    assert [line for line in said if "presented" in line] == [
+    lines = capsys.readouterr().err.splitlines()
+    assert [line for line in lines if "presented" in line] == [
         "lazyexp: lazy: 200 samples presented (20.0%)",
         "lazyexp: lazy: 400 samples presented (40.0%)",
     ]

@@ -1,4 +1,4 @@
-"""Several runs at once: on this machine, and on a real SLURM of one node."""
+"""Parallel sweeps: on this machine, and on a real SLURM of one node."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from conftest import timeless
 
 from lazyexp.config import compose
 
-SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
+SLURM = Path(__file__).resolve().parent / "slurm_local.sh"
 TOOLS = ("munged", "slurmctld", "slurmd", "sbatch", "scancel")
 SBIN = os.pathsep.join([os.environ["PATH"], "/usr/sbin", "/sbin"])
 needs_slurm = pytest.mark.skipif(
     os.geteuid() != 0 or not all(shutil.which(tool, path=SBIN) for tool in TOOLS),
     reason="needs root and SLURM: apt-get install slurm-wlm munge",
 )
-# The presets, not the tests' own setting, are to decide on threads.
+# The launcher's settings, not those of the tests, decide on threads.
 ENVIRONMENT = {key: value for key, value in os.environ.items() if key != "OMP_NUM_THREADS"}
 SWEEP = ["-m", "rule=lazy,backprop", "seed=0,1", "epochs=2", "eval_every=700", "model.width=20", "device=cpu"]
 
@@ -38,7 +38,7 @@ def lazyexp(folder, *arguments, **environment):
 
 
 def by_run(folder):
-    """The rows of every run below `folder`, times aside."""
+    """The rows of every run below `folder`, without times."""
     return {path.parent.name: timeless(path) for path in folder.glob("runs/*/metrics.csv")}
 
 
@@ -51,11 +51,11 @@ def alone(tmp_path):
     return tmp_path / "alone"
 
 
-def test_joblib_runs_several_at_once_with_a_thread_each(tmp_path, alone):
+def test_joblib_runs_in_parallel_with_one_thread_each(tmp_path, alone):
     answer = lazyexp(tmp_path, *SWEEP, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
     assert answer.returncode == 0, answer.stderr
     assert "4 of 4 runs done" in answer.stdout
-    assert "not to be compared" in answer.stderr and "deprecated" not in answer.stderr
+    assert "not comparable" in answer.stderr and "deprecated" not in answer.stderr
     assert by_run(tmp_path) == by_run(alone) and len(by_run(alone)) == 4
     for run in (tmp_path / "runs").glob("*/run.json"):
         facts = json.loads(run.read_text())
@@ -95,12 +95,10 @@ def test_a_missing_launcher_is_named_with_its_extra(call, monkeypatch, launcher,
 def slurm():
     """A running SLURM; the name of its settings file."""
     folder = tempfile.mkdtemp(prefix="slurm", dir="/tmp")  # short: it holds a socket
-    started = subprocess.run(
-        [SCRIPTS / "slurm_local.sh", "start", folder], capture_output=True, text=True, timeout=60
-    )
+    started = subprocess.run([SLURM, "start", folder], capture_output=True, text=True, timeout=60)
     assert started.returncode == 0, started.stderr
     yield f"{folder}/slurm.conf"
-    subprocess.run([SCRIPTS / "slurm_local.sh", "stop", folder], check=True)
+    subprocess.run([SLURM, "stop", folder], check=True)
     time.sleep(1)
     shutil.rmtree(folder, ignore_errors=True)
 
@@ -116,20 +114,20 @@ def net(shape, classes):
     return nn.Sequential(nn.Flatten(), nn.Linear(64, 50), nn.Tanh(), nn.Linear(50, classes))
 
 @dataclass
-class Everybody(Rule):
+class All(Rule):
     pass
 """
 
 
 @needs_slurm
 def test_slurm_with_a_job_cancelled_midway(tmp_path, slurm):
-    """With a model and a rule of one's own, found in the current directory by jobs, too."""
-    for place in ("first", "alone"):
-        (tmp_path / place).mkdir()
-        (tmp_path / place / "mine.py").write_text(MINE)
+    """With a custom model and rule, which jobs find in the current directory, too."""
+    for name in ("first", "alone"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "mine.py").write_text(MINE)
     sweep = [
         "-m", "seed=0,1", "epochs=12", "eval_every=1000", "engine=autograd", "model._target_=mine.net",
-        "rule._target_=mine.Everybody",
+        "rule._target_=mine.All",
         "checkpoint_every=0", "hydra/launcher=submitit_slurm", "hydra.launcher.mem_gb=1", "device=cpu",
         "hydra.launcher.cpus_per_task=1",
     ]  # fmt: skip
@@ -147,15 +145,15 @@ def test_slurm_with_a_job_cancelled_midway(tmp_path, slurm):
         code = first.wait(timeout=400)
     finally:
         first.kill()
-    said = (tmp_path / "log").read_text()
-    assert code == 1 and "1 of 2 runs done" in said, said
-    assert "failed: digits Everybody seed 0: interrupted by signal" in said
+    log = (tmp_path / "log").read_text()
+    assert code == 1 and "1 of 2 runs done" in log, log
+    assert "failed: digits All seed 0: interrupted by signal" in log
     assert 2 <= len(begun[0].read_text().splitlines()) < 18
     before = begun[0].read_text()
 
     answer = lazyexp(tmp_path / "first", *sweep, **environment)
     assert answer.returncode == 0 and "2 of 2 runs done" in answer.stdout, answer.stderr
-    assert begun[0].read_text().startswith(before)  # continued, not begun anew
+    assert begun[0].read_text().startswith(before)  # continued, not started again
     assert {json.loads(path.read_text())["status"] for path in (tmp_path / "first/runs").glob("*/run.json")} == {
         "finished"
     }
@@ -164,10 +162,39 @@ def test_slurm_with_a_job_cancelled_midway(tmp_path, slurm):
     assert by_run(tmp_path / "first") == by_run(tmp_path / "alone") and len(by_run(tmp_path / "alone")) == 2
 
 
+@needs_slurm
+def test_slurm_jobs_killed_or_cancelled_without_a_result_end_the_wait(tmp_path, slurm):
+    """SLURM keeps no accounts here, so `sacct` does not answer."""
+    sweep = [
+        "-m", "seed=0,1,2", "epochs=100000", "eval_every=1000", "model.width=4", "device=cpu", "runs_dir=runs",
+        "hydra/launcher=submitit_slurm", "hydra.launcher.mem_gb=1", "hydra.launcher.cpus_per_task=1",
+        "hydra.launcher.array_parallelism=2",
+    ]  # fmt: skip
+    environment = {**ENVIRONMENT, "SLURM_CONF": slurm, "PATH": SBIN}
+    tool = {"env": environment, "check": True, "text": True}
+    with (tmp_path / "log").open("w") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "lazyexp", *sweep], cwd=tmp_path, env=environment, stdout=log, stderr=log
+        )
+    try:
+        wait_for(lambda: len(list((tmp_path / "runs").glob("*/metrics.csv"))) == 2)
+        jobs = subprocess.run(["squeue", "--noheader", "--format=%F"], capture_output=True, **tool).stdout.split()
+        subprocess.run(["scancel", f"{jobs[0]}_2"], **tool)  # still waiting
+        for number in (0, 1):
+            subprocess.run(["scancel", "--signal=KILL", "--full", f"{jobs[0]}_{number}"], **tool)
+        code = process.wait(timeout=150)
+    finally:
+        process.kill()
+    log = (tmp_path / "log").read_text()
+    assert code == 1 and "0 of 3 runs done" in log and "Traceback" not in log, log
+    for number in range(3):
+        assert f"failed: SLURM job {jobs[0]}_{number}: was cancelled or killed and left no result" in log
+
+
 def wait_for(condition, seconds=200):
-    """What `condition` returns as soon as it is true."""
+    """Wait until `condition` returns something true, and return it."""
     for _ in range(seconds * 20):
         if answer := condition():
             return answer
         time.sleep(0.05)
-    raise AssertionError("it did not happen in time")
+    raise AssertionError(f"nothing happened within {seconds} s")

@@ -1,4 +1,4 @@
-"""Killed, full, gone, endless, diverged: what docs/reliability.md promises. Bad input is in test_fuzz.py."""
+"""Kills, full disks, vanished folders, memory, divergence: promises of docs/design/reliability.md."""
 
 from __future__ import annotations
 
@@ -16,34 +16,35 @@ import pytest
 from conftest import rows, timeless
 
 from lazyexp.runs.columns import COLUMNS
-from lazyexp.runs.recorder import Recorder
+from lazyexp.runs.folder import RunFolder
 
-ROOT = Path(__file__).resolve().parents[2]
+FAULTS = Path(__file__).resolve().parent
+ROOT = FAULTS.parents[1]
 QUICK = ["dataset.train_size=300", "epochs=4", "model.width=8", "batch_size=8", "eval_every=50", "device=cpu"]
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc")
-def test_forty_faults_are_survived(record_property):
-    """The short form of tests/faults/stress.py: over all rules, engines and optimizers, all kinds of faults."""
+def test_forty_faults_lose_nothing(record_property):
+    """The short form of stress.py: all kinds of faults, over all rules, engines and optimizers."""
     answer = subprocess.run(
-        [sys.executable, ROOT / "scripts" / "stress.py", "--faults", "40"],
+        [sys.executable, FAULTS / "stress.py", "--faults", "40"],
         env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
         capture_output=True, text=True, timeout=500,
     )  # fmt: skip
     record_property("figure", f"stress: {answer.stdout.splitlines()[0] if answer.stdout else answer.stderr}")
-    assert ": 0 lost, 0 false done, " in answer.stdout, answer.stdout + answer.stderr
-    # A sweep that is struck while its workers are starting is untidy, see docs/reliability.md; no result suffers.
-    untidy = re.compile("  problem: joblib .*a traceback")
+    assert ": 0 lost, 0 falsely complete, " in answer.stdout, answer.stdout + answer.stderr
+    # Workers that are interrupted while they start may print a traceback of Python's; no result suffers.
+    known = re.compile("  problem: joblib .*a traceback")
     problems = [line for line in answer.stdout.splitlines() if line.startswith("  problem:")]
-    assert all(untidy.match(line) for line in problems), answer.stdout
-    cases = (ROOT / "scripts" / "twins.py").read_text().partition("CASES = [")[2].partition("\n]")[0].count("\n    (")
-    assert f"{cases} power cut" in answer.stdout and " at a file" in answer.stdout  # one for every case at least
+    assert all(known.match(line) for line in problems), answer.stdout
+    cases = (FAULTS / "twins.py").read_text().partition("CASES = [")[2].partition("\n]")[0].count("\n    (")
+    assert f"{cases} power cut" in answer.stdout and " at a file" in answer.stdout  # at least one per case
     assert "joblib worker killed" in answer.stdout or "sweeps are skipped" in answer.stdout
 
 
 def lazyexp(folder: Path, *arguments: str, file_size: int | None = None) -> subprocess.CompletedProcess:
-    """A run in a process of its own, whose files can be kept from growing beyond `file_size` bytes."""
+    """A run in another process, whose files cannot grow beyond `file_size` bytes."""
 
     def limit():
         if file_size:
@@ -79,13 +80,13 @@ def test_no_space_for_another_row(tmp_path):
 @pytest.fixture
 def small_disk(tmp_path):
     """A file system of 400 kB."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", str(place)]
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", str(disk)]
     if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode != 0:
-        pytest.skip("needs the right to mount a small file system")
-    yield place
-    subprocess.run(["umount", str(place)], check=True)
+        pytest.skip("needs the permission to mount a file system")
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)
 
 
 @pytest.mark.slow
@@ -103,8 +104,8 @@ def test_a_full_disk(tmp_path, small_disk):
 
 
 def vanishing(monkeypatch, runs: Path, after: int, interrupt: bool = False) -> None:
-    """Makes the folder of runs disappear after some rows (of a run that has still to begin)."""
-    write, count = Recorder.row, 0
+    """Delete the folder of all runs after a number of rows."""
+    write, count = RunFolder.append, 0
 
     def row(self, values):
         nonlocal count
@@ -115,7 +116,7 @@ def vanishing(monkeypatch, runs: Path, after: int, interrupt: bool = False) -> N
             if interrupt:
                 os.kill(os.getpid(), signal.SIGTERM)
 
-    monkeypatch.setattr(Recorder, "row", row)
+    monkeypatch.setattr(RunFolder, "append", row)
 
 
 def test_a_vanished_folder(call, tmp_path, monkeypatch):
@@ -140,13 +141,13 @@ def test_a_sweep_that_is_interrupted_while_its_folder_vanishes_stops(call, tmp_p
 
 @pytest.mark.slow
 def test_memory_does_not_grow_with_the_number_of_evaluations(call, tmp_path, monkeypatch):
-    write, sizes = Recorder.row, []
+    write, sizes = RunFolder.append, []
 
     def row(self, values):
         write(self, values)
         sizes.append(tracemalloc.get_traced_memory()[0])
 
-    monkeypatch.setattr(Recorder, "row", row)
+    monkeypatch.setattr(RunFolder, "append", row)
     tracemalloc.start()
     try:
         settings = ["dataset.train_size=100", "epochs=15", "model.width=4", "eval_every=1", "checkpoint_every=1000"]
@@ -154,7 +155,7 @@ def test_memory_does_not_grow_with_the_number_of_evaluations(call, tmp_path, mon
     finally:
         tracemalloc.stop()
     assert len(sizes) == 1500
-    # A list of the rows would take 2 MB; what grows is noise of caches.
+    # A list of the rows would take 2 MB; caches vary by less.
     assert sizes[-1] - sizes[200] < 100_000
 
 

@@ -1,4 +1,4 @@
-"""Small runs of every kind, and how a run that was disturbed is compared with its undisturbed twin."""
+"""Small runs of every kind, and the comparison of a disturbed run with its undisturbed twin."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from lazyexp.runs.checkpoints import CHECKPOINTS
 from lazyexp.runs.columns import COMPLETE
 from lazyexp.runs.tables import CHECKED
 
-# (rule, its options, engine, batch size, optimizer, momentum): every rule, every engine, every optimizer.
+# (rule, its options or packing.block_size, engine, batch size, optimizer, momentum): all rules, engines, optimizers.
 CASES = [
     ("backprop", {}, "autograd", 8, "adam", 0.0),
     ("lazy", {}, "fast", 1, "sgd", 0.0),
@@ -29,7 +29,7 @@ CASES = [
     ("mistake_gated", {}, "fast", 64, "sgd", 0.9),
     ("progressive", {}, "auto", 8, "adamw", 0.0),
     ("spaced", {"max_interval": 2}, "auto", 8, "sgd", 0.0),
-    ("lazy", {"block": 64}, "auto", 8, "sgd", 0.0),
+    ("lazy", {"block_size": 64}, "auto", 8, "sgd", 0.0),
     ("top_loss", {}, "autograd", 16, "sgd", 0.9),
     ("selective_backprop", {}, "auto", 8, "sgd", 0.0),
     ("infobatch", {}, "fast", 16, "sgd", 0.0),
@@ -45,17 +45,19 @@ CASES = [
 
 def settings(case: tuple, runs_dir: Path, overwrite: bool = False) -> Settings:
     rule, options, engine, batch_size, optimizer, momentum = case
-    wishes = Config(
+    options = dict(options)
+    block_size = options.pop("block_size", 0)
+    config = Config(
         epochs=3, eval_every=150, batch_size=batch_size, engine=engine, device="cpu", checkpoint_every=0,
         runs_dir=str(runs_dir), rule={"name": rule, **options}, overwrite=overwrite,
     )  # fmt: skip
-    wishes.model.width, wishes.dataset.train_size = 24, 700
-    wishes.optimizer.name, wishes.optimizer.momentum, wishes.optimizer.schedule = optimizer, momentum, "linear"
-    return check(wishes)
+    config.model.width, config.dataset.train_size, config.packing.block_size = 24, 700, block_size
+    config.optimizer.name, config.optimizer.momentum, config.optimizer.schedule = optimizer, momentum, "linear"
+    return check(config)
 
 
 def only(folder: Path) -> Path | None:
-    """The one run in `folder`, if it has been begun."""
+    """The only run in `folder`, None if it has not been started."""
     runs = [path for path in folder.iterdir() if path.is_dir()] if folder.exists() else []
     return runs[0] if runs else None
 
@@ -66,18 +68,18 @@ def rows(path: Path) -> list[dict[str, str]]:
 
 
 def timeless(path: Path) -> list[dict[str, str]]:
-    clocked = ("seconds", "metrics_sha256")  # a checksum of seconds, too
+    clocked = ("seconds", "metrics_sha256")  # the checksum covers seconds
     return [{k: v for k, v in row.items() if not any(word in k for word in clocked)} for row in rows(path)]
 
 
 def status(folder: Path | None) -> str:
-    """What summary.csv says of the run in `folder`, empty if nothing."""
+    """The status in summary.csv, empty if there is none."""
     path = folder / "summary.csv" if folder else None
     return rows(path)[0]["status"] if path and path.exists() else ""
 
 
 def saved_rows(folder: Path | None) -> int:
-    """The rows that a run in `folder` can go on from: those before its newest checkpoint, all if it is done."""
+    """The rows before the newest checkpoint of the run in `folder`; more than any number if it is complete."""
     if folder is None:
         return 0
     if status(folder) in COMPLETE:
@@ -89,14 +91,14 @@ def saved_rows(folder: Path | None) -> int:
 
 
 def torn(folder: Path, twin: Path) -> Iterator[str]:
-    """What is torn or wrong in the folder of a run that was disturbed, and whether it is called done but is not."""
+    """Yield what is torn or wrong in the folder of a disturbed run, and whether it is wrongly called complete."""
     if (folder / "metrics.csv").exists():
         text = (folder / "metrics.csv").read_text()
         if text and not text.endswith("\n"):
             yield "metrics.csv ends in a torn line"
         found, right = timeless(folder / "metrics.csv"), timeless(twin / "metrics.csv")
         if found != right[: len(found)]:
-            yield "metrics.csv has rows that the twin has not"
+            yield "metrics.csv has rows that differ from the twin's"
     readers = {
         "summary.csv": rows,
         "run.json": lambda path: json.loads(path.read_text()),
@@ -111,17 +113,17 @@ def torn(folder: Path, twin: Path) -> Iterator[str]:
             except Exception as error:
                 yield f"{name} is torn: {error}"
     if status(folder) in COMPLETE:
-        yield from (f"called done, but {difference}" for difference in different(folder, twin))
+        yield from (f"falsely complete: {difference}" for difference in different(folder, twin))
 
 
 def different(folder: Path, twin: Path) -> Iterator[str]:
-    """In what the files of a finished run differ from its twin's."""
+    """Yield how the files of a finished run differ from its twin's."""
     for name in ("metrics.csv", "summary.csv"):
         if timeless(folder / name) != timeless(twin / name):
             yield f"{name} differs"
     seconds = [float(row["train_seconds"]) for row in rows(folder / "metrics.csv")]
     if seconds != sorted(seconds) or not math.isfinite(sum(seconds)):
-        yield "train_seconds goes back"
+        yield "train_seconds decreases"
     for name, read in (("learned.npz", np.load), ("model.pt", torch.load)):
         one, other = read(folder / name), read(twin / name)
         if set(one) != set(other) or not all(np.array_equal(one[key], other[key]) for key in one):
@@ -129,12 +131,12 @@ def different(folder: Path, twin: Path) -> Iterator[str]:
     (summary,) = rows(folder / "summary.csv")
     for name, column in CHECKED.items():
         if hashlib.sha256((folder / name).read_bytes()).hexdigest() != summary[column]:
-            yield f"{name} is not what summary.csv says"
+            yield f"{name} does not match its checksum in summary.csv"
 
 
 def differences(folder: Path, twin: Path) -> Iterator[str]:
-    """As `different`, and what a run that has come to its end leaves lying about."""
+    """As `different`, and files that a finished run should not have."""
     yield from different(folder, twin)
     left = [name for name in (*CHECKPOINTS, ".replacement") if (folder / name).exists()]
     for name in (*left, *(path.name for path in folder.glob(".*.tmp"))):
-        yield f"{name} is left"
+        yield f"{name} is left over"

@@ -62,7 +62,9 @@ MODULES = {
         ),
         ENGINES,
     ),
-    **dict.fromkeys(("training/trainer.py", "training/schedules.py", "training/counters.py", "training/clock.py"), RUNS),
+    **dict.fromkeys(
+        ("training/trainer.py", "training/schedules.py", "training/counters.py", "training/clock.py"), RUNS
+    ),
     "training/energy.py": (
         "training/test_counted_by_hand.py", "training/test_counters.py", "training/test_engines.py",
         "training/test_resume.py",

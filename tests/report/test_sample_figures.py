@@ -40,10 +40,8 @@ def test_hardest_images_and_confusions_are_those_of_the_runs(folder, tmp_path):
     confusions = pd.read_csv(tmp_path / "confusion_digits.csv").set_index("label")
     for one in runs:
         matrix = confusions[confusions["rule"] == one.rule].drop(columns="rule").to_numpy()
-        correct = matrix.trace() / matrix.sum()
-        assert correct == pytest.approx(
-            run.final("test_accuracy"), abs=1e-9
-        )  # the network is the one that was tested
+        correct = matrix.trace() / matrix.sum()  # of the network that was tested
+        assert correct == pytest.approx(one.final("test_accuracy"), abs=1e-9)
     hardest = pd.read_csv(tmp_path / "hardest_digits.csv")
     counts = np.load(chosen.folder / "learned.npz")["misclassified"]
     assert list(hardest["misclassified"]) == sorted(counts, reverse=True)[:32]

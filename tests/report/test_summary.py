@@ -9,14 +9,15 @@ from made_runs import make_run
 
 from lazyexp.report.blocks import Table
 from lazyexp.report.comparisons import comparisons
+from lazyexp.report.description import what_was_run
 from lazyexp.report.formatting import count, setting
 from lazyexp.report.groups import matched_groups
 from lazyexp.report.headline import CURVE, SCHEDULE, headlines
 from lazyexp.report.intervals import Interval
+from lazyexp.report.labels import spread
 from lazyexp.report.main_table import main_table
 from lazyexp.report.read import read_runs
-from lazyexp.report.style import spread
-from lazyexp.report.summary import sentences, what_was_run
+from lazyexp.report.summary import lead, sentences
 from lazyexp.report.tables import speedup_table
 
 
@@ -79,6 +80,16 @@ def test_one_comparison_of_many_rules_is_one_sentence(tmp_path):
             make_run(tmp_path, rule, seed, cost=0.5 if rule == "spaced" else 1.0 + (rule != "backprop"))
     (text,) = sentences(found_in(tmp_path))
     assert text.startswith("`spaced` is 2.0 times faster") and "1 faster than the baseline, 3 slower" in text
+
+
+def test_several_comparisons_share_a_line_that_names_the_target(tmp_path):
+    for width in (50, 100):
+        for seed in range(2):
+            make_run(tmp_path, "backprop", seed, cost=2.0, model__width=width)
+            make_run(tmp_path, "lazy", seed, model__width=width)
+    found = found_in(tmp_path)
+    assert lead(found) == "Training time to backprop-0.1 along the curve, compared with `backprop`:"
+    assert sentences(found) == [f"model.width={width}: `lazy` is 2.0 [2.0, 2.0] times faster." for width in (50, 100)]
 
 
 def test_what_was_run_names_common_and_varied_settings(tmp_path):

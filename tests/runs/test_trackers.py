@@ -1,4 +1,4 @@
-"""Trackers are told the rows of metrics.csv, once each, and never harm a run; with the real libraries, offline."""
+"""Trackers get every row of metrics.csv once and never harm a run; with the real libraries, offline."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from lazyexp.runs.recorder import Recorder
 MEASURES = [column.name for column in MEASURED]
 
 
-def told_to_tensorboard(place: Path):
-    """Of every run: (step, value) of every figure, its settings, its status."""
+def logged_to_tensorboard(folder: Path):
+    """Of every run: (step, value) of every figure, the settings, the status."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    for folder in (place / "tensorboard").iterdir():
-        events = EventAccumulator(str(folder), size_guidance={"scalars": 0, "tensors": 0}).Reload()
+    for path in (folder / "tensorboard").iterdir():
+        events = EventAccumulator(str(path), size_guidance={"scalars": 0, "tensors": 0}).Reload()
         figures = {tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
         texts = {
             tag: [e.tensor_proto.string_val[0].decode() for e in events.Tensors(tag)]
@@ -35,10 +35,10 @@ def told_to_tensorboard(place: Path):
         yield figures, settings, texts.get("status/text_summary", [None])[-1]
 
 
-def told_to_mlflow(place: Path):
+def logged_to_mlflow(folder: Path):
     from mlflow import MlflowClient
 
-    client = MlflowClient(f"sqlite:///{place / 'mlflow.db'}")
+    client = MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
     for run in client.search_runs([client.get_experiment_by_name("lazyexp").experiment_id]):
         names = run.data.metrics
         figures = {
@@ -51,25 +51,25 @@ def records(path: Path):
     """The records of wandb's offline file: LevelDB's log format, blocks of 32 KiB of (crc, length, type, bytes)."""
     from wandb.proto.wandb_internal_pb2 import Record
 
-    content, place, parts = path.read_bytes(), 7, b""  # the file begins with a header of its own
-    while place + 7 <= len(content):
-        if 32768 - place % 32768 < 7:
-            place += 32768 - place % 32768
+    content, position, parts = path.read_bytes(), 7, b""  # after the file's header
+    while position + 7 <= len(content):
+        if 32768 - position % 32768 < 7:
+            position += 32768 - position % 32768
             continue
-        _, length, kind = struct.unpack_from("<IHB", content, place)
+        _, length, kind = struct.unpack_from("<IHB", content, position)
         if not kind:
             break
-        parts += content[place + 7 : place + 7 + length]
-        place += 7 + length
+        parts += content[position + 7 : position + 7 + length]
+        position += 7 + length
         if kind in (1, 4):  # whole, or the last part
             yield Record.FromString(parts)
             parts = b""
 
 
-def told_to_wandb(place: Path):
-    """The files of a resumed run, which have one id, count as one."""
+def logged_to_wandb(folder: Path):
+    """As `logged_to_tensorboard`; the files of a resumed run have one id."""
     runs: dict = defaultdict(lambda: (defaultdict(list), {}, {}))
-    for path in sorted((place / "wandb").glob("offline-run-*/*.wandb")):
+    for path in sorted((folder / "wandb").glob("offline-run-*/*.wandb")):
         id = None
         for record in records(path):
             kind = record.WhichOneof("record_type")
@@ -90,9 +90,9 @@ def told_to_wandb(place: Path):
 
 
 REAL = [
-    pytest.param("tensorboard", told_to_tensorboard),
-    pytest.param("mlflow", told_to_mlflow, marks=pytest.mark.slow),
-    pytest.param("wandb", told_to_wandb, marks=pytest.mark.slow),
+    pytest.param("tensorboard", logged_to_tensorboard),
+    pytest.param("mlflow", logged_to_mlflow, marks=pytest.mark.slow),
+    pytest.param("wandb", logged_to_wandb, marks=pytest.mark.slow),
 ]
 
 
@@ -109,7 +109,7 @@ def train(call, toy_npz, monkeypatch):
 
 
 def fails_at_checkpoint(monkeypatch, number):
-    """The run ends with an error between a row and the checkpoint that would hold it."""
+    """Make the run fail between a row and the checkpoint after it."""
     save, calls = Recorder.checkpoint, []
 
     def failing(self, state):
@@ -123,7 +123,7 @@ def fails_at_checkpoint(monkeypatch, number):
 
 
 def expected(folder: Path):
-    """What metrics.csv says: (step, value) of every figure."""
+    """(step, value) of every figure in metrics.csv."""
     table = rows(folder / "metrics.csv")
     return {
         name: [(int(row["samples_seen"]), float(row[name])) for row in table]
@@ -132,13 +132,13 @@ def expected(folder: Path):
     }
 
 
-def compare(told, folder: Path):
-    ((figures, settings, status),) = told
+def compare(logged, folder: Path):
+    ((figures, settings, status),) = logged
     wanted = expected(folder)
     assert set(figures) == set(wanted) and len(wanted["epoch"]) == 4
     for name, pairs in wanted.items():
         assert [step for step, _ in figures[name]] == [step for step, _ in pairs], name
-        if "seconds" not in name:  # a row that was made twice took other seconds the second time
+        if "seconds" not in name:  # a repeated row has other times
             assert [value for _, value in figures[name]] == pytest.approx([value for _, value in pairs], rel=1e-6), (
                 name
             )
@@ -147,20 +147,20 @@ def compare(told, folder: Path):
     assert status == "finished"
 
 
-@pytest.mark.parametrize("name, told", REAL)
-def test_the_rows_the_settings_and_the_end(train, tmp_path, name, told):
+@pytest.mark.parametrize("name, logged", REAL)
+def test_the_rows_the_settings_and_the_end(train, tmp_path, name, logged):
     pytest.importorskip(name)
     before = set(tmp_path.iterdir())
     answer = train(f"tracker={name}")
     assert answer.code == 0 and "warning" not in answer.err
     run = only_run(tmp_path / "runs")
-    compare(told(tmp_path / "runs"), run)
+    compare(logged(tmp_path / "runs"), run)
     assert not (run / trackers.MEMORY).exists() and set(tmp_path.iterdir()) - before == {tmp_path / "runs"}
     assert "finished before" in train(f"tracker={name}").out and "finished before" in train().out
 
 
-@pytest.mark.parametrize("name, told", REAL)
-def test_a_resumed_run_goes_on_in_the_same_one_without_doubles(train, tmp_path, monkeypatch, name, told):
+@pytest.mark.parametrize("name, logged", REAL)
+def test_a_resumed_run_continues_the_same_tracker_run_without_duplicates(train, tmp_path, monkeypatch, name, logged):
     pytest.importorskip(name)
     undo = fails_at_checkpoint(monkeypatch, 3)
     assert train(f"tracker={name}").code != 0
@@ -168,47 +168,47 @@ def test_a_resumed_run_goes_on_in_the_same_one_without_doubles(train, tmp_path, 
     (memory,) = tmp_path.glob("runs/*/" + trackers.MEMORY)
     assert json.loads(memory.read_text())["step"] == 600
     assert train(f"tracker={name}").code == 0
-    compare(told(tmp_path / "runs"), only_run(tmp_path / "runs"))
+    compare(logged(tmp_path / "runs"), only_run(tmp_path / "runs"))
 
 
-class Told:
-    """A tracker that writes down what it is told, and fails where it shall."""
+class Fake:
+    """A tracker that records its calls, and fails at one of them."""
 
     fails_at: str | None = None
     error: type[BaseException] = RuntimeError
 
-    def __init__(self, run_id, settings, place, id):
-        self.id, self.said = id or "new", Told.all
-        self.tell("init", id)
+    def __init__(self, run_id, settings, folder, id):
+        self.id, self.calls = id or "new", Fake.all
+        self.record("init", id)
 
-    def tell(self, what, *values):
-        if what == Told.fails_at:
-            raise Told.error("of no\nuse")
-        self.said.append((what, *values))
+    def record(self, what, *values):
+        if what == Fake.fails_at:
+            raise Fake.error("of no\nuse")
+        self.calls.append((what, *values))
 
     def row(self, step, figures):
-        self.tell("row", step)
+        self.record("row", step)
 
     def finish(self, status):
-        self.tell("finish", status)
+        self.record("finish", status)
 
 
 @pytest.fixture
-def told(monkeypatch):
-    monkeypatch.setattr(Told, "all", [], raising=False)
-    monkeypatch.setitem(trackers.TRACKERS, "wandb", Told)
-    return Told.all
+def calls(monkeypatch):
+    monkeypatch.setattr(Fake, "all", [], raising=False)
+    monkeypatch.setitem(trackers.TRACKERS, "wandb", Fake)
+    return Fake.all
 
 
 @pytest.mark.parametrize("error", [RuntimeError, SystemExit, OSError])
-@pytest.mark.parametrize("place", ["init", "row", "finish"])
-def test_a_failing_tracker_warns_once_and_harms_nothing(train, told, tmp_path, monkeypatch, place, error):
-    monkeypatch.setattr(Told, "fails_at", place)
-    monkeypatch.setattr(Told, "error", error)
+@pytest.mark.parametrize("at", ["init", "row", "finish"])
+def test_a_failing_tracker_warns_once_and_harms_nothing(train, calls, tmp_path, monkeypatch, at, error):
+    monkeypatch.setattr(Fake, "fails_at", at)
+    monkeypatch.setattr(Fake, "error", error)
     answer = train("tracker=wandb", "runs_dir=with")
     assert answer.code == 0
     (warning,) = [line for line in answer.err.splitlines() if "warning" in line]
-    assert f"tracker=wandb: {error.__name__}: of no use; the run goes on without it" in warning
+    assert f"tracker=wandb: {error.__name__}: of no use; the run continues without it" in warning
     assert train("runs_dir=without").code == 0
     with_it, without = only_run(tmp_path / "with"), only_run(tmp_path / "without")
     assert with_it.name == without.name
@@ -227,28 +227,28 @@ def test_an_unknown_tracker_is_refused(train):
     assert answer.code == 2 and "tracker=notebook: must be one of tensorboard, mlflow, wandb" in answer.err
 
 
-def test_what_is_told_and_when(train, told, monkeypatch):
+def test_the_order_of_calls(train, calls, monkeypatch):
     undo = fails_at_checkpoint(monkeypatch, 2)
     train("tracker=wandb")
     undo()
-    assert told == [("init", None), ("row", 200), ("row", 400), ("finish", "failed")]
-    told.clear()
-    train("tracker=wandb")  # the row at 400 is made again
-    assert told == [("init", "new"), ("row", 600), ("row", 800), ("finish", "finished")]
-    told.clear()
+    assert calls == [("init", None), ("row", 200), ("row", 400), ("finish", "failed")]
+    calls.clear()
+    train("tracker=wandb")  # the row at 400 is repeated
+    assert calls == [("init", "new"), ("row", 600), ("row", 800), ("finish", "finished")]
+    calls.clear()
     train("tracker=wandb", "overwrite=true")
-    assert told[0] == ("init", None) and len(told) == 6
+    assert calls[0] == ("init", None) and len(calls) == 6
 
 
-def test_turned_on_in_the_midst_of_a_run(train, told, monkeypatch):
+def test_a_tracker_added_to_a_resumed_run(train, calls, monkeypatch):
     undo = fails_at_checkpoint(monkeypatch, 3)
     train()
     undo()
     train("tracker=wandb")
-    assert told == [("init", None), *(("row", step) for step in (200, 400, 600, 800)), ("finish", "finished")]
+    assert calls == [("init", None), *(("row", step) for step in (200, 400, 600, 800)), ("finish", "finished")]
 
 
-def test_the_memory_of_another_run_is_forgotten(tmp_path):
+def test_the_memory_of_another_run_is_not_used(tmp_path):
     (tmp_path / trackers.MEMORY).write_text('{"tracker": "wandb", "id": "old", "step": 9}')
     trackers.Tracking(None, tmp_path, tmp_path).start("run", {}, False, [])
     assert not (tmp_path / trackers.MEMORY).exists()
@@ -259,7 +259,7 @@ def test_the_memory_of_another_run_is_forgotten(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.skipif(not find_spec("mlflow"), reason="needs mlflow")
-def test_a_server_that_is_not_there(train, monkeypatch):
+def test_an_unreachable_server(train, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://localhost:9")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     answer = train("tracker=mlflow")
