@@ -2,4 +2,4 @@
 
 
 class UserError(Exception):
-    """Something the user can mend; shown as one line, without a traceback, with exit code 2."""
+    """An error that the user can fix: shown as one line, without a traceback, with exit code 2."""

@@ -18,7 +18,7 @@ replay does not see a tensor that took an old one's place, just as on CUDA: the 
 What it counts. `launches`: calls that start at least one kernel (some more, see KERNELS), a graph's replay being
 one; `nodes`: calls inside replayed graphs; `waits`: by kind, the times the host waits for the GPU. Copies from and to
 memory that is not pinned wait; so do lengths that depend on data (nonzero, masks as indices) and numbers asked for.
-What it cannot show: streams, races, other rounding, memory, speed.
+What it cannot show: streams, race conditions, other rounding, memory, speed.
 """
 
 from __future__ import annotations
@@ -230,7 +230,7 @@ class Gpu:
 
 
 class Held:
-    """A tensor of a graph. Its memory is held weakly: a graph keeps nobody's tensors alive but those it made."""
+    """A tensor of a graph. Its memory is held weakly: a graph keeps no tensors alive except those that it made."""
 
     def __init__(self, tensor: Tensor) -> None:
         self.memory = StorageWeakRef(tensor.untyped_storage())
@@ -278,7 +278,7 @@ class Recording:
     def end(self) -> None:
         for storage, content in self.before.values():
             _bytes(storage).copy_(content)
-        for storage in self.own.values():  # a capture computes nothing: whoever reads this reads rubbish
+        for storage in self.own.values():  # a capture computes nothing: its results are undefined
             if storage.nbytes():
                 _bytes(storage).fill_(255)
         self.before = {}

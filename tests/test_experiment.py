@@ -252,7 +252,7 @@ def test_a_coreset_run_trains_on_what_another_learned_from(tmp_path):
         chosen_by = json.loads((report.folder / "run.json").read_text())["subset_chosen_by"]
         assert chosen_by["run_id"] == f"{scoring.folder.name}+{first.folder.name}"
         for name in ("train_seconds", "forward_samples", "backward_samples"):
-            both = scoring.summary[name] + first.summary[name]  # who scored, and who told how many
+            both = scoring.summary[name] + first.summary[name]  # the run that scored, and the one that set the size
             assert chosen_by[name] == report.summary[f"scoring_{name}"] == pytest.approx(both)
     sized = run(config(tmp_path, dataset__subset="matched", dataset__subset_score="el2n", dataset__subset_size=9))
     assert sized.summary["scoring_backward_samples"] == scoring.summary["backward_samples"]

@@ -1,6 +1,6 @@
 """The main result of every comparison: accuracy, times to targets and speedup of every rule.
 
-Two kinds of time are told apart. *Along the curve*: the first evaluation that reaches a target, at identical
+Two kinds of time are distinguished. *Along the curve*: the first evaluation that reaches a target, at identical
 settings, paired by seed. *At the end of a schedule*: the training time of the fastest configuration that ends at the
 target. The second is used where rules were run at several schedules, because that is what such a sweep is for.
 """

@@ -26,7 +26,7 @@ CPU = torch.device("cpu")
 
 
 def decisions(kind: type, dtype: torch.dtype, seed: int, arguments: argparse.Namespace, nudge: bool = False):
-    """Who learned, in the order presented: (samples,) bool."""
+    """The selected samples, in the order presented: (samples,) bool."""
     data = load_data(DatasetConfig(name=arguments.dataset), arguments.data, CPU, dtype)
     model = make_model(ModelConfig(width=arguments.width), data.shape, data.classes, seed).to(dtype)
     if nudge:

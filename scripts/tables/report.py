@@ -1,27 +1,27 @@
-"""What the tables take from lazyexp.report, imported here alone."""
+"""What the tables take from lazyexp.report, imported here alone, and the format of cells."""
 
-from lazyexp.report.arena import standings as method_rows
-from lazyexp.report.fronts import Estimate
-from lazyexp.report.races import Configuration, time_table, within_table
-from lazyexp.report.races import Race as Comparison
-from lazyexp.report.races import races as comparisons
-from lazyexp.report.statistics import Interval, crossing, interval
-from lazyexp.report.story import NEAR as MARGINS
-from lazyexp.report.story import SELDOM as MAX_MISSED
-from lazyexp.report.synapses import energy_blocks, energy_table
-from lazyexp.report.words import number, ratio, shown
+import math
 
-from lazyexp.report.groups import CONTROL as BASELINE
+import pandas as pd
+
+from lazyexp.report import BASELINE
+from lazyexp.report.comparisons import Comparison, Configuration, comparisons, time_table, within_table
+from lazyexp.report.energy import energy_blocks, energy_table
+from lazyexp.report.formatting import DASH, number, with_interval
 from lazyexp.report.groups import Group, matched_groups, rule_order, tuned_groups
+from lazyexp.report.headline import MAX_MISSED
+from lazyexp.report.intervals import Interval, interval
+from lazyexp.report.methods import standings as method_rows
 from lazyexp.report.read import Run, read_runs
+from lazyexp.report.speedups import crossing
 from lazyexp.report.style import looks
 from lazyexp.report.tables import final_table, run_table, speedup_table
 
 __all__ = [
-    "BASELINE", "MARGINS", "MAX_MISSED", "Comparison", "Configuration", "Estimate", "Group", "Interval", "Run",
-    "comparisons", "crossing", "energy_blocks", "energy_table", "final_table", "interval", "looks", "markdown",
-    "matched_groups", "method_rows", "number", "ratio", "read_runs", "rule_order", "run_table", "short", "shown",
-    "speedup_table", "time_table", "tuned_groups", "within_table",
+    "BASELINE", "MAX_MISSED", "Comparison", "Configuration", "Group", "Run", "comparisons", "crossing",
+    "energy_blocks", "energy_table", "final_table", "interval", "looks", "markdown", "matched_groups", "method_rows",
+    "number", "ratio", "read_runs", "rule_order", "run_table", "short", "speedup_table", "time_table", "tuned_groups",
+    "with_interval", "within_table", "without_dash",
 ]  # fmt: skip
 
 
@@ -33,6 +33,19 @@ def markdown(columns: list[str], rows: list[list[str]]) -> str:
 
 def short(stat: Interval, factor: float = 1, digits: int = 3) -> str:
     """`median [low, high]`, without the brackets if they repeat the median."""
-    text = shown(stat, factor, digits)
+    text = with_interval(stat, factor, digits)
     middle = text.partition(" ")[0]
     return middle if text == f"{middle} [{middle}, {middle}]" else text
+
+
+def ratio(row: pd.Series) -> str:
+    """The speedup in a row of speedup.csv, or why there is none."""
+    if math.isnan(row["median"]):
+        reason = "both missed" if row["n_rule_missed"] else f"{BASELINE} missed"
+        return "undecided" if row["n_pairs"] == 0 else reason
+    return with_interval(Interval(row["median"], row["ci_low"], row["ci_high"]))
+
+
+def without_dash(cells: list[str], column: int) -> list[str]:
+    """The cells with `never` for the report's dash in this column, and nothing for it in the others."""
+    return ["never" if i == column and cell == DASH else cell.replace(DASH, "") for i, cell in enumerate(cells)]

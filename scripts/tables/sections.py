@@ -13,6 +13,7 @@ from tables.report import (
     method_rows,
     read_runs,
     run_table,
+    without_dash,
 )
 
 # Columns of the energy sweep's summary.csv.
@@ -26,7 +27,7 @@ def standings(folder: Path, output: Path) -> dict[str, str]:
     runs = read_runs([folder]).runs
     run_table(matched_groups(runs)).to_csv(output / "summary.csv", index=False)
     columns = ["rule", "seconds", "speedup", "best test accuracy %", "forward passes", "backward passes", "M1"]
-    rows = [cells for comparison in comparisons(runs) for _, *cells in method_rows(comparison)]
+    rows = [without_dash(cells, 1) for comparison in comparisons(runs) for _, *cells in method_rows(comparison)]
     return {"standings": markdown(columns, rows)}
 
 
@@ -41,4 +42,4 @@ def energy(folder: Path, output: Path) -> dict[str, str]:
     rows = energy_blocks(table)[-1].rows
     # Without the first column, the data set, and the last, the number of runs.
     columns = ["rule", "synapses", "M1", "times lower", "with upkeep", "best test accuracy %", "at"]
-    return {"energy": markdown(columns, [cells[1:-1] for cells in rows])}
+    return {"energy": markdown(columns, [without_dash(cells[1:-1], 2) for cells in rows])}

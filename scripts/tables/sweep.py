@@ -19,9 +19,9 @@ from tables.report import (
     read_runs,
     run_table,
     short,
-    shown,
     speedup_table,
     tuned_groups,
+    with_interval,
 )
 
 # Column heads and cells in place of a swept key and its values.
@@ -58,8 +58,8 @@ def final(groups: list[Group]) -> str:
     columns = ["rule", "test accuracy %", "points below", "seconds", "selected"]
     rows = []
     for row in final_table(groups):
-        cells = [f"`{row['rule']}`", shown(row["test_accuracy"], 100, 4)]
-        cells.append("" if row["rule"] == BASELINE else shown(row["behind"], 1, 2))  # paired by seed
+        cells = [f"`{row['rule']}`", with_interval(row["test_accuracy"], 100, 4)]
+        cells.append("" if row["rule"] == BASELINE else with_interval(row["behind"], 1, 2))  # paired by seed
         rows.append([*cells, short(row["train_seconds"]), short(row["backward_samples"])])
     return with_settings(groups, columns, rows)
 
@@ -105,7 +105,7 @@ def times(runs: list[Run]) -> str:
             interval([run.final(name) for run in some])
             for name in ("test_accuracy", "train_seconds", "forward_samples", "backward_samples")
         )
-        rows.append([f"`{rule}`", shown(accuracy, 100, 4), *map(short, others)])
+        rows.append([f"`{rule}`", with_interval(accuracy, 100, 4), *map(short, others)])
     return markdown(columns, rows)
 
 

@@ -50,7 +50,7 @@ MODULES = {
             "rules/__init__.py", "rules/base.py", "rules/baselines.py", "rules/early_stopping.py",
             "rules/evolved_sampling.py", "rules/infobatch.py", "rules/kakurenbo.py", "rules/mistakes.py",
             "rules/order_dp.py", "rules/ordered_sgd.py", "rules/progressive.py", "rules/selective_backprop.py",
-            "rules/spacing.py",
+            "rules/scores.py", "rules/spacing.py",
         ),
         RULES,
     ),
@@ -62,12 +62,17 @@ MODULES = {
         ),
         ENGINES,
     ),
-    **dict.fromkeys(("training/trainer.py", "training/counters.py", "training/clock.py"), RUNS),
+    **dict.fromkeys(
+        ("training/trainer.py", "training/schedules.py", "training/counters.py", "training/clock.py"), RUNS
+    ),
     "training/energy.py": (
         "training/test_counted_by_hand.py", "training/test_counters.py", "training/test_engines.py",
         "training/test_resume.py",
     ),
-    "report/speedups.py": ("test_properties.py", "report/test_report.py"),
+    **dict.fromkeys(
+        ("report/intervals.py", "report/speedups.py", "report/pareto.py"),
+        ("test_properties.py", "report/test_pareto.py", "report/test_comparisons.py", "report/test_report.py"),
+    ),
 }  # fmt: skip
 UNCHANGED = "training/counters.py"  # any module: its tests must pass before mutants are tried
 CPU_SECONDS = 300  # limit per mutant; beyond it the mutant loops endlessly, which counts as detected

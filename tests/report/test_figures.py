@@ -93,7 +93,7 @@ def axes(monkeypatch):
 
 
 def test_errors_are_on_a_logarithmic_axis_and_costs_where_they_differ_much(tmp_path, axes):
-    """98.8 and 99.1 % are to be told apart."""
+    """98.8 and 99.1 % are distinguishable."""
     make_run(tmp_path, "backprop", cost=100.0, accuracies=(0.9, 0.99, 0.991))
     make_run(tmp_path, "lazy", accuracies=(0.9, 0.98, 0.988))
     group, sheet = group_of(tmp_path), sheet_of(tmp_path, "backprop", "lazy")
