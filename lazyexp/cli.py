@@ -48,7 +48,7 @@ class RunEnd:
     """How a run of a sweep ended.
 
     `error`: one line, empty if there was none. `code`: the exit code of a single run. `signal`: number of the signal
-    that asked the run to stop, or 0. `started`: False if the sweep was stopped before this run.
+    that asked the run to stop, or 0. `started`: False if the sweep was stopped before this run. `folder`: of the run.
     """
 
     title: str
@@ -56,6 +56,7 @@ class RunEnd:
     code: int = 0
     signal: int = 0
     started: bool = True
+    folder: Path | None = None
 
 
 def main() -> NoReturn:
@@ -156,8 +157,8 @@ def sweep(overrides: list[str]) -> int:
     print(f"{len(ends) - len(failed)} of {len(jobs)} runs done")
     if signal:
         return 128 + signal
-    for folder in sorted({one.runs_dir for one in settings}):
-        show_report(Path(folder).expanduser())
+    for runs_dir in sorted({Path(one.runs_dir).expanduser() for one in settings}):
+        show_report(runs_dir, sorted({end.folder for end in ends if end.folder and end.folder.parent == runs_dir}))
     return 1 if failed or len(ends) < len(jobs) else 0
 
 
@@ -186,14 +187,14 @@ def waiting_for_jobs(overrides: list[str]) -> AbstractContextManager[None]:
     return lost_jobs_as_results(lambda title, error: RunEnd(title, error, code=1))
 
 
-def show_report(folder: Path) -> None:
-    """Write the report of a sweep's folder. A failure there does not make the sweep fail."""
+def show_report(runs_dir: Path, runs: list[Path]) -> None:
+    """Write the report of a sweep: of its runs, or of all in `runs_dir` if it has none. An error does not fail it."""
     from lazyexp.report.build import write_report
 
     try:
-        print(f"report: {write_report([folder])}")
+        print(f"report: {write_report(runs or [runs_dir], out=runs_dir / 'report')}")
     except Exception as error:
-        print(f"lazyexp: no report ({error}); try lazyexp-report {folder}", file=sys.stderr)
+        print(f"lazyexp: no report ({error}); try lazyexp-report {runs_dir}", file=sys.stderr)
 
 
 def task(composed: DictConfig) -> RunEnd:
@@ -243,4 +244,4 @@ def execute(settings: Settings, position: str = "", concurrent: bool = False) ->
             raise
         return RunEnd(title, f"out of memory: {error}; use a smaller model or batch", code=2)
     code = show_end(title, result, position)
-    return RunEnd(title, code=code, signal=result.signal)
+    return RunEnd(title, code=code, signal=result.signal, folder=result.folder)

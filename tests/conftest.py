@@ -58,7 +58,7 @@ def call(monkeypatch, capsys, tmp_path):
     show_report = cli.show_report
 
     def run(*arguments: str, report: bool = False) -> Answer:
-        monkeypatch.setattr(cli, "show_report", show_report if report else lambda folder: None)
+        monkeypatch.setattr(cli, "show_report", show_report if report else lambda *_: None)
         monkeypatch.setattr(sys, "argv", ["lazyexp", *arguments])
         capsys.readouterr()
         with pytest.raises(SystemExit) as end:
