@@ -16,13 +16,14 @@ import numpy as np
 import pandas as pd
 from omegaconf import OmegaConf
 
-from lazyexp.config.compose import checked, compose_settings, hydra_session
+from lazyexp.config.compose import hydra_session
 from lazyexp.config.quoting import override, quote
 from lazyexp.config.schema import Config, Settings
-from lazyexp.config.sweeps import expand, search_path, sweep_settings
+from lazyexp.config.sweeps import expand, search_path
 from lazyexp.errors import UserError
 from lazyexp.runs.columns import COMPLETE
 from lazyexp.runs.reader import read_json, read_rows
+from lazyexp.settings import checked, settings_of, sweep_settings
 
 if TYPE_CHECKING:
     from torch import nn
@@ -98,9 +99,7 @@ def run(*overrides: str, **settings: Any) -> Run:
     """
     from lazyexp import experiment
 
-    with hydra_session():
-        checked_settings = checked(compose_settings([*overrides, *_words(settings)]))
-    result = experiment.run(checked_settings)
+    result = experiment.run(settings_of([*overrides, *_words(settings)]))
     if result.status == "interrupted" or result.signal:
         raise KeyboardInterrupt
     return Run(result.folder)

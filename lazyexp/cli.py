@@ -18,7 +18,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from lazyexp.config.compose import checked, compose_settings, hydra_session, register
+from lazyexp.config.compose import compose_settings, hydra_session, register
 from lazyexp.config.paths import CONF
 from lazyexp.config.schema import Settings
 from lazyexp.config.sweeps import (
@@ -29,9 +29,9 @@ from lazyexp.config.sweeps import (
     on_slurm,
     runs_in_parallel,
     search_path,
-    sweep_settings,
 )
 from lazyexp.errors import UserError
+from lazyexp.settings import checked, sweep_settings
 from lazyexp.utils.memory import is_out_of_memory
 from lazyexp.utils.workers import SweepFolder, asked_to_stop, note, parent_is_gone
 

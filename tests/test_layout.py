@@ -20,7 +20,7 @@ LAYERS = [
     {"utils"},
     {"config"},
     {"data", "models", "rules"},
-    {"loss"},
+    {"loss", "settings"},
     {"sampler", "training"},
     {"runs"},
     {"report"},
@@ -33,7 +33,7 @@ LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
 ENTRIES = {"__init__", "__main__"}
 # Only these see the whole settings object.
 SETTINGS = "Settings"
-SEE_SETTINGS = {"api", "cli", "config", "experiment"}
+SEE_SETTINGS = {"api", "cli", "config", "experiment", "settings"}
 
 
 def part_of(module: Path) -> str:

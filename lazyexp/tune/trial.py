@@ -12,11 +12,11 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from lazyexp import experiment
-from lazyexp.config.compose import checked, compose_settings, hydra_session
-from lazyexp.config.schema import Settings
 from lazyexp.errors import UserError
 from lazyexp.runs.folder import RunIsBusy
+from lazyexp.settings import settings_of
 from lazyexp.utils.files import make_folder
+from lazyexp.utils.memory import is_out_of_memory
 
 # Errors of the disk, which every other trial would meet, too.
 DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
@@ -34,16 +34,10 @@ class Outcome:
     error: str = ""
 
 
-def compose(overrides: Sequence[str]) -> Settings:
-    """The checked settings of a run. Raises UserError."""
-    with hydra_session():
-        return checked(compose_settings(list(overrides)))
-
-
 def attempt(overrides: Sequence[str]) -> Outcome:
     """One run. Raises SystemExit with 128 + signal if it was interrupted, OSError if the disk is full."""
     try:
-        result = experiment.run(compose(overrides))
+        result = experiment.run(settings_of(overrides))
     except UserError as error:
         return Outcome(None, str(error))
     except RunIsBusy as busy:
@@ -53,7 +47,7 @@ def attempt(overrides: Sequence[str]) -> Outcome:
             raise
         return Outcome(None, f"{error.filename}: {error.strerror}" if error.filename else str(error))
     except (MemoryError, RuntimeError) as error:
-        if "out of memory" not in str(error).lower() and not isinstance(error, MemoryError):
+        if not is_out_of_memory(error):
             raise
         return Outcome(None, f"out of memory: {' '.join(str(error).split())}")
     if result.status == "interrupted" or result.signal:

@@ -14,6 +14,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
+from lazyexp import settings as settings_module
 from lazyexp.config import compose, sweeps
 from lazyexp.config.registry import RULE_SUMMARIES
 from lazyexp.config.schema import Config, ModelConfig, OptimizerConfig
@@ -32,9 +33,9 @@ def session():
 def test_ten_thousand_seeds_are_composed_once(session, monkeypatch):
     jobs = sweeps.expand(["seed=range(0,10000)", "optimizer.lr=0.1,0.2", "rule=lazy,backprop"])
     composed = []
-    original = sweeps.compose_settings
-    monkeypatch.setattr(sweeps, "compose_settings", lambda words: composed.append(words) or original(words))
-    settings = sweeps.sweep_settings(jobs, [])
+    original = settings_module.compose_settings
+    monkeypatch.setattr(settings_module, "compose_settings", lambda words: composed.append(words) or original(words))
+    settings = settings_module.sweep_settings(jobs, [])
     assert len(jobs) == 40000 and len(composed) == 2
     assert sorted(config.rule["name"] for config in settings) == ["backprop", "lazy"]
 
@@ -43,14 +44,14 @@ def test_ten_thousand_seeds_are_composed_once(session, monkeypatch):
 def test_one_wrong_number_among_many_is_found_before_the_first_run(session, words):
     jobs = sweeps.expand([words])
     with pytest.raises(UserError, match=words.partition("=")[0]):
-        sweeps.sweep_settings(jobs, [])
+        settings_module.sweep_settings(jobs, [])
 
 
 def test_numbers_that_depend_on_other_keys_are_composed(session):
     assert "optimizer.momentum" not in NUMBERS and set(NUMBERS) <= set(ENTRIES)
     jobs = sweeps.expand(["optimizer=sgd,adam", "optimizer.momentum=0,0.9"])
     with pytest.raises(UserError, match="momentum"):
-        sweeps.sweep_settings(jobs, [])
+        settings_module.sweep_settings(jobs, [])
 
 
 # What lazyexp/config uses of Hydra beyond its documented interface: module, class, attributes.
