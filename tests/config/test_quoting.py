@@ -29,7 +29,8 @@ NAMES = st.from_regex(r"[a-z_][a-z0-9_]*", fullmatch=True).filter(lambda name: n
 NAMES = NAMES.filter(lambda name: name not in ("inf", "nan"))
 PRIMITIVES = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
 # Characters that mean something to Hydra, OmegaConf or a shell.
-TRICKY = st.text(st.sampled_from("\\'\"${}[](),:=~+-*? \t\n/.%@#!|&;<>a1eü日"))
+# Without "???", which no setting can be (see the refused values).
+TRICKY = st.text(st.sampled_from("\\'\"${}[](),:=~+-*? \t\n/.%@#!|&;<>a1eü日")).filter(lambda text: text != "???")
 VALUES = st.recursive(
     PRIMITIVES | TRICKY, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(NAMES, inner, max_size=4)
 )
