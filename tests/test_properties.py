@@ -62,9 +62,7 @@ NETWORKS = st.builds(
     rate=st.floats(1e-4, 0.1),
     seed=st.integers(0, 1000),
 )
-def test_look_ahead_equals_autograd(
-    rule, network, reduction, batch_size, samples, side, classes, rate, seed
-):
+def test_look_ahead_equals_autograd(rule, network, reduction, batch_size, samples, side, classes, rate, seed):
     draw = torch.Generator().manual_seed(seed)
     pixels = torch.rand(samples, 1, side, side, dtype=torch.float64, generator=draw)
     teacher = torch.randn(side * side, classes, dtype=torch.float64, generator=draw)

@@ -93,9 +93,7 @@ def work(
     rule.start(RunInfo(samples, batch_size, 1, 0, cuda))
     energy = Energy(model, Clock(cuda))
     packing = PackingConfig(block_size=block_size)
-    spec = EngineSpec(
-        model, on_gpu, rule, OptimizerConfig(lr=1e-9, **optimizer), batch_size, energy, packing=packing
-    )
+    spec = EngineSpec(model, on_gpu, rule, OptimizerConfig(lr=1e-9, **optimizer), batch_size, energy, packing=packing)
     return spec, Data(on_gpu, on_gpu, None, torch.arange(samples), 10, on_gpu.shape, "", None, {})
 
 

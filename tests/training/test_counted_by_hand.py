@@ -110,8 +110,7 @@ def config(tmp_path, **keys) -> Config:
 
 
 def test_possible_updates_count_the_short_batch(tmp_path):
-    """30 samples in batches of 8 are 4 updates per epoch; rows are at the first batch border after every 10th sample.
-    """
+    """30 samples in batches of 8 are 4 updates per epoch; rows are at the first batch border after every 10th sample."""
     table = rows(run(config(tmp_path, rule={"name": "backprop"})).folder / "metrics.csv")
     assert [int(row["samples_seen"]) for row in table] == [16, 24, 30, 46, 54, 60]
     assert [int(row["updates_possible"]) for row in table] == [2, 3, 4, 6, 7, 8]

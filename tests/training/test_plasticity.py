@@ -32,7 +32,9 @@ def spec(plasticity, samples=8, batch_size=4, rule="backprop", engine="auto", bl
     made.start(RunInfo(samples, batch_size, 1, 0, CPU))
     made.epoch_indices(0)
     energy = Energy(model, Clock(CPU))
-    work = EngineSpec(model, images, made, OptimizerConfig(lr=0.1), batch_size, energy, plasticity, PackingConfig(block_size))
+    work = EngineSpec(
+        model, images, made, OptimizerConfig(lr=0.1), batch_size, energy, plasticity, PackingConfig(block_size)
+    )
     return work, make_engine(engine, work)
 
 
