@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from omegaconf import OmegaConf
 
-from lazyexp.config.compose import checked, compose_settings, hydra_session
+from lazyexp.config.compose import checked, hydra_session, settings_of
 from lazyexp.config.quoting import override, quote
 from lazyexp.config.schema import Config, Settings
 from lazyexp.config.sweeps import expand, search_path, sweep_settings
@@ -98,9 +98,7 @@ def run(*overrides: str, **settings: Any) -> Run:
     """
     from lazyexp import experiment
 
-    with hydra_session():
-        checked_settings = checked(compose_settings([*overrides, *_words(settings)]))
-    result = experiment.run(checked_settings)
+    result = experiment.run(settings_of([*overrides, *_words(settings)]))
     if result.status == "interrupted" or result.signal:
         raise KeyboardInterrupt
     return Run(result.folder)

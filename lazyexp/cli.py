@@ -18,7 +18,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from lazyexp.config.compose import checked, compose_settings, hydra_session, register
+from lazyexp.config.compose import checked, compose_settings, hydra_session, register, settings_of
 from lazyexp.config.paths import CONF
 from lazyexp.config.schema import Settings
 from lazyexp.config.sweeps import (
@@ -133,9 +133,7 @@ def fail(message: str, code: int = 2) -> NoReturn:
 
 def single(overrides: list[str]) -> int:
     """Do one run. Returns the exit code."""
-    with hydra_session():
-        settings = checked(compose_settings(overrides))
-    end = execute(settings)
+    end = execute(settings_of(overrides))
     if end.error:
         fail(end.error, end.code)
     return end.code

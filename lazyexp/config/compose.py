@@ -6,7 +6,7 @@ Hydra is used here, in sweeps.py and in cli.py. Nothing here imports torch befor
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -71,6 +71,12 @@ def compose_settings(overrides: list[str]) -> DictConfig:
     """The settings of one run. Raises UserError with one line that names the key and the choices."""
     with readable_errors():
         return compose("config", overrides)
+
+
+def settings_of(overrides: Sequence[str]) -> Settings:
+    """The checked settings of one run. Raises UserError."""
+    with hydra_session():
+        return checked(compose_settings(list(overrides)))
 
 
 def checked(composed: DictConfig) -> Settings:

@@ -30,11 +30,6 @@ def on_cpu(state: dict[str, Any]) -> dict[str, Any]:
     return {name: value.cpu() if isinstance(value, torch.Tensor) else value for name, value in state.items()}
 
 
-def on_cpu(state: dict[str, Any]) -> dict[str, Any]:
-    """A state_dict with its tensors on the CPU; what get_extra_state returned may be no tensor."""
-    return {name: value.cpu() if isinstance(value, torch.Tensor) else value for name, value in state.items()}
-
-
 class Recorder:
     """Connects a trainer to a run's folder. As a context manager it also catches signals: `stop` returns True.
 

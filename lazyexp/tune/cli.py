@@ -13,12 +13,12 @@ from typing import Any, NoReturn
 
 import pandas as pd
 
-from lazyexp.config.compose import register
+from lazyexp.config.compose import register, settings_of
 from lazyexp.config.quoting import override
 from lazyexp.errors import UserError
 from lazyexp.tune.fronts import SLACK, choose, read_trials
 from lazyexp.tune.keys import given_values
-from lazyexp.tune.trial import FolderIsBusy, Outcome, attempt, compose, locked
+from lazyexp.tune.trial import FolderIsBusy, Outcome, attempt, locked
 
 # A search gives up after so many failed trials in a row.
 PATIENCE = 5
@@ -134,7 +134,7 @@ def search(arguments: argparse.Namespace) -> int:
     from lazyexp.tune.study import Search
 
     given = given_values(arguments.overrides)
-    config = compose(arguments.overrides)
+    config = settings_of(arguments.overrides)
     if config.dataset.val_size == 0:
         raise UserError("dataset.val_size=0: trials are chosen by validation samples; set dataset.val_size")
     rule = str(config.rule["name"])

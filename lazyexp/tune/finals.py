@@ -9,10 +9,11 @@ from typing import Any
 
 import pandas as pd
 
+from lazyexp.config.compose import settings_of
 from lazyexp.config.quoting import override
 from lazyexp.errors import UserError
 from lazyexp.tune.fronts import COLUMNS, choose, read_trials, split_overrides
-from lazyexp.tune.trial import attempt, compose
+from lazyexp.tune.trial import attempt
 from lazyexp.utils.files import write_text
 
 # Seeds that no search uses for its trials.
@@ -27,7 +28,7 @@ def finals(sources: Sequence[Path], folder: Path, seeds: int, slack: Sequence[fl
     table = chosen_points(sources, slack)
     write_text(folder / "chosen.csv", table.drop(columns="words").to_csv(index=False))
     for words in table["words"]:
-        compose(words)  # an error of the settings is reported before anything is trained
+        settings_of(words)  # an error of the settings is reported before anything is trained
     rows: list[dict[str, Any]] = []
     failed = False
     for seed in range(FIRST_SEED, FIRST_SEED + seeds):

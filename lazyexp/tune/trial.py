@@ -12,8 +12,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from lazyexp import experiment
-from lazyexp.config.compose import checked, compose_settings, hydra_session
-from lazyexp.config.schema import Settings
+from lazyexp.config.compose import settings_of
 from lazyexp.errors import UserError
 from lazyexp.runs.folder import RunIsBusy
 from lazyexp.utils.files import make_folder
@@ -34,16 +33,10 @@ class Outcome:
     error: str = ""
 
 
-def compose(overrides: Sequence[str]) -> Settings:
-    """The checked settings of a run. Raises UserError."""
-    with hydra_session():
-        return checked(compose_settings(list(overrides)))
-
-
 def attempt(overrides: Sequence[str]) -> Outcome:
     """One run. Raises SystemExit with 128 + signal if it was interrupted, OSError if the disk is full."""
     try:
-        result = experiment.run(compose(overrides))
+        result = experiment.run(settings_of(overrides))
     except UserError as error:
         return Outcome(None, str(error))
     except RunIsBusy as busy:
