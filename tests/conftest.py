@@ -64,6 +64,7 @@ def call(monkeypatch, capsys, tmp_path):
         with pytest.raises(SystemExit) as end:
             cli.main()
         out, err = capsys.readouterr()
+        assert isinstance(end.value.code, int)
         return Answer(end.value.code, out, err)
 
     return run

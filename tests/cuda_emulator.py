@@ -415,7 +415,8 @@ def _patch_tensors(gpu: Gpu, patch: Callable[[Any, str, Any], None]) -> None:
 
         @staticmethod
         def backward(ctx: Any, gradient: Tensor) -> Any:
-            return move(gradient, *ctx.back, False, False), None, None
+            cuda, dtype = ctx.back
+            return move(gradient, cuda, dtype, False, False), None, None
 
     def to(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         device, dtype = kwargs.get("device"), kwargs.get("dtype")

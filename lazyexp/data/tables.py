@@ -106,8 +106,7 @@ def load(files: dict[str, list[Path]], options: Options, size: tuple[int, int] |
     else:
         arrays = _standardised([_numbers(frame[columns], name) for frame, name in zip(frames, names, strict=True)])
     labels = [targets.train.numpy(), targets.test.numpy()]
-    raw = make_raw([arrays[0], labels[0], arrays[1], labels[1]], [names[0], names[0], names[1], names[1]], targets)
-    return raw
+    return make_raw([arrays[0], labels[0], arrays[1], labels[1]], [names[0], names[0], names[1], names[1]], targets)
 
 
 def _columns(frames: list[pd.DataFrame], names: list[str], options: Options, first: Table) -> list[str]:

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 import pandas as pd
 
-from lazyexp.config.compose import register, settings_of
+from lazyexp.config.compose import register
 from lazyexp.config.quoting import override
 from lazyexp.errors import UserError
 from lazyexp.settings import settings_of

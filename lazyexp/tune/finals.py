@@ -9,7 +9,6 @@ from typing import Any
 
 import pandas as pd
 
-from lazyexp.config.compose import settings_of
 from lazyexp.config.quoting import override
 from lazyexp.errors import UserError
 from lazyexp.settings import settings_of

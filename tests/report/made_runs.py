@@ -43,8 +43,9 @@ def make_run(
     folder = top / run_id
     folder.mkdir(parents=True)
     constants = {
-        "run_id": run_id, "dataset": settings["dataset"]["name"], "train_size": 100, "rule": rule, "seed": seed, "device": "cpu",
-        "width": settings["model"]["width"], "depth": 1, "batch_size": settings["batch_size"], "lr": settings["optimizer"]["lr"],
+        "run_id": run_id, "dataset": settings["dataset"]["name"], "train_size": 100, "rule": rule, "seed": seed,
+        "device": "cpu", "width": settings["model"]["width"], "depth": 1, "batch_size": settings["batch_size"],
+        "lr": settings["optimizer"]["lr"],
     }  # fmt: skip
     rows = []
     for k, accuracy in enumerate(accuracies, start=1):

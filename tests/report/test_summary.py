@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import pytest
 from made_runs import make_run
@@ -122,7 +123,7 @@ def test_constant_columns_become_a_line():
 
 def test_labels_are_moved_apart_and_stay_in_the_figure():
     placed = spread([0.0, 0.01, 0.02, 0.5, 0.99, 1.0], 0.1)
-    assert all(b - a >= 0.1 - 1e-9 for a, b in zip(placed, placed[1:], strict=False))
+    assert all(b - a >= 0.1 - 1e-9 for a, b in pairwise(placed))
     assert min(placed) >= 0 and max(placed) <= 1 and placed[3] == 0.5
 
 

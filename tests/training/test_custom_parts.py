@@ -1,4 +1,4 @@
-"""Custom models, rules and optimizers that change, keep or replace what they are given: the right value or one line."""
+"""Custom models, rules and optimizers that change, keep or replace their inputs: the right value or one line."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def samples(tokens: bool = False) -> Samples:
     return Samples(torch.rand(N, 1, 3, 3, generator=rng), torch.arange(N) % CLASSES)
 
 
-def mlp() -> nn.Sequential:
+def mlp() -> nn.Module:
     return make_model(ModelConfig(width=6), (1, 3, 3), CLASSES, 0)
 
 
@@ -232,7 +232,7 @@ def test_global_hooks_are_not_skipped():
     assert Layers.fit(model)
 
 
-def shared(first=nn.Linear(9, 9)):
+def shared():
     layers = [nn.Linear(9, 9) for _ in range(2)]
     return layers, nn.Sequential(nn.Flatten(), layers[0], nn.ReLU(), layers[1], nn.ReLU(), nn.Linear(9, CLASSES))
 
@@ -305,7 +305,7 @@ class Aliased(Net):
 
 
 @pytest.mark.parametrize(
-    ("make", "name"),
+    "make, name",
     [
         (lambda: Net(counts), "steps"),
         (lambda: Net(moves_tensor), "mean"),
@@ -398,7 +398,7 @@ class Spoils(Rule):
 class SpoilsIndex(Rule):
     def preselect(self, index):
         index.zero_()
-        return None
+        return
 
     def select(self, batch):
         return batch.wrong
@@ -654,7 +654,7 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize(("optimizer", "message"), REFUSED, ids=[message for _, message in REFUSED])
+@pytest.mark.parametrize("optimizer, message", REFUSED, ids=[message for _, message in REFUSED])
 def test_optimizers_that_cannot_work_are_refused(optimizer, message):
     with pytest.raises(UserError, match=message):
         make_optimizer(
@@ -753,7 +753,7 @@ def test_isolation_restores_after_an_error_and_hides_what_a_model_changes():
 
 
 @pytest.mark.parametrize(
-    ("error", "expected"),
+    "error, expected",
     [
         (MemoryError(), True),
         (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"), True),
@@ -829,5 +829,5 @@ def loop(spec: EngineSpec, order: torch.Tensor, rate: float):
             gradients = torch.autograd.grad(loss, list(model.parameters()))
             with torch.no_grad():
                 for parameter, gradient in zip(model.parameters(), gradients, strict=True):
-                    parameter -= rate * gradient
+                    parameter.sub_(rate * gradient)
     return torch.cat(logits), torch.cat(masks)

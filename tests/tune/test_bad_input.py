@@ -66,7 +66,8 @@ def refused(answer, message, code=2):
         (["lazy"], "lazy"),
         (["optimizer.lr=-1"], "optimizer.lr=-1"),
         (["dataset.val_size=0"], "set dataset.val_size"),
-        (["epochs=1", "batch_size=32", "optimizer=sgd", "optimizer.momentum=0", "optimizer.lr=0.1", "optimizer.schedule=linear", "optimizer.reduction=batch"], "nothing to search"),
+        (["epochs=1", "batch_size=32", "optimizer=sgd", "optimizer.momentum=0", "optimizer.lr=0.1",
+          "optimizer.schedule=linear", "optimizer.reduction=batch"], "nothing to search"),
     ],
     ids=str,
 )  # fmt: skip
