@@ -1,24 +1,24 @@
-"""A pretend GPU: CPU tensors, some of whose storages are marked as living on cuda:0, under CUDA's rules.
+"""Emulation of a GPU: CPU tensors, some of whose storages are marked as cuda:0, under CUDA's rules.
 
-    with pretend() as gpu:           # torch.cuda says there is a GPU; everything computes on the CPU
+    with pretend() as gpu:           # torch.cuda reports a GPU; everything is computed on the CPU
         ...
-        gpu.launches, gpu.waits      # what a real one would have been asked to do
+        gpu.launches, gpu.waits      # what a real GPU would have had to do
 
-    python tests/cuda_emulator.py lazyexp rule=lazy device=cuda    # the program under it, counts to stderr
+    python tests/cuda_emulator.py lazyexp rule=lazy device=cuda    # the program under emulation, counts to stderr
     python tests/cuda_emulator.py script scripts/bench.py --device cuda
     python tests/cuda_emulator.py pytest -m gpu
 
-How it works. Every library call passes `Device`, a TorchDispatchMode. A storage carries a mark; a result is on the
-GPU if an argument was. What raises on CUDA raises here: arguments on two devices (but for what PyTorch allows:
-0-dimensional CPU numbers, CPU indices into a CUDA tensor), `numpy()`, a CPU generator for a CUDA tensor, and, while a
-graph is captured, whatever makes the host wait. A capture notes the calls and puts back what they changed; a replay
-makes them again on the same storages, which it holds weakly, so that a graph over memory that is gone is found. A
-replay does not see a tensor that took an old one's place, just as on CUDA: the results differ from the CPU's.
+How it works. Every call into PyTorch passes `Device`, a TorchDispatchMode. A storage carries a mark; a result is on the
+GPU if an argument is. What raises on CUDA raises here: arguments on two devices (except what PyTorch allows:
+0-dimensional CPU numbers, CPU indices into a CUDA tensor), `numpy()`, a CPU generator for a CUDA tensor, and, during a
+capture, everything that makes the host wait. A capture records the calls and restores what they changed. A replay
+repeats them on the same storages, which it holds weakly, so that a graph over freed memory is detected. As on CUDA, a
+replay does not see a tensor that replaced an old one, and the results then differ from those of the CPU.
 
-What it counts. `launches`: calls that start at least one kernel (some more, see KERNELS), a graph's replay being
-one; `nodes`: calls inside replayed graphs; `waits`: by kind, the times the host waits for the GPU. Copies from and to
-memory that is not pinned wait; so do lengths that depend on data (nonzero, masks as indices) and numbers asked for.
-What it cannot show: streams, races, other rounding, memory, speed.
+What it counts. `launches`: calls that start at least one kernel (some start more, see KERNELS); a graph's replay is
+one. `nodes`: calls inside replayed graphs. `waits`, by kind: how often the host waits for the GPU. Copies from and to
+memory that is not pinned wait, and so do lengths that depend on data (nonzero, masks as indices) and numbers on the
+host. What it cannot show: streams, races, other rounding, memory, speed.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ SUBSTITUTES = {"aten::mm.dtype": lambda a, b, out_dtype: torch.mm(a.to(out_dtype
 
 
 class Marks:
-    """Marked storages. Not an attribute of Python's object of a storage: PyTorch 2.6 loses it now and then.
+    """Marked storages. Not an attribute of the Python object of a storage, which PyTorch 2.6 sometimes loses.
 
     As long as a weak reference is held here, no other storage takes that address.
     """
@@ -123,7 +123,7 @@ def _mapped(values: Any, change: Callable[[Any], Any], kind: type = Tensor) -> A
 
 @functools.lru_cache(None)
 def _facts(function: Any) -> tuple[str, tuple[int, ...], tuple[str, ...], bool, bool]:
-    """(name without its underscore, arguments written to by place and by name, composite?, takes CPU numbers?)."""
+    """(name without underscore, positions and names of the arguments written to, composite?, takes CPU numbers?)."""
     name = function._schema.name.split("::")[1]
     name = name if name in NO_KERNEL or name.startswith("_") and not name.endswith("_") else name.rstrip("_")
     arguments = function._schema.arguments
@@ -134,7 +134,7 @@ def _facts(function: Any) -> tuple[str, tuple[int, ...], tuple[str, ...], bool, 
 
 
 class Gpu:
-    """The counts, and the capture going on, if any."""
+    """The counts, and the current capture, if any."""
 
     def __init__(self) -> None:
         self.capture: Recording | None = None
@@ -148,7 +148,7 @@ class Gpu:
         self.sites: Counter[tuple[str, str]] = Counter()
 
     def wait(self, kind: str) -> None:
-        """The host waits for the GPU. Raises RuntimeError where that is forbidden."""
+        """Count a wait of the host for the GPU. Raises RuntimeError where that is forbidden."""
         if self.capture is not None:
             raise RuntimeError(f"{CAPTURING} ({kind})")
         if self.forbid_waits:
@@ -172,7 +172,7 @@ class Gpu:
 
 
 class Held:
-    """A tensor of a graph. Its memory is held weakly: a graph keeps nobody's tensors alive but those it made."""
+    """A tensor of a graph. Its memory is held weakly: a graph keeps only those tensors alive that it made."""
 
     def __init__(self, tensor: Tensor) -> None:
         self.memory = StorageWeakRef(tensor.untyped_storage())
@@ -190,7 +190,7 @@ def _bytes(storage: torch.UntypedStorage) -> Tensor:
 
 
 class Recording:
-    """The calls of a capture; what they made is the graph's own, what they overwrote is put back."""
+    """The calls of a capture. The graph owns what they made; what they overwrote is restored."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[Any, Any, Any, Any]] = []
@@ -220,14 +220,14 @@ class Recording:
     def end(self) -> None:
         for storage, content in self.before.values():
             _bytes(storage).copy_(content)
-        for storage in self.own.values():  # a capture computes nothing: whoever reads this reads rubbish
+        for storage in self.own.values():  # a capture computes nothing: its results are invalid
             if storage.nbytes():
                 _bytes(storage).fill_(255)
         self.before = {}
 
 
 class Device(TorchDispatchMode):
-    """Looks at every call: is it allowed, what does it cost, where does its result live?"""
+    """Inspects every call: whether it is allowed, what it costs, and on which device its result is."""
 
     def __init__(self, gpu: Gpu) -> None:
         super().__init__()
@@ -261,7 +261,7 @@ class Device(TorchDispatchMode):
         return result
 
     def _check(self, name: str, args: Any, kwargs: Any, tensors: Any, written: Any, lenient: bool) -> None:
-        """Raises for mixed devices; counts what waits."""
+        """Raise for mixed devices; count waits."""
         if name in WAITING:
             self.gpu.wait(name)
         if name in ("index", "index_put", "_index_put_impl_"):
@@ -312,7 +312,7 @@ ORIGINAL: dict[str, Any] = {"empty": torch.empty, "clone": Tensor.clone}
 
 @contextlib.contextmanager
 def pretend() -> Iterator[Gpu]:
-    """torch with a GPU inside the block, and as it was behind it. The GPU's tensors do not outlive the block."""
+    """Emulate a GPU inside the block. Tensors of the GPU must not be used after it."""
     gpu, undo = Gpu(), []
 
     def patch(owner: Any, name: str, value: Any) -> None:
@@ -334,7 +334,7 @@ def pretend() -> Iterator[Gpu]:
 
 
 def _patch_tensors(gpu: Gpu, patch: Callable[[Any, str, Any], None]) -> None:
-    """What tensors say of themselves, and how they move."""
+    """Devices of tensors, and copies between devices."""
     real = {n: getattr(Tensor, n) for n in ("to", "tolist", "numpy", "__array__", "clone", "detach", "pin_memory")}
     real_device = Tensor.device
 
@@ -403,7 +403,7 @@ def _patch_tensors(gpu: Gpu, patch: Callable[[Any, str, Any], None]) -> None:
         return memo[id(self)]
 
     def apply(self: torch.nn.Module, change: Callable[[Tensor], Tensor], recurse: bool = True) -> torch.nn.Module:
-        """As on CUDA, a parameter stays the object it was and gets new memory."""
+        """As on CUDA, a parameter remains the same object and gets new memory."""
         for child in self.children():
             child._apply(change)
         for parameter in self._parameters.values():
@@ -432,7 +432,7 @@ def _patch_tensors(gpu: Gpu, patch: Callable[[Any, str, Any], None]) -> None:
     real_one_hot = F.one_hot
 
     def one_hot(indices: Tensor, num_classes: int = -1) -> Tensor:
-        """CUDA's asks nothing when the number of classes is given."""
+        """As on CUDA, does not wait if the number of classes is given."""
         if not on_gpu(indices):
             return real_one_hot(indices, num_classes)
         number = int(indices.max()) + 1 if num_classes == -1 else num_classes
@@ -442,7 +442,7 @@ def _patch_tensors(gpu: Gpu, patch: Callable[[Any, str, Any], None]) -> None:
 
 
 def _patch_factories(gpu: Gpu, patch: Callable[[Any, str, Any], None]) -> None:
-    """torch.zeros(..., device="cuda") and its kin."""
+    """Functions that make tensors, such as torch.zeros(..., device="cuda")."""
 
     def factory(name: str) -> Callable[..., Tensor]:
         real = getattr(torch, name)
@@ -473,7 +473,7 @@ def _patch_factories(gpu: Gpu, patch: Callable[[Any, str, Any], None]) -> None:
 
 
 class Graph:
-    """torch.cuda.CUDAGraph: `replay` makes the captured calls again, on the same memory."""
+    """torch.cuda.CUDAGraph: `replay` repeats the captured calls on the same memory."""
 
     gpu: Gpu
 
@@ -497,10 +497,10 @@ class Graph:
 
 
 def _patch_cuda(gpu: Gpu, patch: Callable[[Any, str, Any], None]) -> None:
-    """torch.cuda, as far as the program uses it, and loading files onto the GPU."""
+    """The part of torch.cuda that the program uses, and loading files onto the GPU."""
 
     class Stream:
-        """There is but one order of things here."""
+        """There is only one stream here."""
 
         device = CUDA
 
@@ -510,7 +510,7 @@ def _patch_cuda(gpu: Gpu, patch: Callable[[Any, str, Any], None]) -> None:
             gpu.wait("synchronize")
 
     class Event:
-        """Times are the host's: there is but one order of things here."""
+        """Times are those of the host."""
 
         def __init__(self, enable_timing: bool = False, blocking: bool = False, interprocess: bool = False) -> None:
             self.at: float | None = None
@@ -551,13 +551,13 @@ def _patch_cuda(gpu: Gpu, patch: Callable[[Any, str, Any], None]) -> None:
     replaced = {
         "is_available": lambda: True,
         "device_count": lambda: 1,
-        "get_device_name": lambda device=None: "pretend GPU",
+        "get_device_name": lambda device=None: "emulated GPU",
         "get_device_capability": lambda device=None: (9, 0),
         "current_device": lambda: 0,
         "set_device": _is_cuda,
         "device": on_device,
         "synchronize": lambda device=None: gpu.wait("synchronize"),
-        # Random numbers come from the CPU's generator, which is saved and put back by itself.
+        # Random numbers come from the CPU's generator, which is saved and restored anyway.
         "get_rng_state": lambda device="cuda": torch.zeros(16, dtype=torch.uint8),
         "set_rng_state": lambda state, device="cuda": None,
         "Stream": Stream,

@@ -1,8 +1,9 @@
-"""How far single precision carries: the first sample about which an engine decides otherwise than double precision.
+"""Find the first sample for which an engine in single precision decides differently from double precision.
 
-Run it with the data directory: `python scripts/bench/rounding.py --data data --samples 20000`. Online learning amplifies
-rounding, whatever the loop: the autograd loop splits from itself when its initial weights are changed by one unit in
-the last place. Prints one line per engine and seed.
+    python scripts/bench/rounding.py --data data --samples 20000
+
+Online learning amplifies rounding in any loop: the autograd engine diverges from itself if its initial weights are
+changed by one unit in the last place. Prints one line per engine and seed.
 """
 
 from __future__ import annotations
@@ -25,11 +26,11 @@ from lazyexp.training.fast.lookahead import LookAhead
 CPU = torch.device("cpu")
 
 
-def decisions(kind: type, dtype: torch.dtype, seed: int, arguments: argparse.Namespace, nudge: bool = False):
-    """Who learned, in the order presented: (samples,) bool."""
+def decisions(kind: type, dtype: torch.dtype, seed: int, arguments: argparse.Namespace, change_weights: bool = False):
+    """The selected samples, in the order presented: (samples,) bool."""
     data = load_data(DatasetConfig(name=arguments.dataset), arguments.data, CPU, dtype)
     model = make_model(ModelConfig(width=arguments.width), data.shape, data.classes, seed).to(dtype)
-    if nudge:
+    if change_weights:
         with torch.no_grad():
             for parameter in model.parameters():
                 parameter.copy_(torch.nextafter(parameter, torch.full_like(parameter, torch.inf)))
@@ -38,7 +39,7 @@ def decisions(kind: type, dtype: torch.dtype, seed: int, arguments: argparse.Nam
     order = rule.epoch_indices(0)[: arguments.samples]
     energy = Energy(model, Clock(CPU), enabled=False)
     engine = kind(EngineSpec(model, data.train, rule, OptimizerConfig(lr=arguments.lr), 1, energy))
-    return torch.cat([engine.train(part, [arguments.lr] * len(part)).chosen for part in order.split(2048)])
+    return torch.cat([engine.train(part, [arguments.lr] * len(part)).selected for part in order.split(2048)])
 
 
 def main() -> None:
@@ -54,18 +55,18 @@ def main() -> None:
     single = torch.float32
     cases = {
         "autograd": (AutogradEngine, single),
-        "general, weights one unit in the last place up": (AutogradEngine, single, True),
+        "autograd, weights one unit in the last place up": (AutogradEngine, single, True),
         "direct": (Direct, single),
         "look-ahead": (LookAhead, single),
         "look-ahead in double precision": (LookAhead, torch.float64),
     }
     for seed in range(arguments.seeds):
         exact = decisions(AutogradEngine, torch.float64, seed, arguments)
-        for name, (kind, dtype, *nudge) in cases.items():
-            other = decisions(kind, dtype, seed, arguments, *nudge)
+        for name, (kind, dtype, *change_weights) in cases.items():
+            other = decisions(kind, dtype, seed, arguments, *change_weights)
             differ = (other != exact).nonzero().flatten()
             first = int(differ[0]) if len(differ) else "none"
-            print(f"seed {seed}  {name:<48} first split {first:>6}, differing {len(differ)}", flush=True)
+            print(f"seed {seed}  {name:<48} first difference {first:>6}, differing {len(differ)}", flush=True)
 
 
 if __name__ == "__main__":

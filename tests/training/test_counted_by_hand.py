@@ -75,8 +75,8 @@ def test_one_step_of_the_lazy_rule(engine, momentum, reduction, divide_by):
 
 
 def test_forwards_of_look_ahead():
-    """Only sample 3 is misclassified. Forwarded: a first window of 17 = floor(sqrt(2 * 80 / 0.5)), again the 13 behind
-    the update, then a window of the last 3."""
+    """Only sample 3 is misclassified. Forwarded: a first window of 17 = floor(sqrt(2 * 80 / 0.5)), again the 13
+    behind the update, then a window of the last 3."""
     model = network()
     engine = LookAhead(spec(model, [0, 0, 0, 1] + [0] * 16, {"name": "lazy"}, 1))
     outcome = engine.train(torch.arange(20), [1e-6] * 20)
@@ -110,7 +110,7 @@ def config(tmp_path, **keys) -> Config:
 
 
 def test_possible_updates_count_the_short_batch(tmp_path):
-    """30 samples in batches of 8 are 4 updates per epoch; rows are at the first batch border after every 10th sample."""
+    """30 samples in batches of 8: 4 updates per epoch, rows at the first border after every 10th sample."""
     table = rows(run(config(tmp_path, rule={"name": "backprop"})).folder / "metrics.csv")
     assert [int(row["samples_seen"]) for row in table] == [16, 24, 30, 46, 54, 60]
     assert [int(row["updates_possible"]) for row in table] == [2, 3, 4, 6, 7, 8]
