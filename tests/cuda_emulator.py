@@ -8,9 +8,9 @@
     python tests/cuda_emulator.py script scripts/bench.py --device cuda
     python tests/cuda_emulator.py pytest -m gpu
 
-How it works. Every call into PyTorch passes `Device`, a TorchDispatchMode. A storage carries a mark; a result is on the
-GPU if an argument is. What raises on CUDA raises here: arguments on two devices (except what PyTorch allows:
-0-dimensional CPU numbers, CPU indices into a CUDA tensor), `numpy()`, a CPU generator for a CUDA tensor, and, during a
+How it works. Every call into PyTorch passes `Device`, a TorchDispatchMode. A storage carries a mark; a result is on
+the GPU if an argument is. What raises on CUDA raises here: arguments on two devices (except what PyTorch allows:
+0-dimensional CPU numbers, CPU indices into a CUDA tensor), `numpy()`, a CPU generator for a CUDA tensor, and, in a
 capture, everything that makes the host wait. A capture records the calls and restores what they changed. A replay
 repeats them on the same storages, which it holds weakly, so that a graph over freed memory is detected. As on CUDA, a
 replay does not see a tensor that replaced an old one, and the results then differ from those of the CPU.

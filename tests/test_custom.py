@@ -400,7 +400,7 @@ def test_judging_is_in_evaluation_mode_and_learning_in_training_mode():
     model = Watched(nn.Dropout(0.5))
     engine, _ = make_general(model)
     outcome = engine.train(torch.arange(10), [0.1])
-    number = int(outcome.learned.numel())
+    number = int(outcome.trained.numel())
     assert model.calls == [(False, 10), (True, number)] and outcome.forwards == 10 + number
 
 
@@ -424,12 +424,12 @@ def test_with_packing_statistics_are_those_of_the_batches_that_learn():
     outcome = engine.train(torch.arange(40), [0.1] * 4)
     judged = [size for training, size in model.calls if not training]
     learned = [size for training, size in model.calls if training]
-    assert sum(judged) == 40 and sum(learned) == outcome.learned.numel() > 0 and set(learned) == {10}
+    assert sum(judged) == 40 and sum(learned) == outcome.trained.numel() > 0 and set(learned) == {10}
     layer = model.layers[2]
     assert int(layer.num_batches_tracked) == len(learned) == outcome.updates
     # By hand, of the first batch that learned: the running mean has moved a tenth of the way.
     with torch.no_grad():
-        values = start[1](images.batch(outcome.learned[:10])[0].flatten(1))
+        values = start[1](images.batch(outcome.trained[:10])[0].flatten(1))
     expected = 0.1 * values.mean(0)
     if len(learned) == 1:
         assert torch.allclose(layer.running_mean, expected, atol=1e-6)

@@ -90,7 +90,9 @@ class Recorder:
             clock.continued()
 
     def evaluated(self, context: EvalContext) -> None:
-        row = {column.name: column.measure(context) for column in MEASURED}
+        self.row({column.name: column.measure(context) for column in MEASURED})
+
+    def row(self, row: dict[str, Any]) -> None:
         self.folder.append(row)
         self.tracking.row(row)
 

@@ -5,8 +5,8 @@
 
 With this network and learning rate, exactly 1 sample in 100 is misclassified at any time. Counted is one epoch from
 its first to its last batch, with all graphs captured before, and without evaluations, which are the same for all
-rules. Seconds are implied, not measured: for 8 epochs of 240,000 images, by 5 us per launch and 20 us per wait, and in the
-last column by 1.5 us more for every kernel inside a graph.
+rules. Seconds are implied, not measured: for 8 epochs of 240,000 images, by 5 us per launch and 20 us per wait, and
+in the last column by 1.5 us more for every kernel inside a graph.
 """
 
 from __future__ import annotations

@@ -7,8 +7,8 @@ Three arms, the same model, learning rate and schedule (cosine over the epochs):
   spaced   the same with a SpacedSampler;
   shorter  `all`, with as many epochs as give the number of samples that `spaced` presents, and their own schedule.
 All choices are made on the last 10,000 training samples, per data set, with equally many trials for each arm. The
-learning rate is the best of four for `all`, and again for `shorter`. Of four settings of the sampler, the one is chosen
-that loads the fewest samples among those that end at most 0.1 percentage points below `all` in the mean of two seeds.
+learning rate is the best of four for `all`, and again for `shorter`. Of four settings of the sampler, the one
+that loads the fewest samples is chosen among those that end at most 0.1 percentage points below `all` (two seeds).
 One thread, no workers; `all` and `spaced` take turns. The choices and `shorter`, where only the accuracy matters, run
 on images that were transformed before: the accuracies are the same, the seconds are not.
 Prints every run and the medians, and writes them as CSV; the settings are this script's choice.
@@ -167,7 +167,8 @@ def summarise(rows: list[dict[str, Any]]) -> None:
                 for one, other in zip(arms["all"], arms[arm], strict=True)
             ]
             print(
-                f"{name}: {arm} {statistics.mean(points):+.2f} percentage points ({min(points):+.2f} to {max(points):+.2f})"
+                f"{name}: {arm} {statistics.mean(points):+.2f} percentage points "
+                f"({min(points):+.2f} to {max(points):+.2f})"
             )
 
 

@@ -27,7 +27,7 @@ from lazyexp.runs.folder import CHECKED
 from lazyexp.runs.provenance import changes
 from lazyexp.runs.recorder import Recorder
 from lazyexp.training.clock import Clock
-from lazyexp.training.trainer import SCHEDULES
+from lazyexp.training.schedules import SCHEDULES
 from lazyexp.utils import terminal
 from lazyexp.utils.terminal import Interruption
 
@@ -402,7 +402,7 @@ def test_a_run_that_was_stopped_before_its_first_row_goes_on(tmp_path, monkeypat
     made = settings(tmp_path)
     with monkeypatch.context() as patch:
         patch.setattr("lazyexp.runs.recorder.Recorder.stop", lambda self: True)
-        patch.setattr("lazyexp.training.trainer.CHUNK", 64)
+        patch.setattr("lazyexp.training.schedules.CHUNK", 64)
         assert run(made).status == "interrupted"
     report = run(made)
     assert report.status == "finished" and not report.repeated
