@@ -272,4 +272,5 @@ def test_the_table_of_engines_lists_all_in_order_and_is_that_of_the_documentatio
     assert names == [kind.__name__ for kind in expected] and len(set(names)) == 9
     page = Path(__file__).resolve().parents[2] / "docs" / "design" / "engines.md"
     if page.exists():
-        assert table in page.read_text()
+        text = page.read_text()  # the table, or the mark in whose place the site is built with it
+        assert table in text or "<!-- generated: engines -->" in text
