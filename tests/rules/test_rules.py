@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from lazyexp.config.compose import checked, compose_readably, hydra_session, register
+from lazyexp.config.compose import checked, compose_settings, hydra_session, register
 from lazyexp.config.schema import Config
 from lazyexp.config.validation import check
 from lazyexp.errors import UserError
@@ -295,4 +295,4 @@ def test_every_rule_can_be_composed():
     register()
     with hydra_session():
         for name in RULES:
-            assert checked(compose_readably([f"rule={name}"])).rule["name"] == name
+            assert checked(compose_settings([f"rule={name}"])).rule["name"] == name
