@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from lazyexp.loss import LazyLoss as LazyLoss
     from lazyexp.loss import MistakeGatedLoss as MistakeGatedLoss
     from lazyexp.loss import lazy_loss as lazy_loss
-    from lazyexp.report import report as report
+    from lazyexp.report.build import write_report as report
     from lazyexp.rules import Rule as Rule
     from lazyexp.rules import ScoredBatch as ScoredBatch
     from lazyexp.sampler import Indexed as Indexed

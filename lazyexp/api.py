@@ -16,13 +16,14 @@ import numpy as np
 import pandas as pd
 from omegaconf import OmegaConf
 
-from lazyexp.config.compose import checked, hydra_session, settings_of
+from lazyexp.config.compose import hydra_session
 from lazyexp.config.quoting import override, quote
 from lazyexp.config.schema import Config, Settings
-from lazyexp.config.sweeps import expand, search_path, sweep_settings
+from lazyexp.config.sweeps import expand, search_path
 from lazyexp.errors import UserError
 from lazyexp.runs.columns import COMPLETE
 from lazyexp.runs.reader import read_json, read_rows
+from lazyexp.settings import checked, settings_of, sweep_settings
 
 if TYPE_CHECKING:
     from torch import nn

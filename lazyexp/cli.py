@@ -18,7 +18,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from lazyexp.config.compose import checked, compose_settings, hydra_session, register, settings_of
+from lazyexp.config.compose import compose_settings, hydra_session, register
 from lazyexp.config.paths import CONF
 from lazyexp.config.schema import Settings
 from lazyexp.config.sweeps import (
@@ -29,9 +29,9 @@ from lazyexp.config.sweeps import (
     on_slurm,
     runs_in_parallel,
     search_path,
-    sweep_settings,
 )
 from lazyexp.errors import UserError
+from lazyexp.settings import checked, sweep_settings
 from lazyexp.utils.memory import is_out_of_memory
 from lazyexp.utils.workers import SweepFolder, asked_to_stop, note, parent_is_gone
 
@@ -48,7 +48,7 @@ class RunEnd:
     """How a run of a sweep ended.
 
     `error`: one line, empty if there was none. `code`: the exit code of a single run. `signal`: number of the signal
-    that asked the run to stop, or 0. `started`: False if the sweep was stopped before this run.
+    that asked the run to stop, or 0. `started`: False if the sweep was stopped before this run. `folder`: of the run.
     """
 
     title: str
@@ -56,6 +56,7 @@ class RunEnd:
     code: int = 0
     signal: int = 0
     started: bool = True
+    folder: Path | None = None
 
 
 def main() -> NoReturn:
@@ -133,7 +134,9 @@ def fail(message: str, code: int = 2) -> NoReturn:
 
 def single(overrides: list[str]) -> int:
     """Do one run. Returns the exit code."""
-    end = execute(settings_of(overrides))
+    with hydra_session():
+        settings = checked(compose_settings(overrides))
+    end = execute(settings)
     if end.error:
         fail(end.error, end.code)
     return end.code
@@ -154,8 +157,8 @@ def sweep(overrides: list[str]) -> int:
     print(f"{len(ends) - len(failed)} of {len(jobs)} runs done")
     if signal:
         return 128 + signal
-    for folder in sorted({one.runs_dir for one in settings}):
-        show_report(Path(folder).expanduser())
+    for runs_dir in sorted({Path(one.runs_dir).expanduser() for one in settings}):
+        show_report(runs_dir, sorted({end.folder for end in ends if end.folder and end.folder.parent == runs_dir}))
     return 1 if failed or len(ends) < len(jobs) else 0
 
 
@@ -184,14 +187,14 @@ def waiting_for_jobs(overrides: list[str]) -> AbstractContextManager[None]:
     return lost_jobs_as_results(lambda title, error: RunEnd(title, error, code=1))
 
 
-def show_report(folder: Path) -> None:
-    """Write the report of a sweep's folder. A failure there does not make the sweep fail."""
+def show_report(runs_dir: Path, runs: list[Path]) -> None:
+    """Write the report of a sweep: of its runs, or of all in `runs_dir` if it has none. An error does not fail it."""
     from lazyexp.report.build import write_report
 
     try:
-        print(f"report: {write_report([folder])}")
+        print(f"report: {write_report(runs or [runs_dir], out=runs_dir / 'report')}")
     except Exception as error:
-        print(f"lazyexp: no report ({error}); try lazyexp-report {folder}", file=sys.stderr)
+        print(f"lazyexp: no report ({error}); try lazyexp-report {runs_dir}", file=sys.stderr)
 
 
 def task(composed: DictConfig) -> RunEnd:
@@ -241,4 +244,4 @@ def execute(settings: Settings, position: str = "", concurrent: bool = False) ->
             raise
         return RunEnd(title, f"out of memory: {error}; use a smaller model or batch", code=2)
     code = show_end(title, result, position)
-    return RunEnd(title, code=code, signal=result.signal)
+    return RunEnd(title, code=code, signal=result.signal, folder=result.folder)

@@ -37,7 +37,9 @@ def lazy_loss(
             is right (any of them, if there are several). Label smoothing does not change which class is right.
         reduction: `batch` divides by what cross_entropy's mean divides by, the whole batch, so that the other samples
             count as zero gradients; `selected` divides by the selected samples; `sum`; `none` gives (n, ...).
-        weight, ignore_index, label_smoothing: As in torch.nn.functional.cross_entropy.
+        weight: As in torch.nn.functional.cross_entropy.
+        ignore_index: Likewise.
+        label_smoothing: Likewise.
 
     Returns:
         The loss, and the number of selected targets as a 0-dimensional tensor.
@@ -68,9 +70,11 @@ def lazy_bce(
     the probability of its side is below it.
 
     Args:
-        logits, targets: Of one shape.
+        logits: Of any shape.
+        targets: Of the same shape.
         reduction: As in `lazy_loss`.
-        weight, pos_weight: As in torch.nn.functional.binary_cross_entropy_with_logits.
+        weight: As in torch.nn.functional.binary_cross_entropy_with_logits.
+        pos_weight: Likewise.
 
     Returns:
         The loss, and the number of selected elements as a 0-dimensional tensor.

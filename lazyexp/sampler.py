@@ -172,13 +172,13 @@ class SpacedSampler(Sampler[int]):
 
     def _warn_of_double_sharding(self) -> None:
         reported = int(self._reported.sum())
-        if self._share()[1] > 1 and self._exhausted and self._active is not None:
-            if 0 < reported <= 0.6 * len(self._active):
-                warnings.warn(
-                    f"SpacedSampler: only {reported} of the {len(self._active)} samples of epoch {self.epoch} were "
-                    "reported by update(). If another library shards the loader, too, set SpacedSampler(shard=False)",
-                    stacklevel=2,
-                )
+        sharded = self._share()[1] > 1 and self._exhausted
+        if sharded and self._active is not None and 0 < reported <= 0.6 * len(self._active):
+            warnings.warn(
+                f"SpacedSampler: only {reported} of the {len(self._active)} samples of epoch {self.epoch} were "
+                "reported by update(). If another library shards the loader, too, set SpacedSampler(shard=False)",
+                stacklevel=2,
+            )
 
     @torch.no_grad()
     def update(self, index: Tensor, logits: Tensor, targets: Tensor, ignore_index: int = -100) -> None:

@@ -58,12 +58,13 @@ def call(monkeypatch, capsys, tmp_path):
     show_report = cli.show_report
 
     def run(*arguments: str, report: bool = False) -> Answer:
-        monkeypatch.setattr(cli, "show_report", show_report if report else lambda folder: None)
+        monkeypatch.setattr(cli, "show_report", show_report if report else lambda *_: None)
         monkeypatch.setattr(sys, "argv", ["lazyexp", *arguments])
         capsys.readouterr()
         with pytest.raises(SystemExit) as end:
             cli.main()
         out, err = capsys.readouterr()
+        assert isinstance(end.value.code, int)
         return Answer(end.value.code, out, err)
 
     return run

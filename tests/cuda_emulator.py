@@ -42,22 +42,80 @@ from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_mod
 
 # Calls that start no kernel: views, and memory without content.
 NO_KERNEL = frozenset(
-    "view _unsafe_view t transpose slice select alias detach squeeze unsqueeze expand as_strided split "
-    "split_with_sizes permute _reshape_alias lift_fresh unbind chunk set_ empty empty_like new_empty empty_strided "
-    "new_empty_strided is_same_size sym_size narrow diagonal resize_ is_pinned".split()
+    [
+        "view",
+        "_unsafe_view",
+        "t",
+        "transpose",
+        "slice",
+        "select",
+        "alias",
+        "detach",
+        "squeeze",
+        "unsqueeze",
+        "expand",
+        "as_strided",
+        "split",
+        "split_with_sizes",
+        "permute",
+        "_reshape_alias",
+        "lift_fresh",
+        "unbind",
+        "chunk",
+        "set_",
+        "empty",
+        "empty_like",
+        "new_empty",
+        "empty_strided",
+        "new_empty_strided",
+        "is_same_size",
+        "sym_size",
+        "narrow",
+        "diagonal",
+        "resize_",
+        "is_pinned",
+    ]
 )
 # Kernels of calls that need several (orders of magnitude; everything else counts as one).
 KERNELS = {"count_nonzero": 2, "nonzero": 3, "sort": 3, "topk": 3, "convolution": 2, "convolution_backward": 4}
 # Calls whose result's length, or whose result, the host must know.
 WAITING = frozenset(
-    "_local_scalar_dense nonzero masked_select unique_dim _unique2 unique_consecutive bincount equal".split()
+    [
+        "_local_scalar_dense",
+        "nonzero",
+        "masked_select",
+        "unique_dim",
+        "_unique2",
+        "unique_consecutive",
+        "bincount",
+        "equal",
+    ]
 )
 # Not marked as pointwise, but a 0-dimensional CPU tensor may stand beside CUDA tensors all the same.
-LENIENT = frozenset("where masked_fill copy index_put _index_put_impl fill _to_copy clamp lerp".split())
-FACTORIES = (
-    "zeros ones full empty arange rand randn randint randperm linspace eye tensor as_tensor "
-    "zeros_like ones_like full_like empty_like rand_like randn_like"
-).split()
+LENIENT = frozenset(
+    ["where", "masked_fill", "copy", "index_put", "_index_put_impl", "fill", "_to_copy", "clamp", "lerp"]
+)
+FACTORIES = [
+    "zeros",
+    "ones",
+    "full",
+    "empty",
+    "arange",
+    "rand",
+    "randn",
+    "randint",
+    "randperm",
+    "linspace",
+    "eye",
+    "tensor",
+    "as_tensor",
+    "zeros_like",
+    "ones_like",
+    "full_like",
+    "empty_like",
+    "rand_like",
+    "randn_like",
+]
 MIXED = "Expected all tensors to be on the same device, but found at least two devices, cuda:0 and cpu!"
 CAPTURING = "CUDA error: operation not permitted when stream is capturing"
 CUDA = torch.device("cuda", 0)
@@ -125,7 +183,7 @@ def _mapped(values: Any, change: Callable[[Any], Any], kind: type = Tensor) -> A
 def _facts(function: Any) -> tuple[str, tuple[int, ...], tuple[str, ...], bool, bool]:
     """(name without its underscore, arguments written to by place and by name, composite?, takes CPU numbers?)."""
     name = function._schema.name.split("::")[1]
-    name = name if name in NO_KERNEL or name.startswith("_") and not name.endswith("_") else name.rstrip("_")
+    name = name if name in NO_KERNEL or (name.startswith("_") and not name.endswith("_")) else name.rstrip("_")
     arguments = function._schema.arguments
     places = tuple(i for i, a in enumerate(arguments) if a.alias_info is not None and a.alias_info.is_write)
     composite = torch._C._dispatch_has_kernel_for_dispatch_key(function.name(), "CompositeImplicitAutograd")
@@ -357,7 +415,8 @@ def _patch_tensors(gpu: Gpu, patch: Callable[[Any, str, Any], None]) -> None:
 
         @staticmethod
         def backward(ctx: Any, gradient: Tensor) -> Any:
-            return move(gradient, *ctx.back, False, False), None, None
+            cuda, dtype = ctx.back
+            return move(gradient, cuda, dtype, False, False), None, None
 
     def to(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         device, dtype = kwargs.get("device"), kwargs.get("dtype")

@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 from conftest import only_run, rows, write_idx
 
-from lazyexp import cli
+from lazyexp.config.compose import compose_settings, hydra_session, register
 from lazyexp.config.fields import walk
 from lazyexp.config.registry import DATASETS, RULES
-from lazyexp.config.schema import Config
+from lazyexp.config.schema import Config, Settings
+from lazyexp.config.sweeps import expand
+from lazyexp.settings import checked, sweep_settings
 
 QUICK = ("epochs=1", "model.width=20", "dataset.train_size=100")
 ROOT = Path(__file__).resolve().parent.parent
@@ -204,18 +206,18 @@ def test_from_a_wheel_installed_elsewhere(tmp_path):
 SWEEPS = sorted(path.stem for path in (ROOT / "conf" / "sweep").glob("*.yaml"))
 
 
-def composed_in_bulk(*overrides: str) -> tuple[list[list[str]], list[Config]]:
+def composed_in_bulk(*overrides: str) -> tuple[list[list[str]], list[Settings]]:
     """The overrides of a sweep's runs, and the settings of those that differ in more than plain numbers."""
-    cli.register()
-    with cli.hydra_session():
-        jobs = cli.expand(list(overrides))
-        return jobs, cli.sweep_settings(jobs, [])
+    register()
+    with hydra_session():
+        jobs = expand(list(overrides))
+        return jobs, sweep_settings(jobs, [])
 
 
-def expanded(*overrides: str) -> list[Config]:
-    cli.register()
-    with cli.hydra_session():
-        return [cli.checked(cli.compose_settings(job)) for job in cli.expand(list(overrides))]
+def expanded(*overrides: str) -> list[Settings]:
+    register()
+    with hydra_session():
+        return [checked(compose_settings(job)) for job in expand(list(overrides))]
 
 
 @pytest.mark.parametrize("name", SWEEPS)

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -440,7 +441,8 @@ class Watched(nn.Module):
 
     def __init__(self, *middle: nn.Module) -> None:
         super().__init__()
-        self.layers, self.calls = nn.Sequential(nn.Flatten(), nn.Linear(16, 6), *middle, nn.Linear(6, 3)), []
+        self.layers = nn.Sequential(nn.Flatten(), nn.Linear(16, 6), *middle, nn.Linear(6, 3))
+        self.calls: list[Any] = []
 
     def forward(self, x):
         self.calls.append((self.training, len(x)))

@@ -52,7 +52,7 @@ def test_reproduce_asks_for_all_runs_with_settings_that_exist(part, size, tmp_pa
 
 
 def collect(*folders: Path) -> None:
-    command = [sys.executable, ROOT / "scripts" / "collect.py", *folders]
+    command = [sys.executable, str(ROOT / "scripts" / "collect.py"), *map(str, folders)]
     subprocess.run(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True)
 
 

@@ -52,7 +52,7 @@ def main(seconds: float, seeds: int, more: list[str]) -> pd.DataFrame:
                 spent, run = timed(*words, f"seed={seed}", f"epochs={epochs}", *more)
                 attempts[epochs] = (max(spent - overhead, 0.001), run)
                 epochs = max(round(epochs * seconds / attempts[epochs][0]), 1)
-            epochs = min(attempts, key=lambda one: abs(attempts[one][0] - seconds))  # noqa: B023
+            epochs = min(attempts, key=lambda one: abs(attempts[one][0] - seconds))
             rows.append(row(arm, epochs, *attempts[epochs]))
             if arm == "lazy":
                 lazy = {"epochs": epochs, "folder": attempts[epochs][1].folder}

@@ -1,29 +1,28 @@
-"""From the words of a command line to checked settings, with Hydra.
+"""From the words of a command line to settings, with Hydra.
 
-Hydra is used here, in sweeps.py and in cli.py. Nothing here imports torch before a run is checked.
+Hydra is used here, in sweeps.py and in cli.py. Nothing here imports torch.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
 from omegaconf import DictConfig, OmegaConf
 
 from lazyexp.config.help import help_text
-from lazyexp.config.imports import resolve
 from lazyexp.config.messages import readable_errors
 from lazyexp.config.paths import CONF
 from lazyexp.config.registry import NAMES
-from lazyexp.config.schema import Config, Settings
-from lazyexp.config.validation import ENTRIES, check, custom_targets
-from lazyexp.errors import UserError
+from lazyexp.config.schema import Config
+from lazyexp.config.validation import ENTRIES
 
 # Groups of settings whose choices are registered by name; a file in conf/ says more than a name.
 GROUPS: dict[str, Any] = {**NAMES, "plasticity": ("all",)}
@@ -67,41 +66,16 @@ def config_loader() -> Any:
     return GlobalHydra.instance().config_loader()
 
 
+def parse(overrides: list[str]) -> list[Any]:
+    """The overrides as objects of Hydra's grammar. Raises UserError."""
+    with readable_errors():
+        return list(OverridesParser.create().parse_overrides(overrides))
+
+
 def compose_settings(overrides: list[str]) -> DictConfig:
     """The settings of one run. Raises UserError with one line that names the key and the choices."""
     with readable_errors():
         return compose("config", overrides)
-
-
-def settings_of(overrides: Sequence[str]) -> Settings:
-    """The checked settings of one run. Raises UserError."""
-    with hydra_session():
-        return checked(compose_settings(list(overrides)))
-
-
-def checked(composed: DictConfig) -> Settings:
-    """The settings as plain values, all keys known and all values checked. Raises UserError."""
-    with readable_errors():
-        unknown = unknown_keys(composed)
-        if unknown:
-            raise UserError(f"{unknown[0]}: unknown key; see lazyexp --help")
-        plain: Any = OmegaConf.to_object(composed)
-    settings = check(plain)
-    _check_rule(settings)
-    for group, path in custom_targets(settings).items():
-        resolve(path, f"{group}._target_")
-    return settings
-
-
-def _check_rule(settings: Settings) -> None:
-    from lazyexp.rules import make_rule
-
-    rule, block_size = make_rule(settings.rule), settings.packing.block_size
-    if block_size and not rule.pointwise:
-        raise UserError(
-            f"packing.block_size={block_size}: must be 0 for rule={settings.rule['name']}; packing needs a rule that "
-            "decides by a sample's own logits, such as lazy"
-        )
 
 
 def unknown_keys(composed: DictConfig) -> list[str]:

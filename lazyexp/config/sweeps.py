@@ -1,11 +1,9 @@
-"""Sweeps: expand a command line into runs, check them, and let a launcher of Hydra's do them."""
+"""Sweeps: expand a command line into runs, and let a launcher of Hydra's do them."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache
 from importlib.util import find_spec
 from typing import Any
 
@@ -15,12 +13,9 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from lazyexp.config.compose import checked, compose_settings, config_loader
+from lazyexp.config.compose import config_loader
 from lazyexp.config.messages import readable_errors
-from lazyexp.config.schema import Settings
-from lazyexp.config.validation import NUMBERS, check_value
 from lazyexp.errors import UserError
-from lazyexp.utils.terminal import NO_BAR, tqdm
 
 # The packages of the launchers in conf/hydra/launcher, and the extras that install them.
 EXTRAS = {"hydra_joblib_launcher": "parallel", "hydra_submitit_launcher": "slurm"}
@@ -35,29 +30,6 @@ def expand(overrides: list[str]) -> list[list[str]]:
         parsed = OverridesParser.create(config_loader()).parse_overrides(parameters + tasks)
         with _without_second_check():
             return BasicSweeper.split_arguments(parsed, None)[0]
-
-
-def sweep_settings(jobs: list[list[str]], common: list[str]) -> list[Settings]:
-    """The checked settings of a sweep's runs, once for runs that differ in plain numbers within bounds only.
-
-    Composing takes about 0.1 s, so a thousand seeds are composed once. `common` are overrides that every run needs.
-    Raises UserError.
-    """
-    representatives = {tuple(word for word in job if not _plain_number(word)): job for job in reversed(jobs)}
-    distinct = dict.fromkeys(tuple(word for word in job if not _plain_number(word)) for job in jobs)
-    bar = tqdm(distinct, desc="checking", unit=" settings", leave=False, delay=1, disable=NO_BAR)
-    return [checked(compose_settings([*representatives[key], *common])) for key in bar]
-
-
-@cache
-def _plain_number(word: str) -> bool:
-    """Whether `word` sets a number that needs no check but that of its bounds. Raises UserError if it is outside."""
-    key, _, value = word.partition("=")
-    kind = NUMBERS.get(key)
-    if kind is None or not re.fullmatch(r"\d+" if kind is int else r"\d+(\.\d+)?", value):
-        return False
-    check_value(key, kind(value))
-    return True
 
 
 def search_path(overrides: list[str]) -> list[str]:
@@ -113,7 +85,7 @@ def _multirun_settings(overrides: list[str]) -> DictConfig:
 
 @contextmanager
 def _without_second_check() -> Iterator[None]:
-    """Keep Hydra from composing every run before the first one starts: `sweep_settings` has checked them."""
+    """Keep Hydra from composing every run before the first one starts: they have been checked."""
     name = "validate_batch_is_legal"
     original = getattr(BasicSweeper, name)
     setattr(BasicSweeper, name, lambda self, batch: None)

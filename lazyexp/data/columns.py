@@ -18,6 +18,11 @@ INDEX_NAME = re.compile(
 FEW = 20  # rows below which whole numbers without gaps may be a coincidence
 
 
+def quoted(name: str) -> str:
+    """A column's name as a setting takes it."""
+    return name if re.fullmatch(r"[\w.-]+", name) else "'" + name.replace("'", "\\'") + "'"
+
+
 def counting_columns(
     frame: pd.DataFrame, columns: Sequence[str], keep: Sequence[str], source: str
 ) -> tuple[list[str], list[str]]:
@@ -36,11 +41,12 @@ def counting_columns(
         if _counts(values, named):
             found.append(name)
             notes.append(
-                f"{source}: column {name} counts the rows and is left out; dataset.options.keep=[{name}] uses it"
+                f"{source}: column {name} counts the rows and is left out; "
+                f"dataset.options.keep=[{quoted(name)}] uses it"
             )
         elif named or _rises(values):
             why = "has the name of an index" if named else "rises from row to row and may count the rows"
-            notes.append(f"{source}: column {name} {why}; dataset.options.drop=[{name}] leaves it out")
+            notes.append(f"{source}: column {name} {why}; dataset.options.drop=[{quoted(name)}] leaves it out")
     return found, notes
 
 
@@ -74,7 +80,7 @@ def repeated_labels(frame: pd.DataFrame, columns: Sequence[str], label: str, sou
             continue
         if len(values) == len(classes) == len(set(zip(codes.tolist(), others.tolist(), strict=True))):
             notes.append(
-                f"{source}: column {name} tells the classes of {label} one to one; dataset.options.drop=[{name}] "
-                "leaves it out"
+                f"{source}: column {name} tells the classes of {label} one to one; "
+                f"dataset.options.drop=[{quoted(name)}] leaves it out"
             )
     return notes

@@ -38,7 +38,7 @@ def unit_notes(raw: Raw) -> list[str]:
     if raw.train_images.dtype == torch.int64:
         return []
     low, high = float(raw.train_images.min()), float(raw.train_images.max())
-    name, fits = raw.sources["train_images"], -0.001 <= low and 0.5 * raw.white <= high <= 1.001 * raw.white
+    name, fits = raw.sources["train_images"], low >= -0.001 and 0.5 * raw.white <= high <= 1.001 * raw.white
     if fits and (raw.white == 1 or not raw.train_images.is_floating_point()):
         return []
     change = "leaves them as they are" if raw.white == 1 else f"divides them by {raw.white:g}"

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from lazyexp.data.arrays import Array, make_raw
-from lazyexp.data.columns import counting_columns, repeated_labels
+from lazyexp.data.columns import counting_columns, quoted, repeated_labels
 from lazyexp.data.custom import stack_samples
 from lazyexp.data.images import decode
 from lazyexp.data.labels import Targets, encode_values
@@ -91,7 +91,7 @@ def load(files: dict[str, list[Path]], options: Options, size: tuple[int, int] |
         if not columns:
             raise UserError(
                 f"{names[0]}: no column is left besides {options.label}; {counting[0]} counts the rows, "
-                f"dataset.options.keep=[{counting[0]}] uses it"
+                f"dataset.options.keep=[{quoted(counting[0])}] uses it"
             )
     if len(frames) == 1:
         frames, names = _split(frames[0], options.label, names[0]), names * 2
@@ -106,8 +106,7 @@ def load(files: dict[str, list[Path]], options: Options, size: tuple[int, int] |
     else:
         arrays = _standardised([_numbers(frame[columns], name) for frame, name in zip(frames, names, strict=True)])
     labels = [targets.train.numpy(), targets.test.numpy()]
-    raw = make_raw([arrays[0], labels[0], arrays[1], labels[1]], [names[0], names[0], names[1], names[1]], targets)
-    return raw
+    return make_raw([arrays[0], labels[0], arrays[1], labels[1]], [names[0], names[0], names[1], names[1]], targets)
 
 
 def _columns(frames: list[pd.DataFrame], names: list[str], options: Options, first: Table) -> list[str]:
@@ -153,7 +152,7 @@ def _numbers(frame: pd.DataFrame, name: str) -> Array:
         if not pd.api.types.is_numeric_dtype(frame[column].dtype) or frame[column].dtype.kind not in "iufb":
             raise UserError(
                 f"{name}: column {column} does not hold numbers ({_sample(frame[column])}); encode it, or leave "
-                f"it out by dataset.options.drop=[{column}]"
+                f"it out by dataset.options.drop=[{quoted(column)}]"
             )
         if frame[column].isna().any():
             raise UserError(f"{name}: column {column} has empty or infinite entries")

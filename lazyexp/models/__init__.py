@@ -1,0 +1,1 @@
+"""Networks: the built-in ones, torchvision's, and custom ones by import path."""

@@ -18,6 +18,8 @@ class Figure:
 
 @dataclass
 class Heading:
+    """A heading."""
+
     text: str
 
 
@@ -38,6 +40,8 @@ class Items:
 
 @dataclass
 class Table:
+    """A table with its columns and rows of text."""
+
     columns: list[str]
     rows: list[list[str]]
 
@@ -62,6 +66,8 @@ class Table:
 
 @dataclass
 class Figures:
+    """Figures side by side."""
+
     figures: list[Figure]
 
 

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure as Canvas
 
 from lazyexp.report.formatting import setting, setting_value
 from lazyexp.report.groups import distinguishing, sortable
-from lazyexp.report.headline import CURVE, Headline
+from lazyexp.report.headline import CURVE, MAX_MISSED, Headline
 from lazyexp.report.labels import End, label_ends
 from lazyexp.report.style import LOG_FROM, STYLE, WIDE, FigureFolder, fit, scale, ticks
 
@@ -82,14 +82,18 @@ def _draw(key: str, where: str, found: list[Headline], folder: FigureFolder) -> 
             ends = [_line(axes, part, str(rule), name, folder) for rule, part in data.groupby("rule", sort=False)]
             _axis(axes, key, values, numeric)
             if name == "speedup":
-                axes.axhline(1, color="0.3", lw=0.6)
+                baseline = folder.looks[found[0].baseline]
+                axes.axhline(1, color=baseline.color, lw=0.8)
+                ends.append(End(found[0].baseline, float(data["position"].max()), 1.0, baseline))
                 known = data[name][data[name].between(0, math.inf, inclusive="neither")]
                 scale(axes.yaxis, [*known, 0.8, 1.25], log=True)
             axes.set_ylabel(label)
             if axes is grid[-1]:
                 label_ends(figure, axes, [end for end in ends if end])
         caption = f"Test accuracy and speedup along the curve over {found[0].baseline} against {key}"
-        caption += f" ({where})" * bool(where) + ": medians with 95 % bootstrap intervals."
+        caption += (
+            f" ({where})" * bool(where) + ": medians with 95 % bootstrap intervals; hollow: not reached reliably."
+        )
         folder.save(figure, f"swept_{key}_{where or 'all'}", caption, data.drop(columns="position"), wide=True)
 
 
@@ -105,6 +109,9 @@ def _line(axes: Axes, part: pd.DataFrame, rule: str, name: str, folder: FigureFo
         ls=look.line,
         marker=look.marker if len(known) <= MANY else "",
     )
+    if name == "speedup":
+        unreliable = known[known["missed"] > MAX_MISSED]
+        axes.plot(unreliable["position"], unreliable[name], look.marker, color=look.color, mfc="white", ls="none")
     spread = known[known[f"{name}_low"].notna() & (known[f"{name}_low"] > 0) & (known[f"{name}_high"] < math.inf)]
     axes.vlines(
         spread["position"], spread[f"{name}_low"], spread[f"{name}_high"], color=look.color, lw=0.8, alpha=0.7

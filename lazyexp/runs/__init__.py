@@ -1,0 +1,1 @@
+"""A run's folder on disk: writing, reading, columns, provenance, trackers."""

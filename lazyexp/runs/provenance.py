@@ -6,6 +6,7 @@ import platform
 import subprocess
 import sys
 from datetime import datetime, timezone
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -62,6 +63,7 @@ def now() -> str:
     return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
+@cache
 def _version(package: str) -> str | None:
     try:
         return version(package)
@@ -69,6 +71,7 @@ def _version(package: str) -> str | None:
         return None
 
 
+@cache
 def _processor() -> str:
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():
@@ -79,6 +82,7 @@ def _processor() -> str:
     return platform.processor() or platform.machine()
 
 
+@cache  # of the code that was loaded, even if the checkout changes later
 def _git_commit() -> str | None:
     """Return the commit of the checkout that this code runs from, None outside of a checkout."""
     root = Path(__file__).resolve().parents[2]

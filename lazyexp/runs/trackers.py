@@ -8,7 +8,7 @@ import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from filelock import FileLock
 
@@ -145,7 +145,7 @@ class TensorBoard:
 class MLflow:
     """A run of the experiment `lazyexp` ($MLFLOW_EXPERIMENT_NAME) in $MLFLOW_TRACKING_URI or `<folder>/mlflow.db`."""
 
-    ENDS = {"interrupted": "KILLED", "failed": "FAILED"}
+    ENDS: ClassVar[dict[str, str]] = {"interrupted": "KILLED", "failed": "FAILED"}
 
     def __init__(self, run_id: str, settings: dict[str, Any], folder: Path, id: str | None) -> None:
         # Give up on a server that does not answer after seconds, not minutes.

@@ -30,6 +30,7 @@ def forward(model: nn.Module, inputs: Tensor) -> Tensor:
 
 
 def changes_its_input(model: nn.Module) -> UserError:
+    """The error for a model that overwrites its input."""
     return UserError(f"model {type(model).__name__}: changes its input in place; use x = x.clone() first in forward")
 
 

@@ -13,9 +13,10 @@ from typing import Any, NoReturn
 
 import pandas as pd
 
-from lazyexp.config.compose import register, settings_of
+from lazyexp.config.compose import register
 from lazyexp.config.quoting import override
 from lazyexp.errors import UserError
+from lazyexp.settings import settings_of
 from lazyexp.tune.fronts import SLACK, choose, read_trials
 from lazyexp.tune.keys import given_values
 from lazyexp.tune.trial import FolderIsBusy, Outcome, attempt, locked

@@ -9,9 +9,9 @@ from typing import Any
 
 import pandas as pd
 
-from lazyexp.config.compose import settings_of
 from lazyexp.config.quoting import override
 from lazyexp.errors import UserError
+from lazyexp.settings import settings_of
 from lazyexp.tune.fronts import COLUMNS, choose, read_trials, split_overrides
 from lazyexp.tune.trial import attempt
 from lazyexp.utils.files import write_text

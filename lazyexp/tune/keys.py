@@ -6,9 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
-
-from lazyexp.config.compose import readable_errors
+from lazyexp.config.compose import parse
 from lazyexp.config.fields import check_setting
 from lazyexp.config.registry import NAMES, RULES
 from lazyexp.config.validation import ENTRIES
@@ -27,8 +25,7 @@ def plain_key(key: str) -> str:
 
 def given_values(overrides: Sequence[str]) -> dict[str, Any]:
     """The values of the keys that are given. Raises UserError for what a search cannot have."""
-    with readable_errors():
-        parsed = OverridesParser.create().parse_overrides(list(overrides))
+    parsed = parse(list(overrides))
     values: dict[str, Any] = {}
     for item in parsed:
         if item.is_sweep_override():

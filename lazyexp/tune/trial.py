@@ -12,10 +12,11 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from lazyexp import experiment
-from lazyexp.config.compose import settings_of
 from lazyexp.errors import UserError
 from lazyexp.runs.folder import RunIsBusy
+from lazyexp.settings import settings_of
 from lazyexp.utils.files import make_folder
+from lazyexp.utils.memory import is_out_of_memory
 
 # Errors of the disk, which every other trial would meet, too.
 DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
@@ -46,7 +47,7 @@ def attempt(overrides: Sequence[str]) -> Outcome:
             raise
         return Outcome(None, f"{error.filename}: {error.strerror}" if error.filename else str(error))
     except (MemoryError, RuntimeError) as error:
-        if "out of memory" not in str(error).lower() and not isinstance(error, MemoryError):
+        if not is_out_of_memory(error):
             raise
         return Outcome(None, f"out of memory: {' '.join(str(error).split())}")
     if result.status == "interrupted" or result.signal:

@@ -1,0 +1,1 @@
+"""Helpers without knowledge of runs: terminal, signals, seeding, memory, files, workers."""

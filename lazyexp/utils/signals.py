@@ -30,7 +30,7 @@ class Interruption:
         self._former: dict[int, Any] = {}
 
     def __enter__(self) -> Interruption:
-        handlers = {name: self._handle for name in self.SIGNALS} | {"SIGCONT": lambda *_: self.on_continue()}
+        handlers = dict.fromkeys(self.SIGNALS, self._handle) | {"SIGCONT": lambda *_: self.on_continue()}
         for name, handler in handlers.items():
             try:
                 number = getattr(signal, name)

@@ -114,7 +114,7 @@ def parent_is_gone() -> bool:
         return False
     # The process exists but is not the parent of this one. Either this is a worker's child, or the parent is a zombie
     # and this process has been adopted.
-    return STARTED_BY == parent
+    return parent == STARTED_BY
 
 
 STARTED_BY = os.getppid()

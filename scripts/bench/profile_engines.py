@@ -13,6 +13,7 @@ import cProfile
 import os
 import pstats
 import sys
+from typing import Any
 
 import torch
 from bench import Bench
@@ -26,7 +27,7 @@ LINES = 8
 
 def table(profile: cProfile.Profile, samples: int) -> None:
     """Print the functions in which most time was spent, without the functions that they called."""
-    functions = pstats.Stats(profile).stats.items()
+    functions: Any = vars(pstats.Stats(profile))["stats"].items()
     spent = sum(own for _, (_, _, own, _, _) in functions)
     print(f"  {spent / samples * 1e6:.1f} us per sample")
     by_time = sorted(functions, key=lambda item: -item[1][2])

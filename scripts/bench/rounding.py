@@ -1,13 +1,14 @@
 """How far single precision carries: the first sample about which an engine decides otherwise than double precision.
 
-Run it with the data directory: `python scripts/bench/rounding.py --data data --samples 20000`. Online learning amplifies
-rounding, whatever the loop: the autograd loop splits from itself when its initial weights are changed by one unit in
-the last place. Prints one line per engine and seed.
+Run it with the data directory: `python scripts/bench/rounding.py --data data --samples 20000`. Online learning
+amplifies rounding, whatever the loop: the autograd loop splits from itself when its initial weights are changed by one
+unit in the last place. Prints one line per engine and seed.
 """
 
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
 import torch
 
@@ -52,7 +53,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     arguments = parser.parse_args()
     single = torch.float32
-    cases = {
+    cases: dict[str, tuple[Any, ...]] = {
         "autograd": (AutogradEngine, single),
         "general, weights one unit in the last place up": (AutogradEngine, single, True),
         "direct": (Direct, single),

@@ -61,7 +61,7 @@ def train(
     criterion = nn.CrossEntropyLoss()
     presented, wall, cpu = 0, time.perf_counter(), time.process_time()
     if spaced:
-        sampler = SpacedSampler(len(dataset), threshold=spaced[0], sure=spaced[1], seed=seed)
+        sampler = SpacedSampler(len(dataset), threshold=spaced[0], skip_threshold=spaced[1], seed=seed)
         loader = DataLoader(Indexed(dataset), BATCH, sampler=sampler)
         for _ in range(epochs):
             for index, (x, y) in loader:

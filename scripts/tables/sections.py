@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from lazyexp.report.blocks import Table
 from tables.report import (
     comparisons,
     energy_blocks,
@@ -17,7 +18,17 @@ from tables.report import (
 )
 
 # Columns of the energy sweep's summary.csv.
-KEPT = ("run_id", "dataset.name", "rule", "epochs", "optimizer.lr", "batch_size", "seed", "status", "test_accuracy")
+KEPT: tuple[str, ...] = (
+    "run_id",
+    "dataset.name",
+    "rule",
+    "epochs",
+    "optimizer.lr",
+    "batch_size",
+    "seed",
+    "status",
+    "test_accuracy",
+)
 KEPT += ("samples_seen", "forward_samples", "backward_samples", "updates")
 FAMILIES = ("plasticity.", "energy_l", "energy_m")
 
@@ -39,7 +50,9 @@ def energy(folder: Path, output: Path) -> dict[str, str]:
     summary[kept].to_csv(output / "summary.csv", index=False)
     table = energy_table(runs)
     table.to_csv(output / "energy.csv", index=False)
-    rows = energy_blocks(table)[-1].rows
+    block = energy_blocks(table)[-1]
+    assert isinstance(block, Table)
+    rows = block.rows
     # Without the first column, the data set, and the last, the number of runs.
     columns = ["rule", "synapses", "M1", "times lower", "with upkeep", "best test accuracy %", "at"]
     return {"energy": markdown(columns, [without_dash(cells[1:-1], 2) for cells in rows])}

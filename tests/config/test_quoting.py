@@ -29,7 +29,8 @@ NAMES = st.from_regex(r"[a-z_][a-z0-9_]*", fullmatch=True).filter(lambda name: n
 NAMES = NAMES.filter(lambda name: name not in ("inf", "nan"))
 PRIMITIVES = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
 # Characters that mean something to Hydra, OmegaConf or a shell.
-TRICKY = st.text(st.sampled_from("\\'\"${}[](),:=~+-*? \t\n/.%@#!|&;<>a1eü日"))
+# Without "???", which no setting can be (see the refused values).
+TRICKY = st.text(st.sampled_from("\\'\"${}[](),:=~+-*? \t\n/.%@#!|&;<>a1eü日")).filter(lambda text: text != "???")
 VALUES = st.recursive(
     PRIMITIVES | TRICKY, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(NAMES, inner, max_size=4)
 )
@@ -64,8 +65,32 @@ def test_strings_that_look_like_something_else_stay_strings(text):
 
 @pytest.mark.parametrize(
     "name",
-    ["t (1)", "t,1", "t=1", "tü", "größe", "[a]", "{a}", "a b/c d", "~/x", "a:b", "a#b", "100%", "glob(*)", "$HOME"]
-    + ["choice(a,b)", "range(3)", "a;b", "a&b", "日本", "back\\slash", "tail\\", "C:\\new\\dir", "\udcff", "a\nb"],
+    [
+        "t (1)",
+        "t,1",
+        "t=1",
+        "tü",
+        "größe",
+        "[a]",
+        "{a}",
+        "a b/c d",
+        "~/x",
+        "a:b",
+        "a#b",
+        "100%",
+        "glob(*)",
+        "$HOME",
+        "choice(a,b)",
+        "range(3)",
+        "a;b",
+        "a&b",
+        "日本",
+        "back\\slash",
+        "tail\\",
+        "C:\\new\\dir",
+        "�",
+        "a\nb",
+    ],
 )
 def test_paths_are_read_back(name):
     path = Path("/data") / name

@@ -75,7 +75,7 @@ def test_exempt_files_exist():
 
 
 @pytest.mark.parametrize(
-    ("line", "found"),
+    "line, found",
     [
         ("Everybody learns.", True),
         ("the samples that sleep", True),

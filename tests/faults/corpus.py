@@ -46,10 +46,18 @@ DATA: list[Case] = []
 MODELS: list[Case] = []
 
 
-def case(name: str, outcome: str, text: str = "", check=None, origin: str = "issue", needs: str = "", into=DATA):
+def case(
+    name: str,
+    outcome: str,
+    text: str = "",
+    check: Any = None,
+    origin: str = "issue",
+    needs: str = "",
+    into: Any = DATA,
+) -> Any:
     """Register the decorated function as a case."""
 
-    def add(make):
+    def add(make: Any) -> Any:
         into.append(Case(name, outcome, make, text, check, origin, needs))
         return make
 
@@ -1138,11 +1146,18 @@ model(
 model(
     "Python's generator in forward", "warning", lambda: Net(lambda module, x: random.random()), "which have no seed"
 )
+
+
+def changes_the_default_dtype() -> Any:
+    torch.set_default_dtype(torch.float64)
+    return Net()
+
+
 model("the same network at every call", "refused", lambda: GLOBAL, "returned the same network as before")
 model(
     "a change of the default dtype",
     "refused",
-    lambda: (torch.set_default_dtype(torch.float64), Net())[1],
+    changes_the_default_dtype,
     "default dtype",
 )
 model("batch normalisation and dropout", "value", lambda: Net(None, nn.BatchNorm1d(16), nn.Dropout()))

@@ -33,9 +33,9 @@ from typing import Any
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from twins import CASES, differences, different, only, settings  # noqa: E402
+from twins import CASES, differences, different, only, settings
 
-from lazyexp.experiment import run  # noqa: E402
+from lazyexp.experiment import run
 
 State = dict[str, bytes]
 

@@ -29,14 +29,14 @@ from pathlib import Path
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-import power_cuts  # noqa: E402
-import sweep_faults  # noqa: E402
-from twins import CASES, differences, only, rows, saved_rows, settings, status, torn  # noqa: E402
+import power_cuts
+import sweep_faults
+from twins import CASES, differences, only, rows, saved_rows, settings, status, torn
 
-from lazyexp.config.schema import Settings  # noqa: E402
-from lazyexp.experiment import run  # noqa: E402
-from lazyexp.runs.columns import COMPLETE  # noqa: E402
-from lazyexp.runs.folder import REPLACEMENT, RunIsBusy  # noqa: E402
+from lazyexp.config.schema import Settings
+from lazyexp.experiment import run
+from lazyexp.runs.columns import COMPLETE
+from lazyexp.runs.folder import REPLACEMENT, RunIsBusy
 
 SENT = {"SIGHUP": signal.SIGHUP, "SIGTERM": signal.SIGTERM, "SIGUSR1": signal.SIGUSR1}
 AT_A_FILE = {
@@ -159,7 +159,9 @@ def disturbed_run(config: Settings, name: str, twin: Path, length: float, draw: 
         if config.overwrite:  # the former result stays until the new one is complete
             if not {status(only(place)), status(folder)} & set(COMPLETE):
                 problems.append("lost: neither the former result nor the new one is there")
-            problems += torn(only(place), twin)
+            former = only(place)
+            assert former is not None
+            problems += torn(former, twin)
         elif end != "done" and folder:
             problems += torn(folder, twin)
         if end != "done" and folder and folder.exists() and saved_rows(folder) < before:
@@ -168,6 +170,7 @@ def disturbed_run(config: Settings, name: str, twin: Path, length: float, draw: 
         if end in ("busy", "failed"):
             return
     folder = only(place)
+    assert folder is not None
     tally.found += [f"{name}, at the end: {problem}" for problem in differences(folder, twin)]
     last = rows(folder / "metrics.csv")[-1]
     if (clocked := float(last["train_seconds"]) + float(last["eval_seconds"])) > awake:

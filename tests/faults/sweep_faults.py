@@ -94,7 +94,8 @@ def strike(process: subprocess.Popen, kind: str) -> bool:
 
 def disturb(wanted: int, seed: int, place: Path) -> tuple[list[str], Counter[str]]:
     """Disturb sweeps until `wanted` faults took effect. Returns the problems, and the number of faults by kind."""
-    draw, found, faults = random.Random(seed), [], Counter()
+    draw, found = random.Random(seed), list[str]()
+    faults: Counter[str] = Counter()
     twin = place / "sweep_twin"
     if start(twin).wait(timeout=600) != 0:
         raise SystemExit(f"the undisturbed sweep failed: {(twin / 'log').read_text()}")

@@ -31,6 +31,7 @@ from lazyexp.runs.tables import CHECKED, csv_line
 from lazyexp.utils import files, signals, workers
 from lazyexp.utils.signals import Interruption
 
+MORE_SIGNALS = ("SIGHUP", "SIGUSR1", "SIGINT")
 TINY = ("dataset.train_size=100", "epochs=2", "eval_every=50", "model.width=4", "device=cpu", "checkpoint_every=0")
 
 
@@ -96,10 +97,10 @@ def test_runs_dir_cannot_hold_a_run(call, runs_dir):
     assert_one_line(call(*TINY, f"runs_dir={runs_dir}"), "set runs_dir")
 
 
-NAMES = ["with space", "größe", "[x]", "it's", "a=b,c", "(1)", os.fsdecode(b"\xff\xfe"), "💥"]
+NAMES = ["it's [x]", os.fsdecode(b"\xff\xfe"), "with space", "größe", "a=b,c", "(1)", "💥"]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*NAMES[:2], *(pytest.param(name, marks=pytest.mark.slow) for name in NAMES[2:])])
 def test_runs_dir_with_an_unusual_name(call, tmp_path, name):
     escaped = name.replace("'", "\\'")
     for status in ("finished", "finished before"):
@@ -268,14 +269,19 @@ def failing_fsync(monkeypatch):
     return arrange
 
 
-@pytest.mark.parametrize("name", ["EINVAL", "ENOTSUP", "EOPNOTSUPP", "EBADF", "ENOSYS", "EACCES", "EPERM"])
+NUMBERS = ("ENOTSUP", "EBADF", "EINVAL", "EOPNOTSUPP", "ENOSYS", "EACCES", "EPERM")
+
+
+@pytest.mark.parametrize(
+    "name", [*NUMBERS[:2], *(pytest.param(name, marks=pytest.mark.slow) for name in NUMBERS[2:])]
+)
 def test_folders_that_cannot_be_synced(call, failing_fsync, name):
     failing_fsync(getattr(errno, name), folders=True)
     assert call(*TINY).code == 0
     assert "finished before" in call(*TINY).out
 
 
-@pytest.mark.parametrize("name", ["EINVAL", "ENOTSUP", "ENOSYS"])
+@pytest.mark.parametrize("name", ["ENOSYS", pytest.param("EINVAL", marks=pytest.mark.slow)])
 def test_files_that_cannot_be_synced(call, failing_fsync, name):
     failing_fsync(getattr(errno, name), folders=False)
     assert call(*TINY).code == 0
@@ -427,7 +433,7 @@ def test_a_damaged_replacement_does_not_replace_the_former_result(call, finished
 
 
 @pytest.mark.parametrize(
-    ("written", "targets"),
+    "written, targets",
     [([None], []), ([0.9, None, "0.95", True], [0.9]), (None, []), ("0.9", []), ([float("inf"), 0.5], [0.5])],
 )
 def test_targets_of_another_version_in_run_json(finished, written, targets):
@@ -474,7 +480,7 @@ def test_a_clock_that_is_set_back(call, tmp_path, monkeypatch):
     assert seconds == sorted(seconds) and 0 < seconds[0] < 60
 
 
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGUSR1", "SIGINT"])
+@pytest.mark.parametrize("name", ["SIGTERM", *(pytest.param(name, marks=pytest.mark.slow) for name in MORE_SIGNALS)])
 def test_a_signal_while_the_summary_is_written(call, tmp_path, monkeypatch, name):
     write = RunFolder.write_summary
 
@@ -488,7 +494,7 @@ def test_a_signal_while_the_summary_is_written(call, tmp_path, monkeypatch, name
     assert "finished before" in call(*TINY).out
 
 
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGUSR1", "SIGINT"])
+@pytest.mark.parametrize("name", ["SIGTERM", *(pytest.param(name, marks=pytest.mark.slow) for name in MORE_SIGNALS)])
 def test_a_signal_while_a_checkpoint_is_saved(call, tmp_path, runs, monkeypatch, name):
     save, pending = RunFolder.save_checkpoint, [getattr(signal, name)]
 

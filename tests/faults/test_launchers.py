@@ -80,7 +80,7 @@ def test_a_failing_run_among_several(tmp_path):
     assert "Traceback" not in answer.stderr
 
 
-@pytest.mark.parametrize(("launcher", "extra"), [("joblib", "parallel"), ("submitit_slurm", "slurm")])
+@pytest.mark.parametrize("launcher, extra", [("joblib", "parallel"), ("submitit_slurm", "slurm")])
 def test_a_missing_launcher_is_named_with_its_extra(call, monkeypatch, launcher, extra):
     def not_there(module):
         raise ModuleNotFoundError(module)

@@ -80,7 +80,7 @@ needs_proc = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="ne
 
 @pytest.mark.slow
 @needs_proc
-@pytest.mark.parametrize(("number", "group"), [(signal.SIGINT, True), (signal.SIGTERM, False)])
+@pytest.mark.parametrize("number, group", [(signal.SIGINT, True), (signal.SIGTERM, False)])
 def test_a_sweep_that_is_asked_to_stop_starts_no_more_runs(sweep, tmp_path, number, group):
     before = begun(tmp_path)
     (os.killpg if group else os.kill)(sweep.pid, number)
@@ -171,7 +171,7 @@ main()
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("kind", "where"),
+    "kind, where",
     [
         ("import", "hydra"),
         ("import", "omegaconf"),

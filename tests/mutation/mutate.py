@@ -150,7 +150,8 @@ def mutants(path: str) -> list[tuple[str, str]]:
             else:
                 held[index] = new
             before, after = (ast.unparse(ast.fix_missing_locations(which)).splitlines()[0] for which in (node, new))
-            name = f"{path}:{node.lineno}: {before} -> {after}  in: {lines[node.lineno - 1].strip()}"
+            line = getattr(node, "lineno", 1)
+            name = f"{path}:{line}: {before} -> {after}  in: {lines[line - 1].strip()}"
             found.append((name, ast.unparse(ast.fix_missing_locations(tree))))
             if index is None:
                 setattr(parent, field, node)

@@ -42,18 +42,23 @@ def make_run(
     run_id = f"{rule}-{seed}-{shown}".replace("/", "_")
     folder = top / run_id
     folder.mkdir(parents=True)
-    constants = dict(
-        run_id=run_id, dataset=settings["dataset"]["name"], train_size=100, rule=rule, seed=seed, device="cpu",
-        width=settings["model"]["width"], depth=1, batch_size=settings["batch_size"], lr=settings["optimizer"]["lr"],
-    )  # fmt: skip
+    constants = {
+        "run_id": run_id, "dataset": settings["dataset"]["name"], "train_size": 100, "rule": rule, "seed": seed,
+        "device": "cpu", "width": settings["model"]["width"], "depth": 1, "batch_size": settings["batch_size"],
+        "lr": settings["optimizer"]["lr"],
+    }  # fmt: skip
     rows = []
     for k, accuracy in enumerate(accuracies, start=1):
         counts = dict.fromkeys(
             ("forward_samples", "backward_samples", "updates", "energy_l1"), round(100 * k * cost, 6)
         )
-        measured = dict(
-            epoch=k, samples_seen=100 * k, train_seconds=k * cost, test_accuracy=accuracy, val_accuracy=val
-        )
+        measured = {
+            "epoch": k,
+            "samples_seen": 100 * k,
+            "train_seconds": k * cost,
+            "test_accuracy": accuracy,
+            "val_accuracy": val,
+        }
         rows.append({**dict.fromkeys(COLUMNS), **constants, **measured, **counts, "energy_maintenance": upkeep})
     with (folder / "metrics.csv").open("w") as stream:
         writer = csv.DictWriter(stream, list(rows[0]))

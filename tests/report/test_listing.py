@@ -85,7 +85,7 @@ def test_where_selects_by_rule_option_and_number(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("where", "message"),
+    "where, message",
     [("rule", "expected KEY=VALUE"), ("rule=", "expected KEY=VALUE"), ("width=50", "no run has the setting width"),
      ("rule=none", "rule is backprop, confidence, lazy")],
 )  # fmt: skip

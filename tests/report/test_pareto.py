@@ -25,7 +25,7 @@ def test_the_front_leaves_out_what_is_beaten():
 
 
 @pytest.mark.parametrize(
-    ("target", "seconds"),
+    "target, seconds",
     [(0.5, 1.0), (0.90, 1.0), (0.9001, 2.0), (0.945, 2.0), (0.96, 4.0), (0.99, 4.0), (0.991, math.inf)],
 )
 def test_time_to_an_accuracy_goes_by_steps(target, seconds):
@@ -38,7 +38,7 @@ def test_rounding_is_no_miss():
     assert front((1.0, 0.979)).time_to(0.98 - 0.001)[0] == 1.0
 
 
-@pytest.mark.parametrize(("limit", "best"), [(0.5, math.nan), (1, 0.90), (3.9, 0.95), (4, 0.99), (64, 0.99)])
+@pytest.mark.parametrize("limit, best", [(0.5, math.nan), (1, 0.90), (3.9, 0.95), (4, 0.99), (64, 0.99)])
 def test_best_within_some_seconds(limit, best):
     np.testing.assert_equal(front(*STEPS).best_within(limit)[0], best)
 

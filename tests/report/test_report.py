@@ -49,7 +49,7 @@ def test_known_speedup(tmp_path, n, measure):
 
 
 @pytest.mark.parametrize(
-    ("rule", "control", "expected"),
+    "rule, control, expected",
     [
         (MISSED, (0.5, 0.9, 0.96), (0.0, 1, 0)),
         ((0.5, 0.9, 0.96), MISSED, (math.inf, 0, 1)),
@@ -280,7 +280,7 @@ def call(monkeypatch, *arguments):
 def test_no_runs_is_one_line(tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit) as end:
         call(monkeypatch, tmp_path, tmp_path / "missing")
-    out, err = capsys.readouterr()
+    _out, err = capsys.readouterr()
     assert end.value.code == 2 and err.startswith("lazyexp: error: ") and err.count("\n") == 1 and "runs_dir" in err
 
 
@@ -337,7 +337,7 @@ def test_a_killed_report_leaves_complete_files(tmp_path):
                 if count == kill_at:
                     os.kill(os.getpid(), signal.SIGKILL)
 
-            os.replace = killed
+            setattr(os, "replace", killed)  # noqa: B010
             build.write_report([tmp_path / "runs"], out, max_groups=1)
             os._exit(0)
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import pytest
 from made_runs import make_run
@@ -66,7 +67,7 @@ def test_a_missed_target_is_a_dash_and_counted(tmp_path):
     for seed in range(2):
         make_run(tmp_path, "backprop", seed)
         make_run(tmp_path, "lazy", seed, accuracies=(0.5, 0.9, 0.91))
-    (one,) = found = found_in(tmp_path)
+    (_one,) = found = found_in(tmp_path)
     assert "does not reliably reach backprop-1" in sentences(found)[0] and "2 of 2 pairs" in sentences(found)[0]
     table = main_table(found)
     rows = {row[0]: dict(zip(table.columns, row, strict=True)) for row in table.rows}
@@ -122,7 +123,7 @@ def test_constant_columns_become_a_line():
 
 def test_labels_are_moved_apart_and_stay_in_the_figure():
     placed = spread([0.0, 0.01, 0.02, 0.5, 0.99, 1.0], 0.1)
-    assert all(b - a >= 0.1 - 1e-9 for a, b in zip(placed, placed[1:], strict=False))
+    assert all(b - a >= 0.1 - 1e-9 for a, b in pairwise(placed))
     assert min(placed) >= 0 and max(placed) <= 1 and placed[3] == 0.5
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
-from lazyexp.config.compose import checked, compose_settings, hydra_session, register
+from lazyexp.config.compose import compose_settings, hydra_session, register
 from lazyexp.config.schema import Config
 from lazyexp.config.validation import check
 from lazyexp.errors import UserError
 from lazyexp.experiment import run
 from lazyexp.rules import RULES, RunInfo, ScoredBatch, make_rule
+from lazyexp.settings import checked
 from lazyexp.training.selection import Selector
 
 # Softmax of the rows: (0.73, 0.27), (0.5, 0.5), (0.99995, 5e-5), (0.12, 0.88)

@@ -29,7 +29,7 @@ from lazyexp.runs.provenance import changes
 from lazyexp.runs.recorder import Recorder
 from lazyexp.runs.tables import CHECKED
 from lazyexp.training.clock import Clock
-from lazyexp.training.trainer import SCHEDULES
+from lazyexp.training.schedules import SCHEDULES
 from lazyexp.utils import signals
 from lazyexp.utils.signals import Interruption
 

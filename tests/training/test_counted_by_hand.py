@@ -32,10 +32,9 @@ def network() -> nn.Sequential:
     """h = relu(x_0), logits = (h, -h): class 0 wherever x_0 > 0."""
     model = nn.Sequential(nn.Flatten(), nn.Linear(2, 1), nn.ReLU(), nn.Linear(1, 2))
     with torch.no_grad():
-        model[1].weight.copy_(torch.tensor([[1.0, 0.0]]))
-        model[3].weight.copy_(torch.tensor([[1.0], [-1.0]]))
-        model[1].bias.zero_()
-        model[3].bias.zero_()
+        weights = {"1.weight": [[1.0, 0.0]], "3.weight": [[1.0], [-1.0]], "1.bias": [0.0], "3.bias": [0.0, 0.0]}
+        for name, parameter in model.named_parameters():
+            parameter.copy_(torch.tensor(weights[name]))
     return model
 
 
@@ -52,7 +51,7 @@ def spec(model, targets, rule, batch_size, block_size=0, **optimizer) -> EngineS
 
 @pytest.mark.parametrize("engine", ["autograd", "fast"])
 @pytest.mark.parametrize("momentum", [0.0, 0.5])
-@pytest.mark.parametrize(("reduction", "divide_by"), [("batch", 2), ("selected", 1)])
+@pytest.mark.parametrize("reduction, divide_by", [("batch", 2), ("selected", 1)])
 def test_one_step_of_the_lazy_rule(engine, momentum, reduction, divide_by):
     """Two samples, the second one wrong: h = 2, logits (2, -2), class 1; softmax - onehot = (p, -p)."""
     model = network()
@@ -76,8 +75,8 @@ def test_one_step_of_the_lazy_rule(engine, momentum, reduction, divide_by):
 
 
 def test_forwards_of_look_ahead():
-    """Only sample 3 is misclassified. Forwarded: a first window of 17 = floor(sqrt(2 * 80 / 0.5)), again the 13 behind
-    the update, then a window of the last 3."""
+    """Only sample 3 is misclassified. Forwarded: a first window of 17 = floor(sqrt(2 * 80 / 0.5)), again the 13
+    behind the update, then a window of the last 3."""
     model = network()
     engine = LookAhead(spec(model, [0, 0, 0, 1] + [0] * 16, {"name": "lazy"}, 1))
     outcome = engine.train(torch.arange(20), [1e-6] * 20)
@@ -111,7 +110,7 @@ def config(tmp_path, **keys) -> Config:
 
 
 def test_possible_updates_count_the_short_batch(tmp_path):
-    """30 samples in batches of 8 are 4 updates per epoch; rows are at the first batch border after every 10th sample."""
+    """30 samples in batches of 8: 4 updates per epoch; rows at the first batch border after every 10th sample."""
     table = rows(run(config(tmp_path, rule={"name": "backprop"})).folder / "metrics.csv")
     assert [int(row["samples_seen"]) for row in table] == [16, 24, 30, 46, 54, 60]
     assert [int(row["updates_possible"]) for row in table] == [2, 3, 4, 6, 7, 8]
@@ -158,7 +157,7 @@ def test_kakurenbo_hides_no_misclassified_sample():
     assert rule.weight[1:].tolist() == pytest.approx([1 / 0.6] * 3)
 
 
-@pytest.mark.parametrize(("share", "size"), [(1.0, 8), (0.5, 16), (0.1, 64), (0.01, 512), (0.0, 512)])
+@pytest.mark.parametrize("share, size", [(1.0, 8), (0.5, 16), (0.1, 64), (0.01, 512), (0.0, 512)])
 def test_blocks_grow_as_fewer_samples_are_selected(share, size):
     """For four batches of 2: 8 / share samples, down to a power of two, at most the block of 512."""
     engine = Packed(spec(network(), [1] * 8, {"name": "lazy"}, 2, 512), None)
@@ -203,7 +202,7 @@ BOUNDS = [
 ]
 
 
-@pytest.mark.parametrize(("name", "key", "allowed", "refused"), BOUNDS)
+@pytest.mark.parametrize("name, key, allowed, refused", BOUNDS)
 def test_the_bounds_of_an_option(name, key, allowed, refused):
     for value in allowed:
         assert getattr(make_rule({"name": name, key: value}), key) == value

@@ -62,7 +62,8 @@ def double(monkeypatch):
 
 
 def settings(tmp_path, device, rule="lazy", batch_size=8, optimizer="sgd", momentum=0.0, engine="auto", shift=False,
-             model="mlp", folder="runs", decay=0.0, depth=1, activation="relu", reduction=None, precision="float32"):  # fmt: skip
+             model="mlp", folder="runs", decay=0.0, depth=1, activation="relu", reduction=None,
+             precision="float32"):  # fmt: skip
     config = Config(
         epochs=3, eval_every=250, batch_size=batch_size, engine=engine, device=device, checkpoint_every=0,
         runs_dir=str(tmp_path / folder), rule=RULES[rule],

@@ -100,7 +100,7 @@ def test_hand_derived_engines_equal_autograd(rule, batch_size, network):
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("batch_size", [1, 16])
 def test_direct_with_momentum_and_decay_equals_autograd(rule, batch_size):
-    options = dict(n=1500, batch_size=batch_size, momentum=0.9, weight_decay=0.01, lr=0.005)
+    options = {"n": 1500, "batch_size": batch_size, "momentum": 0.9, "weight_decay": 0.01, "lr": 0.005}
     plain = train(AutogradEngine, RULES[rule], **options)
     assert_same(train(Direct, RULES[rule], **options), plain)
     few = {**options, "n": 1000}
@@ -112,7 +112,7 @@ def test_direct_with_momentum_and_decay_equals_autograd(rule, batch_size):
 @pytest.mark.parametrize("lr", [0.005, 0.02, 0.1])
 def test_look_ahead_equals_one_by_one_training(rule, lr):
     """More than 20,000 samples: selected samples and weights are those of the online loop."""
-    options = dict(n=21000, lr=lr)
+    options = {"n": 21000, "lr": lr}
     plain = train(Direct, RULES[rule], **options)
     ahead = train(LookAhead, RULES[rule], **options)
     assert_same(ahead, plain)
@@ -122,7 +122,7 @@ def test_look_ahead_equals_one_by_one_training(rule, lr):
 
 @pytest.mark.parametrize("kind", [Direct, Deferred, LookAhead])
 def test_single_precision_stays_close(kind):
-    options = dict(dtype=torch.float32, lr=0.02)
+    options = {"dtype": torch.float32, "lr": 0.02}
     fast, plain = train(kind, RULES["lazy"], **options), train(AutogradEngine, RULES["lazy"], **options)
     trained, expected = ({*torch.cat([o.trained for o in run[1]]).tolist()} for run in (fast, plain))
     assert len(trained ^ expected) < 0.01 * len(expected)
@@ -132,7 +132,7 @@ def test_single_precision_stays_close(kind):
 
 def test_the_last_batch_may_be_short():
     for kind in (Direct, Deferred, LookAhead, Rounds):
-        options = dict(n=1003, batch_size=8, chunk=1003)
+        options = {"n": 1003, "batch_size": 8, "chunk": 1003}
         assert_same(train(kind, RULES["lazy"], **options), train(AutogradEngine, RULES["lazy"], **options))
 
 
@@ -175,7 +175,15 @@ def test_adaptive_avoids_look_ahead_while_most_batches_have_an_update(monkeypatc
 @pytest.mark.parametrize("name, decay", [("adam", 0.0), ("adam", 0.01), ("adamw", 0.01)])
 @pytest.mark.parametrize("rule", ["backprop", "confidence"])
 def test_hand_derived_adam_equals_autograd(rule, name, decay, batch_size):
-    options = dict(n=960, chunk=480, batch_size=batch_size, name=name, weight_decay=decay, lr=0.003, depth=2)
+    options = {
+        "n": 960,
+        "chunk": 480,
+        "batch_size": batch_size,
+        "name": name,
+        "weight_decay": decay,
+        "lr": 0.003,
+        "depth": 2,
+    }
     assert_same(train(DirectAdam, RULES[rule], **options), train(AutogradEngine, RULES[rule], **options), 1e-9)
 
 

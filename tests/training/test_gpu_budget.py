@@ -10,9 +10,9 @@ import torch
 from cuda_emulator import pretend
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts" / "bench"))
-from gpu_budget import Budget, count, work  # noqa: E402
+from gpu_budget import Budget, count, work
 
-from lazyexp.training import make_engine  # noqa: E402
+from lazyexp.training import make_engine
 
 
 def counted(rule: str, batch_size: int, record_property) -> Budget:

@@ -105,7 +105,7 @@ def byte_spec(scale, offset, precision="int8"):
 
 
 @pytest.mark.parametrize("lowest", [-0.1, -0.4])
-@pytest.mark.parametrize(("scale", "offset"), [(1 / 255, 0.0), (0.0127, -0.42)])
+@pytest.mark.parametrize("scale, offset", [(1 / 255, 0.0), (0.0127, -0.42)])
 def test_scoring_in_int8_is_the_network_with_rounded_weights(scale, offset, lowest):
     spec = byte_spec(scale, offset)
     spec.model[1].weight.data[0, 0] = lowest  # the largest weight by size may be negative
@@ -175,9 +175,9 @@ def test_extreme_weights_do_not_overflow_in_int8():
 def test_scoring_is_rounded_and_training_is_not():
     """The same selected samples in the same order as with exact scoring give the same weights."""
     ends = []
-    for precision in ("int8", "bfloat16", "float32"):
-        spec = byte_spec(1 / 255, 0.0, precision)
-        spec.rule.select = lambda batch: batch.targets == 1  # independent of the precision
+    for name in ("int8", "bfloat16", "float32"):
+        spec = byte_spec(1 / 255, 0.0, name)
+        spec.rule.select = lambda batch: batch.targets == 1  # independent of the name
         learner = make_engine("auto", spec)
         outcome = learner.train(torch.arange(300), [0.1] * 19)
         assert outcome.updates == 100 // 16 and outcome.forwards == 300 + 96
@@ -205,7 +205,7 @@ def test_scoring_precisions_where_they_do_not_fit(call, words):
 
 
 @pytest.mark.parametrize(
-    ("features", "words", "expected"),
+    "features, words, expected",
     [
         (("avx512_bf16", "vnni"), [], "bfloat16"),
         (("vnni",), [], "int8"),

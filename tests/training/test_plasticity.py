@@ -105,7 +105,7 @@ def test_a_synapse_is_made_persistent_when_its_store_is_full():
         mine = torch.cat([parameter.detach().flatten() for parameter in work.model.parameters()])
         torch.testing.assert_close(mine, torch.tensor(weights, dtype=torch.float64))
     pending = [abs(value) for value in store if value]
-    assert 0 < l0 and pending
+    assert l0 > 0 and pending
     assert int(work.energy.l0) == l0 + len(pending)
     assert float(work.energy.l1) == pytest.approx(l1 + math.fsum(pending))
     assert float(work.energy.maintenance) == pytest.approx(maintenance)

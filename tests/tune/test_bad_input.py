@@ -12,11 +12,11 @@ import pytest
 
 pytest.importorskip("optuna")
 
-from filelock import FileLock  # noqa: E402
-from test_tune import SMALL, outcome, searches, space, tune  # noqa: E402, F401
+from filelock import FileLock
+from test_tune import SMALL, outcome, searches, space, tune  # noqa: F401
 
-from lazyexp.tune import cli, finals, study  # noqa: E402
-from lazyexp.tune.trial import Outcome, attempt  # noqa: E402
+from lazyexp.tune import cli, finals, study
+from lazyexp.tune.trial import Outcome, attempt
 
 GIVEN = ["rule=lazy", "dataset.val_size=100"]
 
@@ -66,8 +66,8 @@ def refused(answer, message, code=2):
         (["lazy"], "lazy"),
         (["optimizer.lr=-1"], "optimizer.lr=-1"),
         (["dataset.val_size=0"], "set dataset.val_size"),
-        (["epochs=1", "batch_size=32", "optimizer=sgd", "optimizer.momentum=0", "optimizer.lr=0.1"]
-         + ["optimizer.schedule=linear", "optimizer.reduction=batch"], "nothing to search"),
+        (["epochs=1", "batch_size=32", "optimizer=sgd", "optimizer.momentum=0", "optimizer.lr=0.1",
+          "optimizer.schedule=linear", "optimizer.reduction=batch"], "nothing to search"),
     ],
     ids=str,
 )  # fmt: skip

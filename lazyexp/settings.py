@@ -1,0 +1,73 @@
+"""Checked settings, of one run or of all runs of a sweep. Imports torch only when rules are checked."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from tqdm.auto import tqdm
+
+from lazyexp.config.compose import compose_settings, hydra_session, unknown_keys
+from lazyexp.config.imports import resolve
+from lazyexp.config.messages import readable_errors
+from lazyexp.config.schema import Settings
+from lazyexp.config.validation import NUMBERS, check, check_value, custom_targets
+from lazyexp.errors import UserError
+from lazyexp.utils.terminal import NO_BAR
+
+
+def settings_of(overrides: Sequence[str]) -> Settings:
+    """The checked settings of the run with these overrides. Raises UserError."""
+    with hydra_session():
+        return checked(compose_settings(list(overrides)))
+
+
+def checked(composed: DictConfig) -> Settings:
+    """The settings as plain values, all keys known and all values checked. Raises UserError."""
+    with readable_errors():
+        unknown = unknown_keys(composed)
+        if unknown:
+            raise UserError(f"{unknown[0]}: unknown key; see lazyexp --help")
+        plain: Any = OmegaConf.to_object(composed)
+    settings = check(plain)
+    _check_rule(settings)
+    for group, path in custom_targets(settings).items():
+        resolve(path, f"{group}._target_")
+    return settings
+
+
+def _check_rule(settings: Settings) -> None:
+    from lazyexp.rules import make_rule
+
+    rule, block_size = make_rule(settings.rule), settings.packing.block_size
+    if block_size and not rule.pointwise:
+        raise UserError(
+            f"packing.block_size={block_size}: must be 0 for rule={settings.rule['name']}; packing needs a rule that "
+            "decides by a sample's own logits, such as lazy"
+        )
+
+
+def sweep_settings(jobs: list[list[str]], common: list[str]) -> list[Settings]:
+    """The checked settings of a sweep's runs, once for runs that differ in plain numbers within bounds only.
+
+    Composing takes about 0.1 s, so a thousand seeds are composed once. `common` are overrides that every run needs.
+    Raises UserError.
+    """
+    representatives = {tuple(word for word in job if not _plain_number(word)): job for job in reversed(jobs)}
+    distinct = dict.fromkeys(tuple(word for word in job if not _plain_number(word)) for job in jobs)
+    bar = tqdm(distinct, desc="checking", unit=" settings", leave=False, delay=1, disable=NO_BAR)
+    return [checked(compose_settings([*representatives[key], *common])) for key in bar]
+
+
+@cache
+def _plain_number(word: str) -> bool:
+    """Whether `word` sets a number that needs no check but that of its bounds. Raises UserError if it is outside."""
+    key, _, value = word.partition("=")
+    kind = NUMBERS.get(key)
+    if kind is None or not re.fullmatch(r"\d+" if kind is int else r"\d+(\.\d+)?", value):
+        return False
+    check_value(key, kind(value))
+    return True
