@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import argparse
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
+
+from mutate import copy_project
 
 ROOT = Path(__file__).resolve().parents[2]
 # fmt: off
@@ -64,8 +65,7 @@ def killed(path: str, old: str, new: str) -> bool:
     """Return whether the quick tests fail on a copy of the project with `old` replaced by `new`. Raises ValueError."""
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "project"
-        unneeded = shutil.ignore_patterns(".git", "runs", "__pycache__", ".venv", "*.egg-info")
-        shutil.copytree(ROOT, copy, ignore=unneeded)
+        copy_project(copy)
         target = copy / "lazyexp" / path
         text = target.read_text()
         if text.count(old) != 1:

@@ -160,12 +160,20 @@ def mutants(path: str) -> list[tuple[str, str]]:
     return found
 
 
+def copy_project(target: Path) -> None:
+    """Copy what the tests need; not the runs at the top."""
+    target.mkdir()
+    for name in ("lazyexp", "conf", "tests", "scripts", "examples", "docs"):
+        shutil.copytree(ROOT / name, target / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for file in (path for path in ROOT.iterdir() if path.suffix in (".toml", ".md", ".cff", ".yml")):
+        shutil.copy(file, target)
+
+
 def detected(path: str, text: str, tests: tuple[str, ...]) -> str:
     """Return the test that fails on a copy of the project whose module at `path` has this text, "" if none does."""
     with tempfile.TemporaryDirectory() as folder:
         project = Path(folder) / "project"
-        unneeded = shutil.ignore_patterns(".git", "runs", "__pycache__", ".venv", "*.egg-info", ".*_cache")
-        shutil.copytree(ROOT, project, ignore=unneeded)
+        copy_project(project)
         (project / "lazyexp" / path).write_text(text)
         child = os.fork()  # inherits the imported libraries
         if not child:
