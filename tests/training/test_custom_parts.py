@@ -402,7 +402,7 @@ class Spoils(Rule):
 class SpoilsIndex(Rule):
     def preselect(self, index):
         index.zero_()
-        return None
+        return
 
     def select(self, batch):
         return batch.wrong
