@@ -40,7 +40,7 @@ def samples(tokens: bool = False) -> Samples:
     return Samples(torch.rand(N, 1, 3, 3, generator=rng), torch.arange(N) % CLASSES)
 
 
-def mlp() -> nn.Sequential:
+def mlp() -> nn.Module:
     return make_model(ModelConfig(width=6), (1, 3, 3), CLASSES, 0)
 
 
@@ -309,7 +309,7 @@ class Aliased(Net):
 
 
 @pytest.mark.parametrize(
-    ("make", "name"),
+    "make, name",
     [
         (lambda: Net(counts), "steps"),
         (lambda: Net(moves_tensor), "mean"),
@@ -655,7 +655,7 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize(("optimizer", "message"), REFUSED, ids=[message for _, message in REFUSED])
+@pytest.mark.parametrize("optimizer, message", REFUSED, ids=[message for _, message in REFUSED])
 def test_optimizers_that_cannot_work_are_refused(optimizer, message):
     with pytest.raises(UserError, match=message):
         make_optimizer(OptimizerConfig(lr=0.1, **optimizer), mlp().parameters())
@@ -752,7 +752,7 @@ def test_isolation_restores_after_an_error_and_hides_what_a_model_changes():
 
 
 @pytest.mark.parametrize(
-    ("error", "expected"),
+    "error, expected",
     [
         (MemoryError(), True),
         (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"), True),
@@ -821,5 +821,5 @@ def loop(spec: EngineSpec, order: torch.Tensor, rate: float):
             gradients = torch.autograd.grad(loss, list(model.parameters()))
             with torch.no_grad():
                 for parameter, gradient in zip(model.parameters(), gradients, strict=True):
-                    parameter -= rate * gradient
+                    parameter.sub_(rate * gradient)
     return torch.cat(logits), torch.cat(masks)
