@@ -464,7 +464,7 @@ def test_scoring_is_in_evaluation_mode_and_training_in_training_mode():
     model = Watched(nn.Dropout(0.5))
     engine, _ = make_autograd(model)
     outcome = engine.train(torch.arange(10), [0.1])
-    number = int(outcome.learned.numel())
+    number = int(outcome.trained.numel())
     assert model.calls == [(False, 10), (True, number)] and outcome.forwards == 10 + number
 
 
@@ -488,12 +488,12 @@ def test_with_packing_statistics_are_those_of_the_training_batches():
     outcome = engine.train(torch.arange(40), [0.1] * 4)
     batch = [size for training, size in model.calls if not training]
     learned = [size for training, size in model.calls if training]
-    assert sum(batch) == 40 and sum(learned) == outcome.learned.numel() > 0 and set(learned) == {10}
+    assert sum(batch) == 40 and sum(learned) == outcome.trained.numel() > 0 and set(learned) == {10}
     layer = model.layers[2]
     assert int(layer.num_batches_tracked) == len(learned) == outcome.updates
-    # By hand, of the first batch that learned: the running mean has moved a tenth of the way.
+    # By hand, of the first batch of training: the running mean has moved a tenth of the way.
     with torch.no_grad():
-        values = start[1](images.batch(outcome.learned[:10])[0].flatten(1))
+        values = start[1](images.batch(outcome.trained[:10])[0].flatten(1))
     expected = 0.1 * values.mean(0)
     if len(learned) == 1:
         assert torch.allclose(layer.running_mean, expected, atol=1e-6)

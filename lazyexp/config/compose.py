@@ -49,6 +49,7 @@ def register() -> None:
 @contextmanager
 def hydra_session() -> Iterator[None]:
     """Hydra, ready to compose from our settings files. An application of Hydra's around it stays as it was."""
+    Plugins.instance()  # registers the launchers' settings once, in the entries that are kept
     state, store = GlobalHydra.instance(), ConfigStore.instance()
     outer, entries = state.hydra, store.repo
     store.repo = copy.deepcopy(entries)

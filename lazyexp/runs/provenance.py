@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from lazyexp import __version__
+
 if TYPE_CHECKING:
     from lazyexp.data import Data
 
@@ -65,6 +67,8 @@ def now() -> str:
 
 @cache
 def _version(package: str) -> str | None:
+    if package == "lazyexp":  # the running code, which an older installation may not be
+        return __version__
     try:
         return version(package)
     except PackageNotFoundError:

@@ -107,7 +107,9 @@ def flat_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
             flat["rule_options"] = json.dumps(options, sort_keys=True)
         elif isinstance(value, dict):
             for name, entry in value.items():
-                flat[f"{key}.{name}"] = json.dumps(entry, sort_keys=True) if isinstance(entry, dict) else entry
+                flat[f"{key}.{name}"] = (
+                    json.dumps(entry, sort_keys=True) if isinstance(entry, (dict, list)) else entry
+                )
         elif key not in NOT_IN_SUMMARY:
             flat[key] = json.dumps(value) if isinstance(value, list) else value
     return flat
