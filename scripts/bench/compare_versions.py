@@ -4,7 +4,8 @@
 
 Runs 20 small settings on the bundled digits with the package in the folder OLD and with that in NEW, and compares
 every column of metrics.csv and every array of learned.npz except times and names. `--rename` translates a word of a
-command line, such as `packing.block_size:rule.block`, for a checkout with other names. Exits with 1 if a setting differs.
+command line, such as `packing.block_size:rule.block`, for a checkout with other names. Exits with 1 if a
+setting differs.
 """
 
 from __future__ import annotations

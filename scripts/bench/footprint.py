@@ -1,8 +1,8 @@
-"""Start-up time and memory with all 240,000 EMNIST images, made up here in EMNIST's own format.
+"""Measure start-up time and memory with 240,000 random images in EMNIST's format.
 
     python scripts/bench/footprint.py            # prints seconds to the first training step and the peak memory
 
-Both are given beyond what importing torch costs by itself. Needs 220 MB of disk for a moment.
+Both are without what importing torch costs. Needs 220 MB of disk while it runs.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-# Runs the command in a process of its own, notes when training begins, and stops there or after some samples.
+# Run in a separate process: the command, with the time of the first training step.
 CHILD = """
 import resource, sys, time
 start = time.perf_counter()

@@ -1,8 +1,8 @@
-"""What a report of many runs costs: copies a finished run so often, with other rules, widths and seeds, and reports.
+"""Measure the cost of a report of many runs: copy a finished run with other rules, widths and seeds, and report.
 
     python scripts/bench/report_load.py RUN FOLDER [2000]
 
-Prints processor seconds and the peak of memory. The copies have other accuracies and seconds, drawn at random.
+Prints processor seconds and peak memory. The copies have random accuracies and seconds.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ WIDTHS = (50, 100, 200, 400, 800)
 
 
 def copy(run: Path, place: Path, rule: str, width: int, seed: int) -> None:
-    """One more run like `run`; not its arrays and its network."""
+    """Copy `run` without its arrays and its model."""
     place.mkdir(parents=True)
     slower, better = random.lognormvariate(0, 0.3), random.gauss(0, 0.002)
     for name in ("metrics.csv", "summary.csv"):

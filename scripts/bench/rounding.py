@@ -1,8 +1,8 @@
 """How far single precision carries: the first sample about which an engine decides otherwise than double precision.
 
 Run it with the data directory: `python scripts/bench/rounding.py --data data --samples 20000`. Online learning
-amplifies rounding, whatever the loop: the autograd loop splits from itself when its initial weights are changed by one
-unit in the last place. Prints one line per engine and seed.
+amplifies rounding, whatever the loop: the autograd loop splits from itself when its initial weights are changed by
+one unit in the last place. Prints one line per engine and seed.
 """
 
 from __future__ import annotations

@@ -1,16 +1,16 @@
-"""What SpacedSampler saves in a plain PyTorch loop: torchvision images, transforms, a DataLoader, an MLP.
+"""Measure what SpacedSampler saves in a plain PyTorch loop: torchvision images, transforms, a DataLoader, an MLP.
 
     LAZYEXP_DATA=data python scripts/bench/sampler.py [--epochs 12] [--seeds 3] [--out docs/results/sampler.csv]
 
 Three arms, the same model, learning rate and schedule (cosine over the epochs):
-  all      a shuffled DataLoader over every sample, in every epoch;
+  all      a shuffled DataLoader over all samples, in every epoch;
   spaced   the same with a SpacedSampler;
-  shorter  all, but for only as many epochs as `spaced` has presented samples for, with a schedule of its own.
-All choices are made on the last 10,000 training samples, for every data set, as many for each side: the learning rate
-is the best of four for `all`, and once more for `shorter`; of four settings of the sampler it is the one that loads
-the fewest samples among those that end at most 0.1 points below `all` in the mean of two seeds. One thread, no
-workers; `all` and `spaced` take turns. Choosing and `shorter`, of which only the accuracy is asked, run on images
-that were transformed beforehand: the same numbers, not the same seconds.
+  shorter  `all`, with as many epochs as give the number of samples that `spaced` presents, and their own schedule.
+All choices are made on the last 10,000 training samples, per data set, with equally many trials for each arm. The
+learning rate is the best of four for `all`, and again for `shorter`. Of four settings of the sampler, the one
+that loads the fewest samples is chosen among those that end at most 0.1 percentage points below `all` (two seeds).
+One thread, no workers; `all` and `spaced` take turns. The choices and `shorter`, where only the accuracy matters, run
+on images that were transformed before: the accuracies are the same, the seconds are not.
 Prints every run and the medians, and writes them as CSV; the settings are this script's choice.
 """
 
@@ -33,7 +33,7 @@ from lazyexp import Indexed, SpacedSampler
 
 SETS = {"mnist": (datasets.MNIST, 0.1307, 0.3081), "fashion_mnist": (datasets.FashionMNIST, 0.2860, 0.3530)}
 RATES = (0.005, 0.01, 0.02, 0.05)
-SETTINGS = ((0.9, 0.99), (0.9, 0.95), (0.8, 0.95), (0.7, 0.95))  # threshold, sure
+SETTINGS = ((0.9, 0.99), (0.9, 0.95), (0.8, 0.95), (0.7, 0.95))  # threshold, skip_threshold
 BATCH, HELD_OUT = 64, 10_000
 NEAR = 0.001
 
@@ -45,7 +45,7 @@ def images(name: str, root: str, train: bool) -> Dataset:
 
 
 def transformed(dataset: Dataset) -> TensorDataset:
-    """All items as tensors: what the transform gives, made once."""
+    """All items as tensors, transformed once."""
     inputs, targets = zip(*DataLoader(dataset, 1000), strict=True)
     return TensorDataset(torch.cat(inputs), torch.cat(targets))
 
@@ -53,7 +53,7 @@ def transformed(dataset: Dataset) -> TensorDataset:
 def train(
     dataset: Any, test: TensorDataset, lr: float, epochs: int, seed: int, spaced: tuple[float, float] | None = None
 ) -> dict[str, Any]:
-    """One training, with a sampler of the threshold and `sure` in `spaced` if there are any, and what it took."""
+    """Train once, with a sampler of the thresholds in `spaced` if it is not None. Returns accuracy and cost."""
     torch.manual_seed(seed)
     model = nn.Sequential(nn.Flatten(), nn.Linear(784, 256), nn.ReLU(), nn.Linear(256, 10))
     optimizer = torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9)
@@ -98,7 +98,7 @@ def train(
 
 
 class Choice:
-    """What is chosen on the samples held out: rates, and the setting of the sampler."""
+    """Chooses learning rates and the setting of the sampler on held-out samples."""
 
     def __init__(self, whole: TensorDataset) -> None:
         border = len(whole) - HELD_OUT
@@ -107,7 +107,7 @@ class Choice:
 
     def rate(self, epochs: int) -> float:
         accuracy = {lr: train(self.rest, self.held_out, lr, epochs, 100)["test_accuracy"] for lr in RATES}
-        print(f"  {epochs} epochs, validation accuracy by rate: {accuracy}", flush=True)
+        print(f"  {epochs} epochs, validation accuracy by learning rate: {accuracy}", flush=True)
         return max(accuracy, key=accuracy.__getitem__)
 
     def sampler(self, lr: float, epochs: int) -> tuple[float, float]:
@@ -133,8 +133,8 @@ def compare(name: str, root: str, epochs: int, seeds: int) -> list[dict[str, Any
     rates: dict[int, float] = {}
 
     def note(arm: str, row: dict[str, Any]) -> dict[str, Any]:
-        chosen = dict(zip(("threshold", "sure"), setting if arm == "spaced" else ("", ""), strict=True))
-        rows.append({"dataset": name, "arm": arm, **chosen, **row})
+        thresholds = dict(zip(("threshold", "skip_threshold"), setting if arm == "spaced" else ("", ""), strict=True))
+        rows.append({"dataset": name, "arm": arm, **thresholds, **row})
         print("  " + ", ".join(f"{key} {value}" for key, value in rows[-1].items() if key != "dataset"), flush=True)
         return row
 
@@ -150,8 +150,8 @@ def compare(name: str, root: str, epochs: int, seeds: int) -> list[dict[str, Any
     return rows
 
 
-def tell(rows: list[dict[str, Any]]) -> None:
-    """Pair by pair: how many times as fast, how many points more."""
+def summarise(rows: list[dict[str, Any]]) -> None:
+    """Print ratios of seconds and differences of accuracy, paired by seed."""
     for name in dict.fromkeys(row["dataset"] for row in rows):
         arms = {
             arm: [r for r in rows if (r["dataset"], r["arm"]) == (name, arm)] for arm in ("all", "spaced", "shorter")
@@ -166,7 +166,10 @@ def tell(rows: list[dict[str, Any]]) -> None:
                 100 * (other["test_accuracy"] - one["test_accuracy"])
                 for one, other in zip(arms["all"], arms[arm], strict=True)
             ]
-            print(f"{name}: {arm} {statistics.mean(points):+.2f} points ({min(points):+.2f} to {max(points):+.2f})")
+            print(
+                f"{name}: {arm} {statistics.mean(points):+.2f} percentage points "
+                f"({min(points):+.2f} to {max(points):+.2f})"
+            )
 
 
 def main() -> None:
@@ -184,7 +187,7 @@ def main() -> None:
             writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
             writer.writeheader()
             writer.writerows(rows)
-    tell(rows)
+    summarise(rows)
 
 
 if __name__ == "__main__":

@@ -58,7 +58,7 @@ def test_a_rule_in_ten_minutes(tmp_path):
     enter("DATASETS = {", '"numbers": Dataset(2, 500, (0.5,), "lazyexp.data.local.load_digits"),')
     # A column needs one entry of the table.
     columns = copy / "lazyexp" / "runs" / "columns.py"
-    entry = 'Column("passes_left", float, "passes left", "epochs to come", lambda m: m.trainer.plan.epochs - m.epoch)'
+    entry = 'Column("passes_left", float, "passes left", "epochs to come", lambda m: m.schedule.epochs - m.epoch)'
     columns.write_text(columns.read_text().replace("MEASURED = (", f"MEASURED = (\n    {entry},", 1))
     (copy / "line.py").write_text(
         "import torch\n\n\ndef line(shape, classes):\n    (height, width) = shape[1:]\n"

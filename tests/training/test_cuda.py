@@ -210,7 +210,6 @@ def test_the_tests_for_a_gpu(tmp_path):
     arguments = [
         "-m",
         "gpu",
-        "-n0",
         "-q",
         "-p",
         "no:cacheprovider",

@@ -1,4 +1,4 @@
-"""Custom models, rules and optimizers that change, keep or replace their inputs: the right value or one line."""
+"""Custom models, rules and optimizers that change or keep what they are given: the right value, or a clear error."""
 
 from __future__ import annotations
 
@@ -15,16 +15,18 @@ from lazyexp.config.schema import ModelConfig, OptimizerConfig, PackingConfig
 from lazyexp.data import Data, Samples
 from lazyexp.errors import UserError
 from lazyexp.models.builtin import make_model
-from lazyexp.rules import Rule, RunInfo, make_rule
+from lazyexp.rules import Rule, RunInfo, ScoredBatch, make_rule
 from lazyexp.rules.mistakes import Lazy
 from lazyexp.training import EngineSpec, Trainer, TrainingSchedule, accuracy, isolated, make_engine
 from lazyexp.training.autograd import AutogradEngine
 from lazyexp.training.clock import Clock
 from lazyexp.training.energy import Energy
 from lazyexp.training.evaluation import evaluate
+from lazyexp.training.fast.adaptive import Adaptive
 from lazyexp.training.fast.layers import Layers
 from lazyexp.training.guards import warm_up
 from lazyexp.training.optimizers import make_optimizer
+from lazyexp.training.selection import Selector
 from lazyexp.utils.memory import is_out_of_memory
 
 CPU = torch.device("cpu")
@@ -190,15 +192,17 @@ def double_gradient(layer, grad_input, grad_output):
     return tuple(None if grad is None else 2 * grad for grad in grad_input)
 
 
+def double_accumulated(weight):
+    weight.grad.mul_(2)
+
+
 HOOKS = {
     "forward": lambda model: model[1].register_forward_hook(lambda layer, inputs, output: 2 * output),
     "forward_pre": lambda model: model[3].register_forward_pre_hook(lambda layer, inputs: (2 * inputs[0],)),
     "backward": lambda model: model[3].register_full_backward_hook(double_gradient),
     "backward_pre": lambda model: model[3].register_full_backward_pre_hook(lambda layer, grads: (2 * grads[0],)),
     "tensor": lambda model: model[1].weight.register_hook(lambda grad: 2 * grad),
-    "accumulated": lambda model: model[1].weight.register_post_accumulate_grad_hook(
-        lambda weight: weight.grad.mul_(2)
-    ),
+    "accumulated": lambda model: model[1].weight.register_post_accumulate_grad_hook(double_accumulated),
     "instance": lambda model: setattr(model[2], "forward", lambda x: x.clamp(0, 0.1)),
     "parametrized": lambda model: parametrizations.weight_norm(model[1]),
 }
@@ -232,17 +236,17 @@ def test_global_hooks_are_not_skipped():
     assert Layers.fit(model)
 
 
-def shared():
+def two_layers():
     layers = [nn.Linear(9, 9) for _ in range(2)]
     return layers, nn.Sequential(nn.Flatten(), layers[0], nn.ReLU(), layers[1], nn.ReLU(), nn.Linear(9, CLASSES))
 
 
 def test_shared_frozen_and_additional_parameters_are_not_for_hand_derived_engines():
-    layers, model = shared()
+    layers, model = two_layers()
     assert Layers.fit(model)
     layers[1].weight = layers[0].weight
     assert not Layers.fit(model)
-    layers, model = shared()
+    layers, model = two_layers()
     layers[1].weight.data = layers[0].weight.data  # the same memory in two parameters
     assert not Layers.fit(model)
     model = mlp()
@@ -263,7 +267,7 @@ def test_shared_frozen_and_additional_parameters_are_not_for_hand_derived_engine
 
 
 def test_shared_weights_train_as_by_hand():
-    layers, model = shared()
+    layers, model = two_layers()
     layers[1].weight, layers[1].bias = layers[0].weight, layers[0].bias
     spec = make_spec(model, "backprop", batch_size=N)
     inputs, targets = spec.samples.batch(torch.arange(N))
@@ -274,7 +278,7 @@ def test_shared_weights_train_as_by_hand():
         torch.testing.assert_close(parameter.detach(), value)
 
 
-# Models with state of their own
+# Models with state that a checkpoint lacks
 
 
 def counts(model, x):
@@ -472,9 +476,6 @@ class Renamed(Lazy):
 
 
 def test_flags_of_a_built_in_rule_do_not_hold_for_an_overridden_select():
-    from lazyexp.training.fast.adaptive import Adaptive
-    from lazyexp.training.selection import Selector
-
     assert not Selector(Half()).pointwise and not Selector(Half()).capturable
     assert Selector(Declared()).pointwise and Selector(Renamed()).pointwise
     ends = []
@@ -657,9 +658,7 @@ REFUSED = [
 @pytest.mark.parametrize("optimizer, message", REFUSED, ids=[message for _, message in REFUSED])
 def test_optimizers_that_cannot_work_are_refused(optimizer, message):
     with pytest.raises(UserError, match=message):
-        make_optimizer(
-            OptimizerConfig(lr=0.1, **{k: v for k, v in optimizer.items() if k != "lr"}), mlp().parameters()
-        )
+        make_optimizer(OptimizerConfig(lr=0.1, **optimizer), mlp().parameters())
 
 
 def test_an_optimizer_that_needs_a_closure_fails_with_its_name():
@@ -778,7 +777,7 @@ def test_errors_of_memory(error, expected):
 
 @pytest.mark.parametrize("rule", ["infobatch", "kakurenbo", "early_stopping", "backprop"])
 def test_a_sample_is_forwarded_once_if_the_rule_decides_before(rule):
-    """Equal to a loop by hand, with dropout in the pass of the selected samples only."""
+    """Equal to a loop by hand."""
     options = {"early_stopping": {"threshold": 0.5, "average": 1}, "kakurenbo": {"confidence_threshold": 0.0}}
     epochs, batch_size, rate = 6, 8, 0.05
     ends = []
@@ -791,26 +790,19 @@ def test_a_sample_is_forwarded_once_if_the_rule_decides_before(rule):
         for epoch in range(epochs):
             order = spec.rule.epoch_indices(epoch)
             if by_hand:
-                outcome_logits, selected = loop(spec, order, rate)
+                logits, selected = loop(spec, order, rate)
             else:
                 outcome = engine.train(order, [rate] * -(-len(order) // batch_size))
-                outcome_logits, selected = outcome.logits, outcome.selected
+                logits, selected = outcome.logits, outcome.selected
                 forwards += outcome.forwards
             seen += len(order)
             unselected += int((~selected).sum())
-            batch = spec.samples.targets[order]
-            spec.rule.update(scored(order, outcome_logits, batch, selected))
+            spec.rule.update(ScoredBatch(order, logits, spec.samples.targets[order], selected))
         if not by_hand:
             assert forwards == seen
             assert unselected > 0 or rule in ("infobatch", "backprop")
         ends.append(weights(model))
     torch.testing.assert_close(*ends)
-
-
-def scored(index, logits, targets, selected):
-    from lazyexp.rules import ScoredBatch
-
-    return ScoredBatch(index, logits, targets, selected)
 
 
 def loop(spec: EngineSpec, order: torch.Tensor, rate: float):

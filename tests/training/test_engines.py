@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -15,11 +17,13 @@ from lazyexp.training.autograd import AutogradEngine
 from lazyexp.training.clock import Clock
 from lazyexp.training.counters import Outcome
 from lazyexp.training.energy import Energy
+from lazyexp.training.engines import FAST, RESTRICTED, engine_table
 from lazyexp.training.fast.adam import DirectAdam
 from lazyexp.training.fast.adaptive import Adaptive
 from lazyexp.training.fast.deferred import Deferred
 from lazyexp.training.fast.direct import Direct
 from lazyexp.training.fast.lookahead import LookAhead
+from lazyexp.training.fast.packed import Packed
 from lazyexp.training.fast.rounds import Rounds
 
 CPU = torch.device("cpu")
@@ -267,3 +271,14 @@ def test_engines_on_a_gpu(kind):
     on_cpu = train(AutogradEngine, rule)
     for p, q in zip(on_gpu[0].parameters(), on_cpu[0].parameters(), strict=True):
         assert (p.cpu() - q).abs().max() < 1e-10
+
+
+def test_the_table_of_engines_lists_all_in_order_and_is_that_of_the_documentation():
+    table = engine_table()
+    names = [line.split("`")[1] for line in table.splitlines()[2:]]
+    expected = [Packed, *RESTRICTED, *FAST, AutogradEngine]
+    assert names == [kind.__name__ for kind in expected] and len(set(names)) == 9
+    page = Path(__file__).resolve().parents[2] / "docs" / "design" / "engines.md"
+    if page.exists():
+        text = page.read_text()  # the table, or the mark in whose place the site is built with it
+        assert table in text or "<!-- generated: engines -->" in text

@@ -11,7 +11,8 @@ from torch.nn.modules import module as torch_module
 
 from lazyexp.config.schema import OptimizerConfig
 
-Number = TypeVar("Number", int, Tensor)
+Presented = TypeVar("Presented")
+Selected = TypeVar("Selected")
 
 # activation: (z into h), (dL/dh, z, h into dL/dz); the kernels that autograd calls.
 _aten = torch.ops.aten
@@ -126,7 +127,7 @@ def is_plain_sgd(optimizer: OptimizerConfig) -> bool:
     return is_sgd(optimizer) and optimizer.momentum == 0 and optimizer.weight_decay == 0
 
 
-def divisor(presented: Number, selected: Number, reduction: str) -> Number:
+def divisor(presented: Presented, selected: Selected, reduction: str) -> Presented | Selected:
     """What the summed gradient of a batch is divided by, see the setting optimizer.reduction."""
     return presented if reduction == "batch" else selected
 

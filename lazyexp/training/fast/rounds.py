@@ -22,7 +22,7 @@ from torch import Tensor
 from lazyexp.rules import ScoredBatch
 from lazyexp.training.counters import Outcome
 from lazyexp.training.engine import EngineSpec
-from lazyexp.training.fast.layers import Layers, is_sgd, on_device
+from lazyexp.training.fast.layers import Layers, divisor, is_sgd, on_device
 from lazyexp.training.selection import Selector
 
 # Samples that can be scored in the time of a round's other work: one launch of 5 us and about thirty small kernels of
@@ -199,7 +199,7 @@ class Rounds:
         """One step by a batch with `weight` (b,). Returns the number of updates, 0 or 1, and the deltas."""
         number = (weight != 0).sum()
         updates = number.clamp_max(1)
-        scale = weight / (presented if self.reduction == "batch" else number.clamp_min(1))
+        scale = weight / divisor(presented, number.clamp_min(1), self.reduction)
         if self.plain:
             scale = scale * -rate
         last = logits.softmax(1).sub_(F.one_hot(targets, self.layers.classes)).mul_(scale.unsqueeze(1))
