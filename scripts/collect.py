@@ -63,9 +63,12 @@ def fill(page: str, runs: Path, output: Path) -> str:
 def copy_figures(page: str, link: str, source: Path, target: Path) -> None:
     """Copy the figures that the page links to as `link`/NAME.png from the report of these runs or of their finals."""
     for name in re.findall(rf"\({link}/([^/)]+\.png)\)", page):
-        for figure in (source / "figures" / name, source / "finals" / "figures" / name):
+        for figure in (source / "report/figures" / name, source / "finals/report/figures" / name):
             if figure.is_file():
                 shutil.copyfile(figure, target / name)
+                break
+        else:
+            print(f"{source}: the report has no figure {name}")
 
 
 if __name__ == "__main__":

@@ -78,8 +78,8 @@ def test_collect_writes_the_tables_between_their_markers(call, tmp_path):
     docs = tmp_path / "docs"
     docs.mkdir()
     figure = "headline/a_figure.png"  # as the report would have drawn it
-    (tmp_path / "runs" / "headline" / "figures").mkdir()
-    (tmp_path / "runs" / figure.replace("/", "/figures/")).write_bytes(b"png")
+    (tmp_path / "runs" / "headline" / "report" / "figures").mkdir(parents=True)
+    (tmp_path / "runs" / figure.replace("/", "/report/figures/")).write_bytes(b"png")
     pages = {
         "headline": f"before\n{table('final')}kept\n{table('costs')}![a figure]({figure})\n",
         "shifts": table("matched/times") + table("matched/targets") + table("trials/finals"),

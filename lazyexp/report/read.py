@@ -33,7 +33,8 @@ REQUIRED = ("samples_seen", "test_accuracy", "train_seconds", "backward_samples"
 class Run:
     """One run. `settings` are flat, without rule, seed and directories; `rows` are its evaluations, all numbers.
 
-    `rule` is the name of the rule, or the run's `rule_label` if it has one.
+    `rule` is the name of the rule, or the run's `rule_label` if it has one. `options` is a JSON object of the rule's
+    options, and of `packing.*` if samples are packed.
     """
 
     folder: Path
@@ -118,11 +119,16 @@ def read_run(folder: Path) -> Run:
         # The path of a run of the same seed; seeds share its name without seed and hash.
         source = Path(str(settings["dataset.subset"])).parent.name
         settings["dataset.subset"] = re.sub(r"-s\d+-[0-9a-f]+$", "", source)
+    # A rule is compared with its packing, as with its options: neither makes another setting for the other rules.
+    packing = {key: settings.pop(key) for key in sorted(settings) if key.startswith("packing.")}
+    options = json.loads(settings.get("rule_options") or "{}")
+    if packing.get("packing.block_size"):
+        options |= packing
     return Run(
         folder=folder,
         run_id=constants.get("run_id") or folder.name,
         rule=str(settings.get("rule_label") or constants.get("rule") or settings["rule"]),
-        options=str(settings.get("rule_options") or "{}"),
+        options=json.dumps(options),
         seed=int(settings["seed"] if constants.get("seed") is None else constants["seed"]),
         status=summary.get("status") or "running",
         settings={key: value for key, value in sorted(settings.items()) if key not in NOT_COMPARED},

@@ -133,9 +133,9 @@ def settings(final: Configuration) -> str:
     parts.append(f"lr {known['optimizer.lr']:g} {known['optimizer.schedule']}")
     if known.get("optimizer.reduction") == "selected":
         parts.append("reduction selected")
-    if known.get("packing.block_size"):
-        parts += [f"block_size {known['packing.block_size']}", f"precision {known['packing.precision']}"]
     rule = json.loads((run.folder / "run.json").read_text())["settings"]["rule"]["name"]  # run.rule may be a label
     defaults = make_rule({"name": rule})
-    options = json.loads(run.options)
-    return ", ".join(parts + [f"{key} {value}" for key, value in options.items() if value != getattr(defaults, key)])
+    for key, value in json.loads(run.options).items():
+        if key.startswith("packing.") or value != getattr(defaults, key):
+            parts.append(f"{key.removeprefix('packing.')} {value}")
+    return ", ".join(parts)

@@ -1,5 +1,6 @@
 """Comparisons at the end of a schedule and the method comparison, on made-up runs with known answers."""
 
+import json
 import math
 
 import numpy as np
@@ -10,6 +11,7 @@ from made_runs import make_run
 from lazyexp.report import build
 from lazyexp.report.blocks import Table
 from lazyexp.report.comparisons import comparisons, time_table, within_table
+from lazyexp.report.groups import matched_groups
 from lazyexp.report.latex import to_latex
 from lazyexp.report.methods import ranks, standings
 from lazyexp.report.read import read_runs
@@ -39,6 +41,21 @@ def test_settings_of_the_schedule_and_options_are_points_of_one_comparison(tmp_p
     assert (
         len(comparisons(read_runs([tmp_path]).runs)) == 2
     )  # another network is another comparison; a stopped run is in none
+
+
+def test_packing_is_an_option_of_the_rule(tmp_path):
+    packing = {"block_size": 1024, "precision": "bfloat16"}
+    for seed in (0, 1):
+        make_run(tmp_path, "backprop", seed, packing={"block_size": 0, "precision": "float32"})
+        make_run(tmp_path, "spaced", seed, packing=packing)
+    runs = read_runs([tmp_path]).runs
+    (comparison,) = comparisons(runs)
+    assert list(comparison.rules) == ["backprop", "spaced"]
+    (group,) = matched_groups(runs)
+    assert list(group.rules) == ["backprop", "spaced"]
+    options = json.loads(group.rules["spaced"][0].options)
+    assert options == {"packing.block_size": 1024, "packing.precision": "bfloat16"}
+    assert group.baselines[0].options == "{}"
 
 
 def test_times_and_speedups_along_pareto_fronts(tmp_path):
