@@ -85,7 +85,7 @@ def test_the_default_run_works_offline(call):
         (["dataset=folder", "dataset.path=/nowhere"], "/nowhere: no such file or folder"),
         (["dataset.subset=/nowhere.npz"], "not a readable learned.npz"),
         (["rule=confidence", "rule.threshold=2"], "rule.threshold=2"),
-        (["runs_dir=/proc/nowhere"], "runs_dir: cannot write into /proc/nowhere"),
+        (["runs_dir=/proc/nowhere"], "runs_dir: cannot write to /proc/nowhere"),
         (["epochs=[1"], "epochs=[1"),
         (["seed=1,2"], "seed"),
         (["-m", "seed=0,1", "model.width=0,20"], "model.width=0"),

@@ -58,7 +58,8 @@ def check_setting(entry: Field[Any], key: str, value: Any) -> None:
         return
     words = constraints.get("wanted", ", ".join(f"{word} {bound:g}" for word, bound, _ in bounds))
     for number in elements:
-        inside = is_number(number) and math.isfinite(number) and all(compare(number, b) for _, b, compare in bounds)
+        require(is_number(number), key, value, "a number")
+        inside = math.isfinite(number) and all(compare(number, bound) for _, bound, compare in bounds)
         require(inside, key, value, words)
 
 
