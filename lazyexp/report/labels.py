@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,6 +42,8 @@ def label_ends(figure: Figure, axes: Axes, ends: list[End], fontsize: float = 7)
     height = axes.get_position().height * figure.get_size_inches()[1]
     gap = 1.2 * fontsize / 72 / height  # of the height of the axes
     to_axes = axes.transData + axes.transAxes.inverted()
+    # A line without points, such as the energy of a run that measured none, has no end.
+    ends = [end for end in ends if math.isfinite(end.x) and math.isfinite(end.y)]
     wanted = [float(to_axes.transform((end.x, end.y))[1]) for end in ends]
     order = sorted(range(len(ends)), key=lambda i: wanted[i])
     many = len(ends) > JOINED
