@@ -125,7 +125,7 @@ def test_a_sweep_runs_all_combinations(call):
     found = {(row["rule"], row["seed"]) for path in Path("runs").glob("*/summary.csv") for row in rows(path)}
     assert found == {("lazy", "0"), ("lazy", "1"), ("backprop", "0"), ("backprop", "1")}
     assert "[4/4] digits backprop seed 1: finished, " in answer.out
-    assert "report: " in answer.out and Path("runs/report.html").exists()
+    assert "report: " in answer.out and Path("runs/report/report.html").exists()
     again = call("-m", *QUICK, "rule=lazy,backprop", "seed=0,1,2")
     assert again.out.count("finished before") == 4 and "6 of 6 runs done" in again.out
 

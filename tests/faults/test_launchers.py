@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from conftest import timeless
 
-from lazyexp.config import compose
+from lazyexp.config import sweeps
 
 SLURM = Path(__file__).resolve().parent / "slurm_local.sh"
 TOOLS = ("munged", "slurmctld", "slurmd", "sbatch", "scancel")
@@ -62,8 +62,8 @@ def test_joblib_runs_in_parallel_with_one_thread_each(tmp_path, alone):
         assert facts["concurrent"] is True and facts["threads"] == 1
     for run in (alone / "runs").glob("*/run.json"):
         assert json.loads(run.read_text())["concurrent"] is False
-    assert "went on beside others" in (tmp_path / "runs" / "report.md").read_text()
-    assert "went on beside others" not in (alone / "runs" / "report.md").read_text()
+    assert "shared their machine with other runs" in (tmp_path / "runs" / "report" / "report.md").read_text()
+    assert "shared their machine with other runs" not in (alone / "runs" / "report" / "report.md").read_text()
 
 
 def test_a_failing_run_among_several(tmp_path):
@@ -85,7 +85,7 @@ def test_a_missing_launcher_is_named_with_its_extra(call, monkeypatch, launcher,
     def not_there(module):
         raise ModuleNotFoundError(module)
 
-    monkeypatch.setattr(compose, "find_spec", not_there)
+    monkeypatch.setattr(sweeps, "find_spec", not_there)
     answer = call("-m", "seed=0,1", f"hydra/launcher={launcher}")
     assert answer.code == 2 and f'pip install "lazyexp[{extra}]"' in answer.err
     assert len(answer.err.strip().splitlines()) == 1
