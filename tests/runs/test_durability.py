@@ -437,7 +437,7 @@ def test_a_run_that_was_stopped_before_its_first_row_is_resumed(tmp_path, monkey
     made = settings(tmp_path)
     with monkeypatch.context() as patch:
         patch.setattr("lazyexp.runs.recorder.Recorder.stop", lambda self: True)
-        patch.setattr("lazyexp.training.trainer.CHUNK", 64)
+        patch.setattr("lazyexp.training.schedules.CHUNK", 64)
         assert run(made).status == "interrupted"
     report = run(made)
     assert report.status == "finished" and not report.repeated

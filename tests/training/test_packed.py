@@ -177,7 +177,7 @@ def test_scoring_is_rounded_and_training_is_not():
     ends = []
     for name in ("int8", "bfloat16", "float32"):
         spec = byte_spec(1 / 255, 0.0, name)
-        spec.rule.select = lambda batch: batch.targets == 1  # independent of the name
+        spec.rule.select = lambda batch: batch.targets == 1  # independent of the precision
         learner = make_engine("auto", spec)
         outcome = learner.train(torch.arange(300), [0.1] * 19)
         assert outcome.updates == 100 // 16 and outcome.forwards == 300 + 96
