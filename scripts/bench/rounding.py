@@ -55,7 +55,7 @@ def main() -> None:
     single = torch.float32
     cases: dict[str, tuple[Any, ...]] = {
         "autograd": (AutogradEngine, single),
-        "general, weights one unit in the last place up": (AutogradEngine, single, True),
+        "autograd, weights one unit in the last place up": (AutogradEngine, single, True),
         "direct": (Direct, single),
         "look-ahead": (LookAhead, single),
         "look-ahead in double precision": (LookAhead, torch.float64),
