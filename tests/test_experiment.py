@@ -309,7 +309,7 @@ def test_an_interrupted_run_goes_on_to_the_same_end(tmp_path, kill, code):
     out, err = process.communicate(timeout=60)
     assert process.returncode == code, err
     if kill != signal.SIGKILL:
-        assert "the same command continues from here" in out
+        assert "the same command continues it" in out
         (summary,) = rows(only_run(tmp_path / "broken") / "summary.csv")
         assert summary["status"] == "interrupted"
     before = sum(len(read_rows(path)) for path in (tmp_path / "broken").rglob("metrics.csv"))
@@ -332,7 +332,7 @@ def test_a_run_without_end_shows_a_sign_of_life_and_can_be_stopped(tmp_path):
     assert "samples presented" in process.stderr.readline()
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
-    assert process.returncode == 130 and "the same command continues from here" in out, err
+    assert process.returncode == 130 and "the same command continues it" in out, err
 
 
 @pytest.mark.slow

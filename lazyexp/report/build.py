@@ -88,7 +88,7 @@ def _write(found: RunSet, out: Path, max_groups: int, baseline: str) -> Path:
     groups = matched + tuned
     speedups = speedup_table(groups)
     write_text(out / "speedup.csv", speedups.drop(columns="rule_label").to_csv(index=False))
-    write_text(out / "summary.csv", run_table(groups).to_csv(index=False))
+    write_text(out / "runs.csv", run_table(groups).to_csv(index=False))
     compared = comparisons(found.runs, baseline)
     times = time_table(compared)
     write_text(out / "pareto.csv", times.to_csv(index=False))

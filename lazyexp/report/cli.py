@@ -17,7 +17,7 @@ EPILOG = """examples:
   lazyexp-report laptop/runs server/runs --out all runs on different machines are not compared with each other
 
 files written: report.html (the entry; opens offline), report.md, speedup.csv (along the curve), pareto.csv and
-within.csv (at the end of a schedule), energy.csv (if synapses were chosen), summary.csv (one row per run),
+within.csv (at the end of a schedule), energy.csv (if synapses were chosen), runs.csv (one row per run),
 summary.tex (booktabs), figures/*.png, *.pdf and *.csv.
 Runs that are still running or damaged are listed and never stop the report.
 exit codes: 0 done, 2 user error (one line says what to do)

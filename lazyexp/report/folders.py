@@ -17,5 +17,5 @@ def run_folders(top: Path) -> list[Path]:
 
 
 def is_run(folder: Path) -> bool:
-    """Whether a folder is a run's. The folder of a report has a summary.csv, but neither of these files."""
+    """Whether a folder is that of a run."""
     return (folder / "metrics.csv").is_file() or (folder / "run.json").is_file()

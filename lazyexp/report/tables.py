@@ -50,7 +50,7 @@ def final_table(groups: list[Group]) -> list[dict[str, Any]]:
 
 
 def run_table(groups: list[Group]) -> pd.DataFrame:
-    """summary.csv: one row per run with settings, final measurements and crossings; empty where never reached."""
+    """runs.csv: one row per run with settings, final measurements and crossings; empty where never reached."""
     protocols: dict[Run, list[str]] = {}
     labels: dict[Run, str] = {}
     for group in groups:

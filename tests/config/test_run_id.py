@@ -70,5 +70,5 @@ def test_a_run_of_the_first_version_is_read_and_compared(call, tmp_path):
     assert list(old["samples_seen"]) == [100, 200] and old["status"].unique() == ["finished"]
     assert call(*small, "rule=lazy").code == 0
     page = lazyexp.report(tmp_path / "runs", out=tmp_path / "report")
-    table = pd.read_csv(page.parent / "summary.csv")
+    table = pd.read_csv(page.parent / "runs.csv")
     assert sorted(table["rule"]) == ["backprop", "lazy"] and table["test_accuracy"].notna().all()

@@ -177,7 +177,10 @@ def test_slurm_jobs_killed_or_cancelled_without_a_result_end_the_wait(tmp_path, 
             [sys.executable, "-m", "lazyexp", *sweep], cwd=tmp_path, env=environment, stdout=log, stderr=log
         )
     try:
-        wait_for(lambda: len(list((tmp_path / "runs").glob("*/metrics.csv"))) == 2)
+        wait_for(
+            lambda: len(list((tmp_path / "runs").glob("*/metrics.csv"))) == 2,
+            logs=[tmp_path / "log", Path(slurm).parent / "slurmctld.log"],
+        )
         jobs = subprocess.run(["squeue", "--noheader", "--format=%F"], capture_output=True, **tool).stdout.split()
         subprocess.run(["scancel", f"{jobs[0]}_2"], **tool)  # still waiting
         for number in (0, 1):
@@ -191,10 +194,10 @@ def test_slurm_jobs_killed_or_cancelled_without_a_result_end_the_wait(tmp_path, 
         assert f"failed: SLURM job {jobs[0]}_{number}: was cancelled or killed and left no result" in log
 
 
-def wait_for(condition, seconds=200):
-    """Wait until `condition` returns something true, and return it."""
+def wait_for(condition, seconds=200, logs=()):
+    """Wait until `condition` returns something true, and return it; else fail with the ends of the log files."""
     for _ in range(seconds * 20):
         if answer := condition():
             return answer
         time.sleep(0.05)
-    raise AssertionError(f"nothing happened within {seconds} s")
+    raise AssertionError("\n".join([f"nothing happened within {seconds} s", *(log.read_text()[-2000:] for log in logs)]))

@@ -81,7 +81,7 @@ def test_where_selects_by_rule_option_and_number(tmp_path):
     assert "lazy" not in list_runs([tmp_path], ["rule.threshold=0.50"])
     assert list_runs([tmp_path], ["model.width=50"]).endswith("3 runs: 3 finished")
     page = build.write_report([tmp_path], max_groups=0, where=["rule=lazy,backprop"])
-    assert set(pd.read_csv(page.parent / "summary.csv")["rule"]) == {"lazy", "backprop"}
+    assert set(pd.read_csv(page.parent / "runs.csv")["rule"]) == {"lazy", "backprop"}
 
 
 @pytest.mark.parametrize(

@@ -237,7 +237,7 @@ def test_files_are_complete_and_the_same_again(tmp_path):
             make_run(tmp_path, "lazy", seed, accuracies=(0.5, 0.9, 0.96 - 0.02 * (seed > 1)), model__width=width)
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     page = build.write_report([tmp_path], max_groups=1)
-    names = ("report.html", "report.md", "speedup.csv", "summary.csv")
+    names = ("report.html", "report.md", "speedup.csv", "runs.csv")
     out = tmp_path / "report"
     first = {name: (out / name).read_bytes() for name in names}
     build.write_report([tmp_path], max_groups=1)
@@ -246,7 +246,7 @@ def test_files_are_complete_and_the_same_again(tmp_path):
     speedup = pd.read_csv(out / "speedup.csv")
     assert {"model.width", "rule", "rule_options", "target", "measure", "iqm", "protocol"} <= set(speedup.columns)
     assert len(speedup) == 2 * 6 * 5 and set(speedup["model.width"]) == {50, 100}
-    runs = pd.read_csv(out / "summary.csv")
+    runs = pd.read_csv(out / "runs.csv")
     assert len(runs) == 12 and set(runs["protocol"]) == {"matched"} and "seconds_to_0.95" in runs
     pngs = {path.stem for path in (out / "figures").glob("*.png")}
     assert pngs == {path.stem for path in (out / "figures").glob("*.pdf")}
