@@ -200,4 +200,5 @@ def wait_for(condition, seconds=200, logs=()):
         if answer := condition():
             return answer
         time.sleep(0.05)
-    raise AssertionError("\n".join([f"nothing happened within {seconds} s", *(log.read_text()[-2000:] for log in logs)]))
+    ends = [log.read_text()[-2000:] for log in logs]
+    raise AssertionError("\n".join([f"nothing happened within {seconds} s", *ends]))
