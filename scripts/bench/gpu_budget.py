@@ -133,7 +133,8 @@ def _watched(trainer: Trainer, gpu: Gpu) -> dict[str, int]:
             found.update(launches=gpu.launches, nodes=gpu.nodes, waits=sum(gpu.waits.values()))
         return settle()
 
-    trainer._start_epoch, trainer.counters.settle = started, settled  # type: ignore[method-assign]
+    for owner, name, method in ((trainer, "_start_epoch", started), (trainer.counters, "settle", settled)):
+        setattr(owner, name, method)
     return found
 
 
