@@ -164,6 +164,7 @@ def python(*arguments: str, cwd: Path, **environment: str) -> subprocess.Complet
     )
 
 
+@pytest.mark.slow
 def test_help_and_completion_do_not_import_torch(tmp_path):
     for arguments in (["--help"], ["-sc", "query=bash"], ["--cfg", "job"]):
         code = f"import sys; sys.argv = ['lazyexp', *{arguments!r}]; from lazyexp.cli import main\ntry: main()\n"
@@ -220,6 +221,7 @@ def expanded(*overrides: str) -> list[Settings]:
         return [checked(compose_settings(job)) for job in expand(list(overrides))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SWEEPS)
 def test_named_sweeps_are_runs_with_a_matched_control(name):
     jobs, settings = composed_in_bulk(f"sweep={name}")
@@ -276,6 +278,7 @@ def own_conf(tmp_path):
 SMALL = ["dataset.train_size=100", "epochs=1", "model.width=4", "device=cpu"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flag", ["--config-dir {0}", "--config-dir={0}", "-cd {0}", "hydra.searchpath=[file://{0}]"])
 @pytest.mark.parametrize("multirun", [False, True])
 def test_settings_files_of_ones_own(call, own_conf, tmp_path, flag, multirun):

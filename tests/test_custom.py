@@ -191,6 +191,7 @@ def test_parts_are_found_in_the_current_directory(call, tmp_path, monkeypatch):
     assert call(*SMALL, f"rule._target_={name}.HalfLazy", "epochs=1").code == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("group", ["model", "rule", "dataset", "optimizer"])
 def test_source_and_options_of_every_part_are_in_the_run_id(call, parts, tmp_path, group):
     more = "class Fall(torch.optim.SGD): pass\n"
@@ -230,6 +231,7 @@ def test_initial_weights_depend_on_the_seed_alone(parts):
 ARCHITECTURES = ["resnet18", "mobilenet_v3_small", "squeezenet1_1", "convnext_tiny", "vgg11", "googlenet", "vit_b_16"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("channels", [1, 4])
 @pytest.mark.parametrize("arch", ARCHITECTURES)
 def test_torchvision_models_take_any_number_of_channels(arch, channels):
@@ -278,6 +280,7 @@ def test_an_edited_source_file_makes_another_run(tmp_path):
     assert len(list((tmp_path / "runs").glob("digits-*"))) == 2
 
 
+@pytest.mark.slow
 def test_settings_files_and_sweeps(call, parts, tmp_path):
     (tmp_path / "my_conf" / "model").mkdir(parents=True)
     text = f"name: small_net\n_target_: {parts}.Net\noptions: {{width: 6}}\n"

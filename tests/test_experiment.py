@@ -86,6 +86,7 @@ def test_counters_of_lazy_agree_with_learned_npz(tmp_path):
     assert wrong == pytest.approx(counts["misclassified"].sum())
 
 
+@pytest.mark.slow
 def test_fast_and_general_engines_write_the_same(tmp_path):
     for batch_size in (1, 16):
         fast, general = (
@@ -227,6 +228,7 @@ def test_run_json_says_what_produced_the_numbers(tmp_path):
     assert facts["settings"]["model"]["width"] == 30
 
 
+@pytest.mark.slow
 def test_a_coreset_run_trains_on_what_another_learned_from(tmp_path):
     first = run(config(tmp_path))
     subset = run(config(tmp_path, dataset__subset=str(first.folder / "learned.npz")))

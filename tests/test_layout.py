@@ -161,6 +161,7 @@ def only_torch(code: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
 
 
+@pytest.mark.slow
 def test_the_loss_and_the_sampler_need_torch_alone():
     answer = only_torch(
         """
@@ -179,5 +180,6 @@ assert not list(sampler)
     assert answer.returncode == 0, answer.stderr
 
 
+@pytest.mark.slow
 def test_other_packages_are_blocked_in_that_test():
     assert "numpy is not installed here" in only_torch("import numpy").stderr

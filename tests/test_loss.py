@@ -399,6 +399,7 @@ def test_grad_scaler():
     assert not torch.equal(weights[0], weights[1])
 
 
+@pytest.mark.slow
 def test_importing_the_losses_needs_torch_alone():
     code = """
 import sys

@@ -318,6 +318,7 @@ def example(name):
     return module
 
 
+@pytest.mark.slow
 def test_the_plain_example(tmp_path):
     plain = example("plain")
     model, loaded, _ = plain.fit()

@@ -65,6 +65,7 @@ def test_only_the_training_set_is_changed(folder):
     assert sizes == [round(90 * 0.1 ** (c / 9)) for c in range(10)]
 
 
+@pytest.mark.slow
 def test_lazy_selects_wrong_labels_more_often(tmp_path, folder):
     config = Config(epochs=10, batch_size=10, device="cpu", runs_dir=str(tmp_path), dataset=folder)
     config.model.width, config.dataset.label_noise, config.optimizer.lr = 30, 0.2, 0.1

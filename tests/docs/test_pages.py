@@ -25,7 +25,13 @@ def valid(arguments: list[str]) -> bool:
     )
 
 
-@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(page, id=name, marks=[pytest.mark.slow] if "results" in name else [])
+        for page, name in zip(PAGES, NAMES, strict=True)
+    ],
+)
 def test_commands_have_valid_settings(page, monkeypatch):
     monkeypatch.chdir(ROOT)
     cli.register()

@@ -185,6 +185,7 @@ def test_the_lock_is_not_a_file(call, cut, kind):
     assert_one_line(call(*TINY), "cannot write to")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOLCK, errno.ENOSPC])
 @pytest.mark.parametrize("complete", [True, False])
 def test_a_lock_that_cannot_be_taken(call, request, monkeypatch, number, complete):
@@ -418,6 +419,7 @@ def test_rows_that_do_not_belong_to_the_checkpoint(call, cut, change):
     assert_one_line(call(*TINY), "metrics.csv", "to start the run again")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["short", "gone"])
 def test_a_damaged_replacement_does_not_replace_the_former_result(call, finished, damage):
     before = {name: (finished / name).read_bytes() for name in (*CHECKED, "summary.csv")}

@@ -237,6 +237,7 @@ def baselines(tmp_path_factory):
     return tmp_path_factory.mktemp("baselines")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NEUTRAL)
 @pytest.mark.parametrize("batch_size", [1, 16])
 @pytest.mark.parametrize("engine", ["auto", "autograd"])
@@ -292,6 +293,7 @@ def test_invalid_options_are_refused(options, message):
         make_rule(options)
 
 
+@pytest.mark.slow
 def test_every_rule_can_be_composed():
     register()
     with hydra_session():
