@@ -28,7 +28,8 @@ from lazyexp.training.clock import Clock
 from lazyexp.training.energy import Energy
 from lazyexp.training.isolation import isolated
 from lazyexp.training.precision import fastest_scoring_precision
-from lazyexp.utils.terminal import log
+from lazyexp.utils.terminal import Position, log
+from lazyexp.utils.workers import first_in_sweep
 
 
 @dataclass
@@ -46,12 +47,12 @@ class RunResult:
     signal: int = 0
 
 
-def run(config: Settings, concurrent: bool = False) -> RunResult:
+def run(config: Settings, position: Position | None = None) -> RunResult:
     """Train with checked settings and write all files.
 
     Args:
         config: the checked settings.
-        concurrent: whether other runs may be running at the same time; recorded in run.json.
+        position: where the run is in its sweep; whether it is a parallel one is recorded in run.json.
 
     Raises:
         UserError: an error that the user can fix.
@@ -59,12 +60,15 @@ def run(config: Settings, concurrent: bool = False) -> RunResult:
         OSError: a file cannot be read or written.
     """
     with isolated():  # the result must not depend on what the caller has set in torch
-        return _run(config, concurrent)
+        return _run(config, position)
 
 
-def _run(config: Settings, concurrent: bool) -> RunResult:
+def _run(config: Settings, position: Position | None) -> RunResult:
     rule, device = make_rule(config.rule), pick_device(config.device)
     data = prepare_data(config, device)
+    for text in data.notes:
+        if position is None or first_in_sweep(text):
+            log(f"note: {text}")
     if config.packing.precision == "auto":
         fastest = fastest_scoring_precision(config.model.name == "mlp", data.train.pixels)
         config = replace(config, packing=replace(config.packing, precision=fastest))
@@ -90,7 +94,7 @@ def _run(config: Settings, concurrent: bool) -> RunResult:
             epochs=config.epochs,
             targets=config.targets,
             tracking=Tracking(config.tracker, target.path, Path(config.runs_dir).expanduser()),
-            concurrent=concurrent,
+            position=position,
             sources=custom_sources(config),
         ) as recorder:
             trainer = Trainer(training_schedule(config), data, model, rule, engine, energy, recorder)
@@ -110,8 +114,6 @@ def prepare_data(config: Settings, device: torch.device) -> Data:
     data.scoring = matching.cost(asdict(config), subset)
     if config.batch_size > len(data.train):
         raise UserError(f"batch_size={config.batch_size}: larger than the training set ({len(data.train)})")
-    for text in data.notes:
-        log(f"note: {text}")
     return data
 
 

@@ -68,6 +68,11 @@ class Trainer:
         """Samples presented so far."""
         return self.counters.tally.samples_seen
 
+    @property
+    def epochs_done(self) -> float:
+        """Epochs done, with the fraction of the current one."""
+        return self.epoch + self.position / (len(self._order) if self._order is not None else 1)
+
     def run(self) -> str:
         """Train to the end. Returns the status: finished, stopped, diverged or interrupted."""
         with matmul_precision(self.schedule.precision), self._seeded("warm_up"):
@@ -144,7 +149,7 @@ class Trainer:
             scores=self.scores,
             energy=self.energy if self.energy.enabled else None,
             minimum=self.energy.minimum() if self.energy.enabled else None,
-            epoch=round(self.epoch + self.position / length, 6),
+            epoch=round(self.epochs_done, 6),
             updates_possible=self.schedule.updates_possible(self.epoch, self.position, length, len(self.data.train)),
             learning_rate=self.rate,
             train_seconds=self.clock.seconds,
