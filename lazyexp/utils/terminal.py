@@ -55,7 +55,9 @@ class Position:
 
 @dataclass(frozen=True)
 class Layout:
-    """What a bar shows: the bar itself, words in full, percentage and share of selected samples, the run's time left.
+    """What a bar shows besides accuracies.
+
+    The bar itself, words in full, shares (of the run that is done, of samples selected), the run's time left.
     """
 
     bar: bool = False
