@@ -88,8 +88,8 @@ def _total(runs: list[Planned]) -> str:
     if not any(run.measured for run in open_runs):
         return f"{text}, about {whole} one after the other, as long as finished runs of the same settings"
     return (
-        f"{text}, up to {whole} one after the other, at the pace of the first seconds; rules that select fewer samples "
-        "later are faster"
+        f"{text}, up to {whole} one after the other, at the pace of the first seconds; rules that select fewer "
+        "samples later are faster"
     )
 
 

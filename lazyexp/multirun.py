@@ -148,7 +148,6 @@ def show_report(runs_dir: Path, runs: list[Path]) -> None:
     from lazyexp.report.build import make_report
 
     try:
-        log(f"making the report of {len(runs)} runs" if runs else "making the report")
         made = make_report(runs or [runs_dir], out=runs_dir / "report")
         print(made.text())
         print(f"report: {made.page}")

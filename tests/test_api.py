@@ -27,7 +27,7 @@ def _here(tmp_path, monkeypatch):
 def test_a_run_in_data_frames():
     run = lazyexp.run(*SMALL, rule="confidence", rule__threshold=0.7, dataset__train_size=800)
     assert run.status == "finished" and run.folder.parent.name == "runs"
-    assert run.metrics["samples_seen"].tolist() == [512, 1008, 1504, 1600]
+    assert run.metrics["samples_seen"].tolist() == [0, 512, 1008, 1504, 1600]
     assert run.metrics["test_accuracy"].dtype == float
     assert run.summary["test_accuracy"] == run.metrics["test_accuracy"].iloc[-1]
     assert run.summary["batch_size"] == 16 and run.summary["energy"] is True

@@ -12,6 +12,7 @@ from lazyexp.report.comparisons import Comparison, comparisons, time_table, with
 from lazyexp.report.curves import error_curves, forgetting, presented_share, selected_share, time_to_target
 from lazyexp.report.energy import energy_table
 from lazyexp.report.folders import is_run
+from lazyexp.report.formatting import count
 from lazyexp.report.groups import label_rules, matched_groups, tuned_groups
 from lazyexp.report.headline import Headline, headlines
 from lazyexp.report.html import to_html
@@ -29,6 +30,7 @@ from lazyexp.report.swept_figure import swept_figures
 from lazyexp.report.tables import run_table, speedup_table
 from lazyexp.report.terminal import first_screen
 from lazyexp.utils.files import write_text
+from lazyexp.utils.terminal import log
 
 FOLDER = "report"  # within the first of the given folders
 BARS = ("train_seconds",)  # the measures with bars; the tables have all
@@ -84,6 +86,7 @@ def make_report(
     found.runs = select(found.runs, where, _selectable)
     if baseline != BASELINE and baseline not in (rules := set(label_rules(found.runs).values())):
         raise UserError(f"--baseline {baseline}: no such rule among the runs; there are {', '.join(sorted(rules))}")
+    log(f"making the report of {count(len(found.runs), 'run')}")
     out = report_folder(folders) if out is None else out
     if is_run(out):
         raise UserError(f"--out {out}: is a run's folder, whose files would be overwritten; name another one")

@@ -66,7 +66,6 @@ def main() -> None:
 
             print(list_runs(arguments.folders, arguments.where))
             return
-        print("lazyexp: making the report", file=sys.stderr)
         from lazyexp.report.build import write_report  # imported late: matplotlib takes a second
 
         page = write_report(

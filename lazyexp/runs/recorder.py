@@ -160,6 +160,8 @@ class Recorder:
                 "data_sha256": np.array(self.data.sha256),
             }
         )
+        if status != "interrupted":
+            self._write_predictions(trainer)
         self.folder.write_model(on_cpu(trainer.model.state_dict()))
         self._facts["sessions"][-1]["end"] = self._facts["end"] = now()
         self._facts["sessions"][-1]["suspended_seconds"] = round(sum(clock.suspended for clock in self._clocks), 3)
@@ -172,3 +174,14 @@ class Recorder:
             self.folder.drop_checkpoints()
         self.tracking.finish(status)
         return summary
+
+    def _write_predictions(self, trainer: Trainer) -> None:
+        predictions, confidences = (part.numpy() for part in trainer.test_predictions())
+        kind = np.min_scalar_type(max(self.data.classes - 1, 0))
+        self.folder.write_predictions(
+            {
+                "target": self.data.test.targets.cpu().numpy().astype(kind),
+                "prediction": predictions.astype(kind),
+                "confidence": confidences,
+            }
+        )

@@ -182,7 +182,7 @@ def test_overwrite_keeps_the_former_result_until_the_new_one_is_complete(finishe
     assert run(settings(tmp_path)).repeated
 
 
-@pytest.mark.parametrize("moved", range(6))
+@pytest.mark.parametrize("moved", range(7))
 def test_a_kill_while_the_new_result_replaces_the_former_one(finished, tmp_path, moved, monkeypatch):
     folder = finished
     replace, count = os.replace, 0
@@ -197,7 +197,7 @@ def test_a_kill_while_the_new_result_replaces_the_former_one(finished, tmp_path,
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "replace", die)
-        if moved < 5:
+        if moved < 6:
             with pytest.raises(KeyboardInterrupt):
                 run(settings(tmp_path, overwrite=True))
         else:
