@@ -19,7 +19,7 @@ from omegaconf import OmegaConf
 from lazyexp.config.compose import hydra_session
 from lazyexp.config.quoting import override, quote
 from lazyexp.config.schema import Config, Settings
-from lazyexp.config.sweeps import expand, search_path
+from lazyexp.config.sweeps import expand, refuse_named_sweep, search_path
 from lazyexp.errors import UserError
 from lazyexp.runs.columns import COMPLETE
 from lazyexp.runs.reader import read_json, read_rows
@@ -134,9 +134,16 @@ def run(*overrides: str, **settings: Any) -> Run:
         OSError: a file cannot be written.
         KeyboardInterrupt: the run was interrupted; everything is saved and the same call continues.
     """
+    words = [*overrides, *_words(settings)]
+    checked_settings = settings_of(words)
+    refuse_named_sweep(words)
+    return _run(checked_settings)
+
+
+def _run(settings: Settings) -> Run:
     from lazyexp import experiment
 
-    result = experiment.run(settings_of([*overrides, *_words(settings)]))
+    result = experiment.run(settings)
     if result.status == "interrupted" or result.signal:
         raise KeyboardInterrupt
     return Run(result.folder)
@@ -159,7 +166,7 @@ def sweep(*overrides: str, **settings: Any) -> list[Run]:
     runs, failed = [], []
     for job in jobs:
         try:
-            runs.append(run(*job))
+            runs.append(_run(settings_of(job)))
         except (UserError, OSError, RuntimeError) as error:
             failed.append(f"{' '.join(job)}: {error}")
     if failed:

@@ -57,8 +57,6 @@ def dispatch(arguments: list[str]) -> int:
         print(f"lazyexp {__version__}")
         return 0
     if not flags - RUN - SWEEP - DRY_RUN:
-        if not flags & SWEEP:
-            refuse_named_sweep(overrides)
         if flags & DRY_RUN:
             from lazyexp.dry_run import dry_run
 
@@ -114,6 +112,7 @@ def single(overrides: list[str]) -> int:
     """Do one run. Returns the exit code."""
     with hydra_session():
         settings = checked(compose_settings(overrides))
+        refuse_named_sweep(overrides)
     end = execute(settings)
     if end.error:
         fail(end.error, end.code)

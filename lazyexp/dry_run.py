@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from lazyexp.config.compose import hydra_session
 from lazyexp.config.run_id import NOT_IN_RUN_ID
 from lazyexp.config.schema import Settings
-from lazyexp.config.sweeps import expand, search_path, varied_keys
+from lazyexp.config.sweeps import expand, refuse_named_sweep, search_path, varied_keys
 from lazyexp.errors import UserError
 from lazyexp.report.formatting import count
 from lazyexp.report.listing import Entry, held_locks, read_entry
@@ -69,6 +69,8 @@ def dry_run(overrides: list[str], multirun: bool) -> str:
     with hydra_session():
         jobs = expand(overrides) if multirun else [overrides]
         settings = settings_of_each(jobs, search_path(overrides) if multirun else [])
+        if not multirun:
+            refuse_named_sweep(overrides)
     keys = varied_keys(jobs)
     titles = [", ".join(word for word in job if word.partition("=")[0].lstrip("+") in keys) for job in jobs]
     known: dict[str, tuple[float, bool]] = {}

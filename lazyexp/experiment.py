@@ -17,7 +17,7 @@ from lazyexp.config.validation import custom_targets
 from lazyexp.data import Data, load_data
 from lazyexp.errors import UserError
 from lazyexp.models.builtin import make_model
-from lazyexp.models.checks import check_output
+from lazyexp.models.checks import check_output, single_sample_warning
 from lazyexp.rules import Rule, RunInfo, make_rule
 from lazyexp.runs import matching
 from lazyexp.runs.folder import RunFolder
@@ -120,6 +120,9 @@ def _run(config: Settings, position: Position | None) -> RunResult:
         target = folder.replacement() if done else folder
 
         model, engine, energy = build(prepared)
+        warning = single_sample_warning(model, config.batch_size, f"model={config.model.name}")
+        if warning and (position is None or first_in_sweep(warning)):
+            log(warning)
         with Recorder(
             target,
             data,

@@ -180,7 +180,7 @@ def test_a_full_standard_output_is_one_line_and_the_run_is_finished(tmp_path):
 def test_without_a_terminal_progress_is_a_line_per_minute(monkeypatch, capsys):
     from lazyexp.utils import terminal
 
-    now = iter([0.0, 1.0, 11.0, 11.0, 12.0, 80.0, 80.0])
+    now = iter([0.0, 1.0, 11.0, 11.0, 11.0, 12.0, 80.0, 80.0, 80.0])
     monkeypatch.setattr(terminal.time, "monotonic", lambda: next(now))
     bar = terminal.Bar(10, 0, "lazy")
     for epoch in (1, 2, 3, 4):
