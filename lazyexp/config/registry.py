@@ -110,7 +110,7 @@ class Dataset:
         """The default targets for so many of the training samples.
 
         The odds of an error grow as the power 0.45 of the factor by which the set is smaller: our choice, by which
-        small subsets of MNIST and EMNIST reach at least two of three targets (docs/results/defaults.md).
+        small subsets of MNIST and EMNIST reach at least two of three targets (docs/options.md).
         """
         if train_size is None or self.size is None or train_size >= self.size:
             return list(self.targets)
