@@ -19,13 +19,14 @@ from omegaconf import OmegaConf
 from lazyexp.config.compose import hydra_session
 from lazyexp.config.quoting import override, quote
 from lazyexp.config.schema import Config, Settings
-from lazyexp.config.sweeps import expand, search_path
+from lazyexp.config.sweeps import expand, refuse_named_sweep, search_path
 from lazyexp.errors import UserError
 from lazyexp.runs.columns import COMPLETE
 from lazyexp.runs.reader import read_json, read_rows
 from lazyexp.settings import checked, settings_of, sweep_settings
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
 
@@ -70,10 +71,46 @@ class Run:
         return checked(merged)
 
     def model(self) -> nn.Module:
-        """The trained network, on the CPU, in evaluation mode. Loads the data set to know its shape."""
-        from lazyexp.runs.rebuild import rebuild
+        """The trained network, on the CPU, in evaluation mode. Needs no data set."""
+        from lazyexp.runs.rebuild import rebuild_model
 
-        return rebuild(self.folder).model
+        return rebuild_model(self.folder)
+
+    @property
+    def class_names(self) -> list[str] | None:
+        """The labels in the order of the classes; None if they are 0, 1, ..."""
+        names = (read_json(self.folder / "run.json").get("data") or {}).get("class_names")
+        return None if names is None else [str(name) for name in names]
+
+    @cached_property
+    def predictions(self) -> pd.DataFrame:
+        """predictions.npz: a row per test sample with `target`, `prediction` and `confidence` (largest softmax)."""
+        with np.load(self.folder / "predictions.npz", allow_pickle=False) as archive:
+            return pd.DataFrame({name: archive[name] for name in archive.files})
+
+    def preprocess(self, images: Any) -> torch.Tensor:
+        """Samples as inputs of `model()`: scaled as in training.
+
+        Args:
+            images: (n, channels, height, width), (n, height, width, channels) or, for one channel,
+                (n, height, width), with values as in the data set's files (0 to 255 for the published sets). Samples
+                that are not images have the shape of the training samples.
+
+        Returns:
+            (n, channels, height, width) float32; tokens are returned as they are.
+        """
+        from lazyexp.runs.inputs import Inputs
+
+        inputs = Inputs.read(read_json(self.folder / "run.json"))
+        if inputs is None:
+            raise UserError(f"{self.folder}/run.json: has no scaling constants; overwrite=true repeats the run")
+        return inputs.preprocess(images)
+
+    def predict(self, images: Any) -> np.ndarray:
+        """The predicted classes (n,) of samples as for `preprocess`, as int64; `class_names` are their labels."""
+        from lazyexp.runs.inputs import predict
+
+        return predict(self.model(), self.preprocess(images))
 
 
 def open(folder: str | os.PathLike[str]) -> Run:
@@ -97,9 +134,16 @@ def run(*overrides: str, **settings: Any) -> Run:
         OSError: a file cannot be written.
         KeyboardInterrupt: the run was interrupted; everything is saved and the same call continues.
     """
+    words = [*overrides, *_words(settings)]
+    checked_settings = settings_of(words)
+    refuse_named_sweep(words)
+    return _run(checked_settings)
+
+
+def _run(settings: Settings) -> Run:
     from lazyexp import experiment
 
-    result = experiment.run(settings_of([*overrides, *_words(settings)]))
+    result = experiment.run(settings)
     if result.status == "interrupted" or result.signal:
         raise KeyboardInterrupt
     return Run(result.folder)
@@ -122,7 +166,7 @@ def sweep(*overrides: str, **settings: Any) -> list[Run]:
     runs, failed = [], []
     for job in jobs:
         try:
-            runs.append(run(*job))
+            runs.append(_run(settings_of(job)))
         except (UserError, OSError, RuntimeError) as error:
             failed.append(f"{' '.join(job)}: {error}")
     if failed:

@@ -17,18 +17,19 @@ from lazyexp.config.validation import custom_targets
 from lazyexp.data import Data, load_data
 from lazyexp.errors import UserError
 from lazyexp.models.builtin import make_model
-from lazyexp.models.checks import check_output
+from lazyexp.models.checks import check_output, single_sample_warning
 from lazyexp.rules import Rule, RunInfo, make_rule
 from lazyexp.runs import matching
 from lazyexp.runs.folder import RunFolder
 from lazyexp.runs.recorder import Recorder
 from lazyexp.runs.trackers import Tracking
-from lazyexp.training import EngineSpec, Trainer, TrainingSchedule, make_engine
+from lazyexp.training import Engine, EngineSpec, Trainer, TrainingSchedule, make_engine
 from lazyexp.training.clock import Clock
 from lazyexp.training.energy import Energy
 from lazyexp.training.isolation import isolated
 from lazyexp.training.precision import fastest_scoring_precision
-from lazyexp.utils.terminal import log
+from lazyexp.utils.terminal import Position, log
+from lazyexp.utils.workers import first_in_sweep
 
 
 @dataclass
@@ -46,12 +47,12 @@ class RunResult:
     signal: int = 0
 
 
-def run(config: Settings, concurrent: bool = False) -> RunResult:
+def run(config: Settings, position: Position | None = None) -> RunResult:
     """Train with checked settings and write all files.
 
     Args:
         config: the checked settings.
-        concurrent: whether other runs may be running at the same time; recorded in run.json.
+        position: where the run is in its sweep; whether it is a parallel one is recorded in run.json.
 
     Raises:
         UserError: an error that the user can fix.
@@ -59,41 +60,81 @@ def run(config: Settings, concurrent: bool = False) -> RunResult:
         OSError: a file cannot be read or written.
     """
     with isolated():  # the result must not depend on what the caller has set in torch
-        return _run(config, concurrent)
+        return _run(config, position)
 
 
-def _run(config: Settings, concurrent: bool) -> RunResult:
+@dataclass(frozen=True)
+class Prepared:
+    """A run before its network is made: settings that fit the data, and the constant columns of metrics.csv."""
+
+    config: Settings
+    rule: Rule
+    device: torch.device
+    data: Data
+    constants: dict[str, Any]
+
+    @property
+    def folder(self) -> Path:
+        """The run's folder."""
+        return Path(self.config.runs_dir).expanduser() / str(self.constants["run_id"])
+
+
+def prepare(config: Settings, data: Data | None = None) -> Prepared:
+    """Load the data, unless they are given, and name the run. Raises UserError."""
     rule, device = make_rule(config.rule), pick_device(config.device)
-    data = prepare_data(config, device)
+    data = prepare_data(config, device) if data is None else data
+    config = fitted(config, data)
+    with attribute_custom_errors(config):
+        return Prepared(config, rule, device, data, constant_columns(config, data, rule, device))
+
+
+def fitted(config: Settings, data: Data) -> Settings:
+    """The settings with those filled in that depend on the data."""
     if config.packing.precision == "auto":
         fastest = fastest_scoring_precision(config.model.name == "mlp", data.train.pixels)
         config = replace(config, packing=replace(config.packing, precision=fastest))
+    return config
+
+
+def build(run: Prepared) -> tuple[torch.nn.Module, Engine, Energy]:
+    """The network, checked, and what trains it. Raises UserError."""
+    config, data = run.config, run.data
+    model = make_model(config.model, data.shape, data.classes, config.seed).to(run.device)
+    check_output(model, data.test.part(0, 2)[0], data.classes, f"model={config.model.name}")
     with attribute_custom_errors(config):
-        constants = constant_columns(config, data, rule, device)
-    with RunFolder(Path(config.runs_dir).expanduser() / constants["run_id"], constants) as folder:
+        run.rule.start(RunInfo(len(data.train), config.batch_size, config.epochs, config.seed, run.device))
+    energy = Energy(model, Clock(run.device), config.energy)
+    return model, make_engine(config.engine, engine_spec(config, model, data, run.rule, energy)), energy
+
+
+def _run(config: Settings, position: Position | None) -> RunResult:
+    prepared = prepare(config)
+    config, data = prepared.config, prepared.data
+    for text in data.notes:
+        if position is None or first_in_sweep(text):
+            log(f"note: {text}")
+    with RunFolder(prepared.folder, prepared.constants) as folder:
         done = former_result(folder, config.overwrite)
         if done and (folder.replaced or not config.overwrite):
             return RunResult(folder.path, done["status"], done, repeated=True)
         target = folder.replacement() if done else folder
 
-        model = make_model(config.model, data.shape, data.classes, config.seed).to(device)
-        check_output(model, data.test.part(0, 2)[0], data.classes, f"model={config.model.name}")
-        with attribute_custom_errors(config):
-            rule.start(RunInfo(len(data.train), config.batch_size, config.epochs, config.seed, device))
-        energy = Energy(model, Clock(device), config.energy)
-        engine = make_engine(config.engine, engine_spec(config, model, data, rule, energy))
+        model, engine, energy = build(prepared)
+        warning = single_sample_warning(model, config.batch_size, f"model={config.model.name}")
+        if warning and (position is None or first_in_sweep(warning)):
+            log(warning)
         with Recorder(
             target,
             data,
-            device,
+            prepared.device,
             settings=asdict(config),
             epochs=config.epochs,
             targets=config.targets,
             tracking=Tracking(config.tracker, target.path, Path(config.runs_dir).expanduser()),
-            concurrent=concurrent,
+            position=position,
             sources=custom_sources(config),
         ) as recorder:
-            trainer = Trainer(training_schedule(config), data, model, rule, engine, energy, recorder)
+            trainer = Trainer(training_schedule(config), data, model, prepared.rule, engine, energy, recorder)
             recorder.start(trainer)
             with attribute_custom_errors(config):
                 status = trainer.run()
@@ -110,8 +151,6 @@ def prepare_data(config: Settings, device: torch.device) -> Data:
     data.scoring = matching.cost(asdict(config), subset)
     if config.batch_size > len(data.train):
         raise UserError(f"batch_size={config.batch_size}: larger than the training set ({len(data.train)})")
-    for text in data.notes:
-        log(f"note: {text}")
     return data
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Sequence
 from functools import cache
@@ -60,6 +61,26 @@ def sweep_settings(jobs: list[list[str]], common: list[str]) -> list[Settings]:
     distinct = dict.fromkeys(tuple(word for word in job if not _plain_number(word)) for job in jobs)
     bar = tqdm(distinct, desc="checking", unit=" settings", leave=False, delay=1, disable=NO_BAR)
     return [checked(compose_settings([*representatives[key], *common])) for key in bar]
+
+
+def settings_of_each(jobs: list[list[str]], common: list[str]) -> list[Settings]:
+    """The checked settings of every run of a sweep, composed once for runs that differ in plain numbers only.
+
+    Raises UserError.
+    """
+    composed: dict[tuple[str, ...], DictConfig] = {}
+    found = []
+    for job in jobs:
+        numbers = [word for word in job if _plain_number(word)]
+        key = tuple(word for word in job if word not in numbers)
+        if key not in composed:
+            composed[key] = compose_settings([*job, *common])
+        one = copy.deepcopy(composed[key])
+        for word in numbers:
+            name, _, value = word.partition("=")
+            OmegaConf.update(one, name, NUMBERS[name](value))
+        found.append(checked(one))
+    return found
 
 
 @cache

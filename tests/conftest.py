@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-from lazyexp import cli
+from lazyexp import cli, multirun
 
 # Tests run in parallel: one thread each, also in the processes they start.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -55,10 +55,10 @@ def call(monkeypatch, capsys, tmp_path):
     """
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("LAZYEXP_DATA", raising=False)
-    show_report = cli.show_report
+    show_report = multirun.show_report
 
     def run(*arguments: str, report: bool = False) -> Answer:
-        monkeypatch.setattr(cli, "show_report", show_report if report else lambda *_: None)
+        monkeypatch.setattr(multirun, "show_report", show_report if report else lambda *_: None)
         monkeypatch.setattr(sys, "argv", ["lazyexp", *arguments])
         capsys.readouterr()
         with pytest.raises(SystemExit) as end:

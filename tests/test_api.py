@@ -27,7 +27,7 @@ def _here(tmp_path, monkeypatch):
 def test_a_run_in_data_frames():
     run = lazyexp.run(*SMALL, rule="confidence", rule__threshold=0.7, dataset__train_size=800)
     assert run.status == "finished" and run.folder.parent.name == "runs"
-    assert run.metrics["samples_seen"].tolist() == [512, 1008, 1504, 1600]
+    assert run.metrics["samples_seen"].tolist() == [0, 512, 1008, 1504, 1600]
     assert run.metrics["test_accuracy"].dtype == float
     assert run.summary["test_accuracy"] == run.metrics["test_accuracy"].iloc[-1]
     assert run.summary["batch_size"] == 16 and run.summary["energy"] is True
@@ -49,6 +49,38 @@ def test_the_model_is_the_trained_one():
     with torch.no_grad():
         right = (model(images).argmax(1) == targets).float().mean().item()
     assert right == pytest.approx(run.summary["test_accuracy"])
+
+
+def test_a_run_predicts_without_its_data_set(toy_npz):
+    """With the files deleted: network, scaling and class names are in the run's folder."""
+    run = lazyexp.run(*SMALL, "dataset=folder", dataset__path=str(toy_npz))
+    with np.load(toy_npz) as archive:
+        images, labels = archive["x_test"], archive["y_test"]
+    toy_npz.unlink()
+    found = lazyexp.open(run.folder)
+    right = (found.predict(images) == labels).mean()
+    assert right == pytest.approx(run.summary["test_accuracy"])
+    assert (found.predictions["prediction"] == found.predict(images)).all()
+    assert (found.predictions["target"] == labels).all() and found.predictions["confidence"].between(0, 1).all()
+    inputs = found.preprocess(images[:, None])
+    assert inputs.shape == (100, 1, 6, 6) and torch.equal(inputs, found.preprocess(images[..., None]))
+    assert abs(float(inputs.mean())) < 0.1 and found.class_names is None
+    for wrong, message in ((images[:, :5], "must be"), (images / 255, "at most 1"), ([["a"]], "not an array")):
+        with pytest.raises(UserError, match=message):
+            found.preprocess(wrong)
+
+
+def test_the_first_row_is_the_untrained_network():
+    run = lazyexp.run(*SMALL, targets=[0.01])
+    first = run.metrics.iloc[0]
+    assert first["samples_seen"] == first["updates"] == first["energy_l1"] == 0 and pd.isna(first["train_loss"])
+    assert first["test_accuracy"] > 0.01 and run.summary["samples_to_0.01"] > 0  # no target counts as reached there
+    assert first["test_loss"] > run.metrics["test_loss"].iloc[-1] > 0
+
+
+def test_evaluations_and_targets_fit_the_samples_in_use():
+    run = lazyexp.run("epochs=2", "model.width=4", dataset__train_size=300)
+    assert run.metrics["samples_seen"].tolist() == [0, 300, 600] and run.settings.targets == [0.82, 0.9]
 
 
 def test_a_finished_run_is_returned_at_once():
@@ -83,6 +115,7 @@ def test_what_fails_in_a_sweep_is_told_at_the_end():
     [
         (["rule=lasy"], {}, "lasy"),
         ([], {"epochs": 0}, "epochs=0"),
+        (["sweep=headline"], {}, "names a sweep of several runs"),
         ([], {"modell__width": 3}, "modell"),
         (["epochs"], {}, "key=value"),
     ],

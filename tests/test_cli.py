@@ -36,7 +36,7 @@ def test_the_default_run_works_offline(call):
     folder = only_run(Path("runs"))
     assert str(folder) in answer.out
     found = {path.name for path in folder.iterdir()} - {".lock"}
-    assert found == {"metrics.csv", "summary.csv", "run.json", "learned.npz", "model.pt"}
+    assert found == {"metrics.csv", "summary.csv", "run.json", "learned.npz", "model.pt", "predictions.npz"}
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_a_sweep_runs_all_combinations(call):
     assert answer.code == 0 and "4 of 4 runs done" in answer.out
     found = {(row["rule"], row["seed"]) for path in Path("runs").glob("*/summary.csv") for row in rows(path)}
     assert found == {("lazy", "0"), ("lazy", "1"), ("backprop", "0"), ("backprop", "1")}
-    assert "[4/4] digits backprop seed 1: finished, " in answer.out
+    assert "[4/4] rule=backprop, seed=1: finished, test accuracy " in answer.out
     assert "report: " in answer.out and Path("runs/report/report.html").exists()
     again = call("-m", *QUICK, "rule=lazy,backprop", "seed=0,1,2")
     assert again.out.count("finished before") == 4 and "6 of 6 runs done" in again.out
@@ -134,14 +134,14 @@ def test_a_failed_run_does_not_stop_the_others(call):
     answer = call("-m", *QUICK, "batch_size=5000,10", "seed=0,1")
     assert answer.code == 1
     assert "2 of 4 runs done" in answer.out
-    assert answer.err.count("lazyexp: failed: digits lazy seed") == 2
+    assert answer.err.count("lazyexp: failed: batch_size=5000, seed=") == 2
     assert len(list(Path("runs").glob("*/summary.csv"))) == 2
 
 
 @pytest.mark.slow
 def test_diverged_runs_are_results(call):
     answer = call("-m", *QUICK, "rule=backprop", "optimizer.lr=0.01,1e30")
-    assert answer.code == 0 and "2 of 2 runs done" in answer.out
+    assert answer.code == 0 and "2 of 2 runs done (1 diverged)" in answer.out
     states = sorted(rows(path)[0]["status"] for path in Path("runs").glob("*/summary.csv"))
     assert states == ["diverged", "finished"]
 

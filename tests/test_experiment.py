@@ -46,7 +46,7 @@ def test_metrics_have_the_promised_columns(tmp_path):
     )
     assert ",".join(COLUMNS).startswith(promised) and set(promised.split(",")) | {"status"} == REQUIRED
     assert int(found[-1]["forgetting_events"]) == np.load(report.folder / "learned.npz")["forgotten"].sum()
-    assert [int(row["samples_seen"]) for row in found] == [500, 1000, 1500, 2000, 2500, 2874]
+    assert [int(row["samples_seen"]) for row in found] == [0, 500, 1000, 1500, 2000, 2500, 2874]
     assert found[-1]["epoch"] == "2.0" and found[0]["run_id"] == report.folder.name
 
 
@@ -81,7 +81,7 @@ def test_counters_of_lazy_agree_with_learned_npz(tmp_path):
     assert int(last["distinct_learned"]) == (counts["learned"] > 0).sum()
     wrong = sum(
         (1 - float(row["train_accuracy"])) * (int(row["samples_seen"]) - before)
-        for row, before in zip(rows(report.folder / "metrics.csv"), [0, 500, 1000, 1500, 2000, 2500], strict=True)
+        for row, before in zip(rows(report.folder / "metrics.csv")[1:], [0, 500, 1000, 1500, 2000, 2500], strict=True)
     )
     assert wrong == pytest.approx(counts["misclassified"].sum())
 
@@ -96,7 +96,7 @@ def test_fast_and_general_engines_write_the_same(tmp_path):
         for a, b in zip(fast, general, strict=True):
             for key in ("samples_seen", "backward_samples", "updates", "test_accuracy", "distinct_learned"):
                 assert a[key] == b[key], key
-            for key in ("train_loss", "energy_l1", "energy_l0"):
+            for key in ("train_loss", "energy_l1", "energy_l0") if a["epoch"] != "0.0" else ("test_loss",):
                 assert float(a[key]) == pytest.approx(float(b[key]), rel=1e-3), key
 
 
@@ -261,7 +261,7 @@ def test_a_coreset_run_trains_on_what_another_learned_from(tmp_path):
 def test_schedules(tmp_path, schedule):
     rates = [
         float(row["learning_rate"])
-        for row in rows(run(config(tmp_path, optimizer__schedule=schedule)).folder / "metrics.csv")
+        for row in rows(run(config(tmp_path, optimizer__schedule=schedule)).folder / "metrics.csv")[1:]
     ]
     if schedule == "constant":
         assert set(rates) == {0.01}
@@ -359,6 +359,7 @@ PUBLISHED = {  # the settings of the group's public code
 def test_settings_of_the_published_code_on_mnist(tmp_path):
     report = run(config(tmp_path, data_dir=str(REAL), dataset__train_size=20000, **PUBLISHED))
     assert [int(row["samples_seen"]) for row in rows(report.folder / "metrics.csv")] == [
+        0,
         5000,
         10000,
         15000,

@@ -25,7 +25,8 @@ LAYERS = [
     {"runs"},
     {"report"},
     {"experiment"},
-    {"api", "cli"},
+    {"api", "dry_run", "multirun"},
+    {"cli"},
     {"tune"},  # a command of its own that runs experiments
 ]
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
@@ -33,7 +34,7 @@ LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
 ENTRIES = {"__init__", "__main__"}
 # Only these see the whole settings object.
 SETTINGS = "Settings"
-SEE_SETTINGS = {"api", "cli", "config", "experiment", "settings"}
+SEE_SETTINGS = {"api", "cli", "config", "dry_run", "experiment", "multirun", "settings"}
 
 
 def part_of(module: Path) -> str:

@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from lazyexp import cli
+from lazyexp.config.compose import compose_settings, hydra_session, register
+from lazyexp.config.sweeps import expand
+from lazyexp.settings import checked
 
 ROOT = Path(__file__).resolve().parent.parent
 SEARCHES = {"fair_fight", "methods_trials"}
@@ -42,13 +44,13 @@ def test_reproduce_asks_for_all_runs_with_settings_that_exist(part, size, tmp_pa
     assert sweeps == (set() if part in SEARCHES else named)
     if part:
         return  # the settings are those of all parts
-    cli.register()
+    register()
     for command in commands:
         words = [word for word in command if word != "-m"]
-        with cli.hydra_session():
-            jobs = cli.expand(words) if "-m" in command else [words]
+        with hydra_session():
+            jobs = expand(words) if "-m" in command else [words]
             for job in (jobs[0], jobs[-1]):
-                cli.checked(cli.compose_settings(job))
+                checked(compose_settings(job))
 
 
 def collect(*folders: Path) -> None:

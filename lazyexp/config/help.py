@@ -20,6 +20,8 @@ Examples
   lazyexp -m sweep=headline hydra/launcher=joblib hydra.launcher.n_jobs=4    several runs at once
   lazyexp model._target_=my_nets.Net rule=lazy        a custom network (likewise rule, dataset, optimizer)
   lazyexp --config-dir my_conf rule=mine              with settings files in my_conf/rule/mine.yaml
+  lazyexp -m sweep=headline --dry-run                 its runs, those that are finished, and how long the others take
+  lazyexp-report runs --list                          status, accuracy and time left of every run, also during a sweep
   lazyexp-report runs/headline                        tables and figures of finished and running runs
 
 Choices (group=choice)
@@ -33,9 +35,10 @@ Keys (key=value): default, meaning, values
 Defaults per data set: epochs, eval_every, targets
 {datasets}
 
-Results: RUNS_DIR/<run>/metrics.csv, summary.csv, run.json, learned.npz, model.pt. The same command finds the same
-folder: a finished run is not repeated, an interrupted run continues.
+Results: RUNS_DIR/<run>/metrics.csv, summary.csv, run.json, learned.npz, model.pt, predictions.npz. The same command
+finds the same folder: a finished run is not repeated, an interrupted run continues.
 Exit codes: 0 done; 1 a run of a sweep failed; 2 user error (one line says how to fix it); 130 interrupted.
+LAZYEXP_TRACEBACK=1 shows the traceback of an error in custom code. --version prints the version.
 Shell completion: eval "$$(lazyexp -sc install=bash)" (or zsh, fish). Hydra's own flags: lazyexp --hydra-help
 """
 

@@ -23,6 +23,10 @@ from lazyexp.errors import UserError
 from lazyexp.utils.memory import is_out_of_memory
 
 
+# Environment variable that asks for tracebacks of custom code.
+TRACEBACK = "LAZYEXP_TRACEBACK"
+
+
 class Registry(Mapping[str, Any]):
     """Built-in parts by name, imported on access."""
 
@@ -103,11 +107,18 @@ def _file(found: Any) -> tuple[str | None, str | None]:
 
 
 def describe(error: BaseException) -> str:
-    """An exception in one line: type, message, and the last line of code outside this package and its libraries."""
+    """An exception in one line: type, message, and the last line of code outside this package and its libraries.
+
+    With the environment variable LAZYEXP_TRACEBACK=1 its traceback is printed to stderr.
+    """
+    if os.environ.get(TRACEBACK, "0") not in ("", "0"):
+        traceback.print_exception(error)
     message = " ".join(str(error).split())[:300]
     text = f"{type(error).__name__}: {message}" if message else type(error).__name__
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_custom(frame.filename)]
-    return f"{text} ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else text
+    if not frames:
+        return text
+    return f"{text} ({Path(frames[-1].filename).name}, line {frames[-1].lineno}; {TRACEBACK}=1 shows the traceback)"
 
 
 def _is_custom(file: str) -> bool:

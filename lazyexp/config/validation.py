@@ -43,8 +43,10 @@ def check(config: Config) -> Settings:
     if config.epochs is None:
         given["epochs"] = defaults.epochs
     if config.eval_every is None:
-        given["eval_every"] = defaults.eval_every
-    given["targets"] = list(defaults.targets if config.targets is None else config.targets)
+        given["eval_every"] = defaults.eval_every_of(config.dataset.train_size)
+    given["targets"] = (
+        defaults.targets_of(config.dataset.train_size) if config.targets is None else list(config.targets)
+    )
     return Settings(**given)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import torch
 from torch import Tensor
 
@@ -107,6 +109,12 @@ class Samples:
         """
         pixels = self.pixels[start:stop]
         return self._scaled(pixels.clone() if pixels.dtype == torch.int64 else pixels), self.targets[start:stop]
+
+    def head(self, number: int) -> Samples:
+        """The first samples, without augmentation."""
+        first = copy.copy(self)
+        first.pixels, first.targets = self.pixels[:number], self.targets[:number]
+        return first
 
     def _scaled(self, pixels: Tensor) -> Tensor:
         if pixels.dtype == torch.int64:

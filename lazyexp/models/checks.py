@@ -55,6 +55,16 @@ def check_output(model: nn.Module, inputs: Tensor, classes: int, what: str) -> N
     _check_training_mode(model, before, what)
 
 
+def single_sample_warning(model: nn.Module, batch_size: int, what: str) -> str | None:
+    """A warning if a network with batch normalisation is to be trained on batches of one sample."""
+    if batch_size > 1 or not any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in model.modules()):
+        return None
+    return (
+        f"warning: {what}: has batch normalisation, and batch_size=1 normalises every sample by itself: training is "
+        "slow and learns little; set for example batch_size=128 optimizer.lr=0.1 optimizer.momentum=0.9"
+    )
+
+
 def check_state(model: nn.Module, what: str) -> None:
     """Refuse a network whose state_dict cannot be saved and loaded again. Raises UserError."""
     try:

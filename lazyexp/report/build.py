@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from lazyexp.errors import UserError
@@ -11,6 +12,7 @@ from lazyexp.report.comparisons import Comparison, comparisons, time_table, with
 from lazyexp.report.curves import error_curves, forgetting, presented_share, selected_share, time_to_target
 from lazyexp.report.energy import energy_table
 from lazyexp.report.folders import is_run
+from lazyexp.report.formatting import count
 from lazyexp.report.groups import label_rules, matched_groups, tuned_groups
 from lazyexp.report.headline import Headline, headlines
 from lazyexp.report.html import to_html
@@ -26,11 +28,25 @@ from lazyexp.report.speedup_figure import speedup_figures
 from lazyexp.report.style import FigureFolder
 from lazyexp.report.swept_figure import swept_figures
 from lazyexp.report.tables import run_table, speedup_table
+from lazyexp.report.terminal import first_screen
 from lazyexp.utils.files import write_text
+from lazyexp.utils.terminal import log
 
 FOLDER = "report"  # within the first of the given folders
 BARS = ("train_seconds",)  # the measures with bars; the tables have all
 COSTS = {"matched": ("train_seconds", "forward_samples", "updates", "energy_l1"), "tuned": ("train_seconds",)}
+
+
+@dataclass(frozen=True)
+class MadeReport:
+    """A report on disk: the path of report.html, and the main result of every comparison."""
+
+    page: Path
+    headlines: list[Headline]
+
+    def text(self) -> str:
+        """The report's sentences and first table, for the terminal."""
+        return first_screen(self.headlines)
 
 
 def write_report(
@@ -40,7 +56,18 @@ def write_report(
     where: Sequence[str] = (),
     baseline: str = BASELINE,
 ) -> Path:
-    """Read the runs below `folders` and write the report. Returns the path of report.html. Raises UserError.
+    """As `make_report`. Returns the path of report.html."""
+    return make_report(folders, out, max_groups, where, baseline).page
+
+
+def make_report(
+    folders: Sequence[Path],
+    out: Path | None = None,
+    max_groups: int = MAX_GROUPS,
+    where: Sequence[str] = (),
+    baseline: str = BASELINE,
+) -> MadeReport:
+    """Read the runs below `folders` and write the report. Raises UserError.
 
     Args:
         folders: folders with runs at any depth, or run folders themselves.
@@ -59,6 +86,7 @@ def write_report(
     found.runs = select(found.runs, where, _selectable)
     if baseline != BASELINE and baseline not in (rules := set(label_rules(found.runs).values())):
         raise UserError(f"--baseline {baseline}: no such rule among the runs; there are {', '.join(sorted(rules))}")
+    log(f"making the report of {count(len(found.runs), 'run')}")
     out = report_folder(folders) if out is None else out
     if is_run(out):
         raise UserError(f"--out {out}: is a run's folder, whose files would be overwritten; name another one")
@@ -83,7 +111,7 @@ def _selectable(run: Run) -> dict[str, object]:
     return selectable(run.rule, run.options, run.seed, run.status, run.settings)
 
 
-def _write(found: RunSet, out: Path, max_groups: int, baseline: str) -> Path:
+def _write(found: RunSet, out: Path, max_groups: int, baseline: str) -> MadeReport:
     matched, tuned = matched_groups(found.runs, baseline), tuned_groups(found.runs, baseline)
     groups = matched + tuned
     speedups = speedup_table(groups)
@@ -109,7 +137,7 @@ def _write(found: RunSet, out: Path, max_groups: int, baseline: str) -> Path:
     title = f"{out.resolve().parent.name}: {', '.join(matched[0].rules) if len(matched[0].rules) <= 3 else 'report'}"
     write_text(out / "report.md", to_markdown(title, page))
     write_text(out / "report.html", to_html(title, page, folder.folder))
-    return out / "report.html"
+    return MadeReport(out / "report.html", content.headlines)
 
 
 def _draw(content: Content, folder: FigureFolder, max_groups: int) -> None:

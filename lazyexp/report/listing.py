@@ -67,9 +67,12 @@ def read_entry(folder: Path, locks: set[tuple[int, int]]) -> Entry | None:
     """Read one run, None if its files are damaged or it has not written any yet."""
     try:
         facts = read_json(folder / "run.json")
-        summary = (read_rows(folder / "summary.csv") or [{}])[0]
+        summary = _only_row(folder / "summary.csv")
         last = _last_row(folder / "metrics.csv")
-        settings = flat_settings(facts["settings"]) if facts.get("settings") else summary_settings(summary)
+        if facts.get("settings"):
+            settings = flat_settings(facts["settings"])
+        else:
+            settings = summary_settings((read_rows(folder / "summary.csv") or [{}])[0])
         rule = settings.get("rule_label") or last.get("rule") or settings.get("rule")
         if rule is None:
             return None
@@ -77,7 +80,7 @@ def read_entry(folder: Path, locks: set[tuple[int, int]]) -> Entry | None:
         progress = float(last["epoch"]) / float(epochs) if last.get("epoch") and epochs else None
         return Entry(
             folder=folder,
-            status=_status(folder, str(summary.get("status") or ""), locks),
+            status=_status(folder, summary.get("status", ""), locks),
             rule=str(rule),
             options=str(settings.get("rule_options") or "{}"),
             seed=int(settings.get("seed", last.get("seed", 0))),
@@ -88,6 +91,15 @@ def read_entry(folder: Path, locks: set[tuple[int, int]]) -> Entry | None:
         )
     except (UserError, ValueError, TypeError, KeyError, AttributeError, OSError):
         return None
+
+
+def _only_row(path: Path) -> dict[str, str]:
+    """The row of summary.csv as text, empty without one. Raises ValueError if it is damaged."""
+    if not path.exists():
+        return {}
+    with path.open(encoding="utf-8", errors="surrogateescape", newline="") as stream:
+        lines = list(csv.reader(stream))
+    return dict(zip(lines[0], lines[1], strict=True)) if len(lines) > 1 else {}
 
 
 def _last_row(path: Path) -> dict[str, str]:

@@ -98,7 +98,7 @@ def read_runs(folders: Iterable[Path]) -> RunSet:
 
 def read_run(folder: Path) -> Run:
     """Read one run. Raises UserError if the files are not those of a run."""
-    columns = read_columns(folder / "metrics.csv")
+    columns = _trained(read_columns(folder / "metrics.csv"))
     if not columns:
         raise UserError("no evaluation yet (metrics.csv is missing or empty)")
     rows = _numbers(columns)
@@ -138,6 +138,14 @@ def read_run(folder: Path) -> Run:
         concurrent=bool(facts.get("concurrent")),
         train_size=float(constants.get("train_size") or math.nan),
     )
+
+
+def _trained(columns: dict[str, list[Any]]) -> dict[str, list[Any]]:
+    """The columns without the row before training; none if there is no other row."""
+    seen = columns.get("samples_seen")
+    if seen is None or seen[0] != 0:
+        return columns
+    return {name: values[1:] for name, values in columns.items()} if len(seen) > 1 else {}
 
 
 def _numbers(columns: dict[str, list[Any]]) -> pd.DataFrame:

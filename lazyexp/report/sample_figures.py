@@ -92,16 +92,31 @@ def sample_figures(runs: list[Run], folder: FigureFolder) -> None:
     from lazyexp.report.trained import Unavailable, predictions  # imports torch
 
     data = runs[0].settings["dataset.name"]
-    matrices: dict[str, np.ndarray] = {}
+    matrices = {run.rule: recorded_confusion(run) for run in runs}
+    # Runs of version 0.1 have no predictions.npz: their networks predict again.
+    needed = [run for run in runs if run is runs[0] or matrices[run.rule] is None]
     try:
-        for run, trained in predictions(runs):
+        for run, trained in predictions(needed):
             if run is runs[0]:
                 _hardest(run, trained, folder)
-            matrices[run.rule] = trained.confusion
+            if matrices[run.rule] is None:
+                matrices[run.rule] = trained.confusion
     except Unavailable as error:
         folder.note(f"No images of {data} ({error}).")
-    if matrices:
-        _confusions(matrices, data, folder)
+    found = {rule: matrix for rule, matrix in matrices.items() if matrix is not None}
+    if found:
+        _confusions(found, data, folder)
+
+
+def recorded_confusion(run: Run) -> np.ndarray | None:
+    """(classes, classes) counts from a run's predictions.npz: rows are labels. None if it cannot be read."""
+    try:
+        with np.load(run.folder / "predictions.npz", allow_pickle=False) as archive:
+            target, prediction = (archive[name].astype(int) for name in ("target", "prediction"))
+        classes = int(max(target.max(), prediction.max())) + 1
+        return np.bincount(target * classes + prediction, minlength=classes**2).reshape(classes, classes)
+    except Exception:  # missing, or damaged in one of many ways
+        return None
 
 
 def _hardest(run: Run, trained: Any, folder: FigureFolder) -> None:
@@ -150,7 +165,7 @@ def _contact_sheet(axes: Axes, pixels: np.ndarray, table: pd.DataFrame) -> None:
 
 def _confusions(matrices: dict[str, np.ndarray], data: str, folder: FigureFolder) -> None:
     """One panel per rule, all on one colour scale."""
-    classes = len(next(iter(matrices.values())))
+    classes = max(map(len, matrices.values()))
     wrong = {rule: _off_diagonal(matrix) for rule, matrix in matrices.items()}
     top = max(1.0, *(float(np.nan_to_num(matrix).max()) for matrix in wrong.values()))
     across = min(ACROSS, len(matrices))

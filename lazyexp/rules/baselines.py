@@ -107,6 +107,7 @@ def selected_counts(folder: Path) -> list[tuple[int, int]]:
     try:
         with (folder / "metrics.csv").open(encoding="utf-8") as stream:
             ends = [(int(row["samples_seen"]), int(row["backward_samples"])) for row in csv.DictReader(stream)]
+        ends = [(seen, chosen) for seen, chosen in ends if seen or chosen]  # without the row before training
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"rule.replay={folder}: no readable metrics.csv ({error})") from None
     starts = [(0, 0), *ends][:-1]

@@ -190,6 +190,14 @@ MEASURED = (
         lambda m: int(m.scores.forgotten.sum()),
         later=True,
     ),
+    Column(
+        "test_loss",
+        float,
+        "test loss",
+        "mean cross-entropy on the test samples, with the current weights, without label smoothing",
+        lambda m: m.test_loss,
+        later=True,
+    ),
 )
 
 COLUMNS = tuple(column.name for column in (*CONSTANT, *MEASURED))

@@ -24,26 +24,37 @@ class Result(Protocol):
     def signal(self) -> int: ...
 
 
-def show_end(title: str, result: Result, position: str = "") -> int:
-    """Print how a run ended: a table, or one line for a run with a `position` in a sweep. Returns the exit code."""
-    status = f"{result.status} before" if result.repeated else result.status
-    interrupted = result.status == "interrupted"
-    if position and not interrupted:
-        row = result.summary
-        print(
-            f"{position} {title}: {status}, {float(row['test_accuracy']):.2%}, {float(row['train_seconds']):.2f} s, "
-            f"{int(row['backward_samples']):,} backpropagated, {int(row['updates']):,} updates, {result.folder.name}",
-            flush=True,
-        )
-        return 0
-    print(f"{title}: {status}{'; overwrite=true repeats it' if result.repeated else ''}")
+def exit_code(result: Result) -> int:
+    """0, or 128 + signal for an interrupted run."""
+    return 128 + (result.signal or signal.SIGINT) if result.status == "interrupted" else 0
+
+
+def end_text(title: str, result: Result) -> str:
+    """How a single run ended, with a table of its final figures."""
+    hint = "; overwrite=true repeats it" if result.repeated else ""
+    lines = [f"{title}: {_status(result)}{hint}"]
     if result.summary.get("test_accuracy"):
-        print(summary_table(result.summary))
-    print(f"  {result.folder}")
-    if interrupted:
-        print("  the same command continues it")
-        return 128 + (result.signal or signal.SIGINT)
-    return 0
+        lines.append(summary_table(result.summary))
+    lines.append(f"  {result.folder}")
+    if result.status == "interrupted":
+        lines.append("  the same command continues it")
+    return "\n".join(lines)
+
+
+def end_line(title: str, result: Result) -> str:
+    """How a run of a sweep ended, in one line."""
+    row = result.summary
+    if not row.get("test_accuracy"):
+        return f"{title}: {_status(result)}"
+    return (
+        f"{title}: {_status(result)}, test accuracy {float(row['test_accuracy']):.2%}, "
+        f"{float(row['train_seconds']):.2f} s of training, {int(row['backward_samples']):,} samples backpropagated, "
+        f"{int(row['updates']):,} updates"
+    )
+
+
+def _status(result: Result) -> str:
+    return f"{result.status} before" if result.repeated else result.status
 
 
 def summary_table(summary: dict[str, Any]) -> str:

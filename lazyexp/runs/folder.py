@@ -18,7 +18,7 @@ from lazyexp.errors import UserError
 from lazyexp.runs import checkpoints, tables
 from lazyexp.runs.columns import COMPLETE, REQUIRED
 from lazyexp.runs.reader import read_json, read_rows
-from lazyexp.runs.tables import CHECKED, sha256
+from lazyexp.runs.tables import CHECKED, REQUIRED_CHECKSUMS, sha256
 from lazyexp.utils.files import atomic_write, fsync, make_folder
 
 # Inside a run's folder: the folder in which overwrite=true repeats the run.
@@ -98,6 +98,8 @@ class RunFolder:
             return {}
         for name, column in CHECKED.items():
             path = self.path / name
+            if column not in summary and column not in REQUIRED_CHECKSUMS:
+                continue  # of an older version
             if not path.exists() or sha256(path) != summary.get(column):
                 raise UserError(
                     f"{path} does not match its checksum in {self.summary.name}; overwrite=true repeats the run"
@@ -142,7 +144,9 @@ class RunFolder:
                 return False
             paths = {name: inner.path / name for name in CHECKED}
             moved = {name: path if path.exists() else self.path / name for name, path in paths.items()}
-            return all(sha256(moved[name]) == summary.get(column) for name, column in CHECKED.items())
+            return all(
+                sha256(moved[name]) == summary.get(column) for name, column in CHECKED.items() if column in summary
+            )
         except (OSError, UserError):
             return False
 
@@ -203,6 +207,10 @@ class RunFolder:
     def write_learned(self, arrays: Mapping[str, Any]) -> None:
         """Write learned.npz."""
         atomic_write(self.path / "learned.npz", lambda stream: np.savez_compressed(stream, **arrays))
+
+    def write_predictions(self, arrays: Mapping[str, Any]) -> None:
+        """Write predictions.npz."""
+        atomic_write(self.path / "predictions.npz", lambda stream: np.savez_compressed(stream, **arrays))
 
     def write_model(self, state: Mapping[str, Any]) -> None:
         """Write model.pt."""

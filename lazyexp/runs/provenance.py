@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import subprocess
 import sys
+from dataclasses import asdict
 from datetime import datetime, timezone
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from lazyexp import __version__
+from lazyexp.runs.inputs import Inputs
 
 if TYPE_CHECKING:
     from lazyexp.data import Data
@@ -33,7 +35,13 @@ def provenance(settings: dict[str, Any], run_id: str, data: Data, device: torch.
         **session(device),
         "device_type": device.type,
         "platform": platform.platform(),
-        "data": {"sha256": data.sha256, "counts": data.counts, "notes": data.notes, "class_names": data.class_names},
+        "data": {
+            "sha256": data.sha256,
+            "counts": data.counts,
+            "notes": data.notes,
+            "class_names": data.class_names,
+            "inputs": asdict(Inputs.of(data)),
+        },
         "subset_chosen_by": data.scoring,
     }
 

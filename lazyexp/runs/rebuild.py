@@ -17,6 +17,7 @@ from lazyexp.data import Data, load_data
 from lazyexp.data.torchvision_sets import SOURCES, is_there
 from lazyexp.errors import UserError
 from lazyexp.models.builtin import make_model
+from lazyexp.runs.inputs import Inputs
 from lazyexp.runs.reader import read_json
 from lazyexp.utils.terminal import log
 
@@ -45,21 +46,39 @@ def rebuild(folder: Path, download: bool = True) -> Rebuilt:
         raise UserError(f"{folder}/run.json has no settings")
     index, sha256 = _trained_on(folder)
     dataset = _part(DatasetConfig, settings["dataset"], augment=[], subset=None)
-    config = _part(ModelConfig, settings["model"])
     _note_edits(facts.get("sources"))
     data = load_data(
         dataset, _data_dir(dataset.name, str(settings.get("data_dir") or ""), download), CPU, index=index
     )
     if data.sha256 != sha256:
         raise UserError(f"{folder}: its data set has changed since the run")
+    return Rebuilt(_network(folder, settings, data.shape, data.classes), data)
+
+
+def rebuild_model(folder: Path) -> nn.Module:
+    """The trained network of the run in `folder`, on the CPU in evaluation mode.
+
+    Runs of version 0.2 record the shape of their samples; for older ones the data set is loaded. Raises UserError.
+    """
+    facts = read_json(folder / "run.json")
+    inputs = Inputs.read(facts)
+    if inputs is None or not isinstance(facts.get("settings", {}).get("model"), dict):
+        return rebuild(folder).model
+    _note_edits(facts.get("sources"))
+    return _network(folder, facts["settings"], inputs.shape, inputs.classes)
+
+
+def _network(folder: Path, settings: dict[str, Any], shape: tuple[int, ...], classes: int) -> nn.Module:
+    """The network of the settings with the weights in model.pt. Raises UserError."""
     seed = settings.get("seed")
-    model = make_model(config, data.shape, data.classes, seed if isinstance(seed, int) else 0)
+    config = _part(ModelConfig, settings["model"])
+    model = make_model(config, shape, classes, seed if isinstance(seed, int) else 0)
     try:
         model.load_state_dict(torch.load(folder / "model.pt", map_location="cpu", weights_only=True))
     except Exception as error:  # torch.load meets damaged files with many types of exceptions
         reason = " ".join(str(error).split())[:150]
         raise UserError(f"{folder}/model.pt does not fit the run's network ({reason})") from None
-    return Rebuilt(model.eval(), data)
+    return model.eval()
 
 
 def _trained_on(folder: Path) -> tuple[torch.Tensor, str]:

@@ -17,7 +17,7 @@ from lazyexp.runs.reader import read_rows
 from lazyexp.runs.tables import flat_settings
 from lazyexp.runs.trackers import Tracking
 from lazyexp.utils.signals import Interruption
-from lazyexp.utils.terminal import Bar, log
+from lazyexp.utils.terminal import Bar, Position, log
 from lazyexp.utils.workers import asked_to_stop
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class Recorder:
         epochs: Length of the run.
         targets: Test accuracies whose first crossing summary.csv gives.
         tracking: The run's experiment tracker, if any.
-        concurrent: Whether other runs of the sweep run at the same time.
+        position: Where the run is in its sweep.
         sources: File and SHA-256 of custom parts, by settings group.
     """
 
@@ -55,13 +55,13 @@ class Recorder:
         epochs: int,
         targets: Sequence[float],
         tracking: Tracking,
-        concurrent: bool = False,
+        position: Position | None = None,
         sources: dict[str, Any] | None = None,
     ) -> None:
         self.folder, self.data, self.device = folder, data, device
         self.settings, self.epochs, self.targets = settings, epochs, targets
-        self.tracking, self.concurrent, self.sources = tracking, concurrent, sources or {}
-        self.interruption = Interruption()
+        self.tracking, self.sources = tracking, sources or {}
+        self.interruption, self.position = Interruption(), position
         self._bar: Bar | None = None
 
     def __enter__(self) -> Recorder:
@@ -99,8 +99,14 @@ class Recorder:
         constants = self.folder.constants
         rows = read_rows(self.folder.metrics) if state else []
         self.tracking.start(constants["run_id"], {**constants, **flat_settings(self.settings)}, bool(state), rows)
-        total = self.epochs * len(self.data.train)
-        self._bar = Bar(total, trainer.counters.tally.samples_seen, str(constants["rule"]))
+        self._trainer = trainer
+        self._bar = Bar(self.epochs, trainer.epochs_done, str(constants["rule"]), self.position)
+        if state:
+            self._bar.test_accuracy = trainer.last_test_accuracy if trainer.rows else None
+            log(
+                f"{constants['run_id']}: continuing at epoch {trainer.epochs_done:.4g} of {self.epochs}, "
+                f"after {trainer.seen:,} samples"
+            )
 
     def _begin_session(self) -> None:
         here = session(self.device)
@@ -109,7 +115,7 @@ class Recorder:
             log(f"note: {change}; the seconds of this run are the sum over both")
         sessions.append({"command": sys.argv, "start": now(), "end": None, **here})
         # One concurrent session is enough to make the seconds of a run incomparable.
-        concurrent = self.concurrent or bool(self._facts.get("concurrent"))
+        concurrent = (self.position is not None and self.position.parallel) or bool(self._facts.get("concurrent"))
         self._facts.update(provenance(self.settings, self.folder.constants["run_id"], self.data, self.device))
         self._facts.update(concurrent=concurrent, sources=self.sources)
         self.folder.write_json(self._facts)
@@ -120,6 +126,8 @@ class Recorder:
 
     def evaluated(self, context: EvalContext) -> None:
         """Write a row of metrics.csv."""
+        assert self._bar is not None
+        self._bar.test_accuracy = context.test_accuracy
         row = {column.name: column.measure(context) for column in MEASURED}
         self.folder.append(row)
         self.tracking.row(row)
@@ -131,7 +139,7 @@ class Recorder:
     def progress(self, samples: int, correct: int, selected: int) -> None:
         """Advance the progress bar."""
         assert self._bar is not None
-        self._bar.advance(samples, correct, selected)
+        self._bar.advance(self._trainer.epochs_done, samples, correct, selected)
 
     def stop(self) -> bool:
         """Return whether the run should save and stop."""
@@ -152,6 +160,8 @@ class Recorder:
                 "data_sha256": np.array(self.data.sha256),
             }
         )
+        if status != "interrupted":
+            self._write_predictions(trainer)
         self.folder.write_model(on_cpu(trainer.model.state_dict()))
         self._facts["sessions"][-1]["end"] = self._facts["end"] = now()
         self._facts["sessions"][-1]["suspended_seconds"] = round(sum(clock.suspended for clock in self._clocks), 3)
@@ -164,3 +174,14 @@ class Recorder:
             self.folder.drop_checkpoints()
         self.tracking.finish(status)
         return summary
+
+    def _write_predictions(self, trainer: Trainer) -> None:
+        predictions, confidences = (part.numpy() for part in trainer.test_predictions())
+        kind = np.min_scalar_type(max(self.data.classes - 1, 0))
+        self.folder.write_predictions(
+            {
+                "target": self.data.test.targets.cpu().numpy().astype(kind),
+                "prediction": predictions.astype(kind),
+                "confidence": confidences,
+            }
+        )

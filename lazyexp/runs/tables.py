@@ -17,7 +17,14 @@ from lazyexp.runs.reader import read_rows
 from lazyexp.utils.files import atomic_write, fsync
 
 # Files with a checksum in summary.csv, and the column that holds it.
-CHECKED = {"metrics.csv": "metrics_sha256", "learned.npz": "learned_sha256", "model.pt": "model_sha256"}
+CHECKED = {
+    "metrics.csv": "metrics_sha256",
+    "learned.npz": "learned_sha256",
+    "model.pt": "model_sha256",
+    "predictions.npz": "predictions_sha256",
+}
+# Those that every version has written.
+REQUIRED_CHECKSUMS = ("metrics_sha256", "learned_sha256", "model_sha256")
 # Settings that are constant columns, or do not belong to a result.
 NOT_IN_SUMMARY = ("seed", "batch_size", "device", "runs_dir", "data_dir", "overwrite", "tracker")
 
@@ -82,6 +89,7 @@ def write_summary(
         fsync(metrics)
     summary: dict[str, Any] = {**dict.fromkeys(COLUMNS), **constants, **(rows[-1] if rows else {})}
     summary.update(flat_settings(settings))
+    rows = [row for row in rows if row.get("samples_seen")]  # an untrained network reaches no target
     accuracies = [row["test_accuracy"] for row in rows]
     summary["best_test_accuracy"] = max(accuracies, default=None)
     summary["status"] = status

@@ -18,6 +18,7 @@ class EvalContext:
     `epoch` includes its fraction. `updates_possible`: steps of a backprop run at the same point. `train_loss` and
     `train_accuracy` are over the samples presented since the last evaluation, as scored before the update. `energy`
     is None if it is not measured. `minimum`: (M0, M1) of the direct path. `learning_rate` is that of the last batch.
+    Before training `train_loss`, `train_accuracy` and `learning_rate` are None.
     """
 
     schedule: TrainingSchedule
@@ -27,15 +28,16 @@ class EvalContext:
     minimum: tuple[int, float] | None
     epoch: float
     updates_possible: int
-    learning_rate: float
+    learning_rate: float | None
     train_seconds: float
     eval_seconds: float
-    train_loss: float
-    train_accuracy: float
+    train_loss: float | None
+    train_accuracy: float | None
     val_accuracy: float | None
     test_accuracy: float
     worst_class_accuracy: float
     calibration_error: float
+    test_loss: float
 
     @property
     def tally(self) -> Tally:

@@ -103,11 +103,12 @@ class Counters:
         tally.loss += loss
         return correct, trained, math.isfinite(tally.loss)
 
-    def take_interval(self) -> tuple[float, float]:
-        """Mean loss and accuracy over the samples presented since the last call."""
+    def take_interval(self) -> tuple[float, float] | tuple[None, None]:
+        """Mean loss and accuracy over the samples presented since the last call, None if there were none."""
         tally = self.tally
-        count = max(tally.count, 1)
-        means = tally.loss / count, tally.correct / count
+        if not tally.count:
+            return None, None
+        means = tally.loss / tally.count, tally.correct / tally.count
         tally.count, tally.correct, tally.loss = 0, 0, 0.0
         return means
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 
 from lazyexp.data import Samples
 from lazyexp.training.fast.layers import Layers
@@ -23,12 +24,16 @@ class Quality:
     `worst_class_accuracy`: the lowest accuracy of the classes that occur. `calibration_error`: expected calibration
     error; samples are sorted into 15 bins of equal width by their largest softmax, and the distances between a bin's
     accuracy and its mean confidence are averaged, weighted by samples (Guo et al. 2017, arXiv 1706.04599, equation
-    3).
+    3). `loss`: mean cross-entropy. `predictions` (n,) and `confidences` (n,) float32, the largest softmax, of every
+    sample.
     """
 
     accuracy: float
     worst_class_accuracy: float
     calibration_error: float
+    loss: float
+    predictions: Tensor
+    confidences: Tensor
 
 
 @torch.inference_mode()
@@ -38,23 +43,30 @@ def evaluate(model: nn.Module, samples: Samples) -> Quality:
     Raises UserError if the model changes its inputs in place.
     """
     classes: Tensor | None = None
-    bins = torch.zeros(3, BINS, dtype=torch.float64, device=samples.targets.device)
+    bins = torch.zeros(4, BINS, dtype=torch.float64, device=samples.targets.device)
+    predictions, confidences = [], []
     for logits, targets in _outputs(model, samples):
         if classes is None:
             classes = bins.new_zeros(2, logits.shape[1])
-        right = (logits.argmax(1) == targets).double()
+        predictions.append(logits.argmax(1))
+        right = (predictions[-1] == targets).double()
         classes.index_add_(1, targets, torch.stack([torch.ones_like(right), right]))
         confidence = logits.softmax(1).amax(1).double().nan_to_num(0.0)
+        bins[3, 0] += cross_entropy(logits.double(), targets, reduction="sum")
+        confidences.append(confidence.float())
         which = (confidence * BINS).ceil().long().sub_(1).clamp_(0, BINS - 1)
-        bins.index_add_(1, which, torch.stack([torch.ones_like(right), right, confidence]))
+        bins[:3].index_add_(1, which, torch.stack([torch.ones_like(right), right, confidence]))
     assert classes is not None
-    (counts, correct), (sizes, hits, confidences) = classes.tolist(), bins.tolist()
+    (counts, correct), (sizes, hits, sums, losses) = classes.tolist(), bins.tolist()
     total = sum(counts)
-    gaps = (abs(hit - confidence) for hit, confidence in zip(hits, confidences, strict=True))
+    gaps = (abs(hit - confidence) for hit, confidence in zip(hits, sums, strict=True))
     return Quality(
         accuracy=int(sum(correct)) / int(total),
         worst_class_accuracy=min(hit / count for count, hit in zip(counts, correct, strict=True) if count),
         calibration_error=sum(gaps) / sum(sizes),
+        loss=losses[0] / total,
+        predictions=torch.cat(predictions),
+        confidences=torch.cat(confidences),
     )
 
 

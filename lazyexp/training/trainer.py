@@ -15,7 +15,7 @@ from lazyexp.training.context import Callback, EvalContext
 from lazyexp.training.counters import Counters
 from lazyexp.training.energy import Energy
 from lazyexp.training.engine import Engine
-from lazyexp.training.evaluation import accuracy, evaluate
+from lazyexp.training.evaluation import Quality, accuracy, evaluate
 from lazyexp.training.fast.layers import Layers
 from lazyexp.training.guards import HiddenState, warm_up
 from lazyexp.training.isolation import seeded
@@ -54,6 +54,7 @@ class Trainer:
         self.last_test_accuracy, self.rate = 0.0, schedule.lr
         self._plain = Layers.fit(model)  # draws no random numbers
         self._order: Tensor | None = None
+        self._tested: Quality | None = None  # by the last evaluation of this session
         self._saved_at = self._settled_at = time.monotonic()
         self._unsettled = 0  # samples presented since the counters were settled
 
@@ -68,10 +69,17 @@ class Trainer:
         """Samples presented so far."""
         return self.counters.tally.samples_seen
 
+    @property
+    def epochs_done(self) -> float:
+        """Epochs done, with the fraction of the current one."""
+        return self.epoch + self.position / (len(self._order) if self._order is not None else 1)
+
     def run(self) -> str:
         """Train to the end. Returns the status: finished, stopped, diverged or interrupted."""
         with matmul_precision(self.schedule.precision), self._seeded("warm_up"):
             warm_up(self.model, self.data.test)
+        if not self.rows:
+            self._evaluate()  # before training
         while self.epoch < self.schedule.epochs:
             if self._order is None:
                 with self.clock:
@@ -93,7 +101,7 @@ class Trainer:
                 self._checkpoint_if_due(evaluated=due)
             self._order, self.position = None, 0
             self.epoch += 1
-        if self.seen > self.seen_at_last_row or not self.rows:
+        if self.seen > self.seen_at_last_row:
             self._evaluate()
         return "finished"
 
@@ -144,9 +152,9 @@ class Trainer:
             scores=self.scores,
             energy=self.energy if self.energy.enabled else None,
             minimum=self.energy.minimum() if self.energy.enabled else None,
-            epoch=round(self.epoch + self.position / length, 6),
+            epoch=round(self.epochs_done, 6),
             updates_possible=self.schedule.updates_possible(self.epoch, self.position, length, len(self.data.train)),
-            learning_rate=self.rate,
+            learning_rate=self.rate if self.seen else None,
             train_seconds=self.clock.seconds,
             eval_seconds=self.eval_clock.seconds,
             train_loss=train_loss,
@@ -155,10 +163,18 @@ class Trainer:
             test_accuracy=test.accuracy,
             worst_class_accuracy=test.worst_class_accuracy,
             calibration_error=test.calibration_error,
+            test_loss=test.loss,
         )
-        self.rows += 1
+        self.rows, self._tested = self.rows + 1, test
         self.last_test_accuracy, self.seen_at_last_row = test.accuracy, self.seen
         self.callback.evaluated(context)
+
+    def test_predictions(self) -> tuple[Tensor, Tensor]:
+        """Predicted classes (n,) and confidences (n,) of the test samples, after `run` has ended."""
+        if self._tested is None:  # resumed after the last evaluation
+            with self._seeded("evaluation"):
+                self._tested = evaluate(self.model, self.data.test)
+        return self._tested.predictions.cpu(), self._tested.confidences.cpu()
 
     def _checkpoint_if_due(self, evaluated: bool) -> None:
         every = self.schedule.checkpoint_every

@@ -7,6 +7,7 @@ it holds the request to stop and the results so far.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -86,13 +87,37 @@ class SweepFolder(Interruption):
         return results
 
 
+def has_parent() -> bool:
+    """Return whether the sweep has a shared folder."""
+    return os.path.isdir(os.environ.get(FOLDER, ""))
+
+
 def note(result: dict[str, Any]) -> None:
     """Report the end of a run to the parent. Called by workers; without a shared folder nothing happens."""
-    folder = os.environ.get(FOLDER)
-    if folder and os.path.isdir(folder):
-        known = {key: result[key] for key in ("title", "error", "code")}
-        with open(os.path.join(folder, "results.jsonl"), "ab", buffering=0) as stream:
-            stream.write(json.dumps(known).encode() + b"\n")
+    if has_parent():
+        with open(os.path.join(os.environ[FOLDER], "results.jsonl"), "ab", buffering=0) as stream:
+            stream.write(json.dumps(result).encode() + b"\n")
+
+
+def first_in_sweep(text: str) -> bool:
+    """Return whether no run of this sweep has asked with this text before."""
+    new = text not in _notes
+    _notes.add(text)
+    if new and has_parent():
+        name = hashlib.sha256(text.encode(errors="replace")).hexdigest()
+        with suppress(FileExistsError):
+            os.close(os.open(os.path.join(os.environ[FOLDER], name), os.O_CREAT | os.O_EXCL))
+            return True
+        return False
+    return new
+
+
+def forget_notes() -> None:
+    """Start a new sweep for `first_in_sweep`."""
+    _notes.clear()
+
+
+_notes: set[str] = set()
 
 
 def asked_to_stop() -> bool:

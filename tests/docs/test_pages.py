@@ -9,7 +9,9 @@ import sys
 import pytest
 from pages import PAGES, ROOT, commands, lazyexp_commands
 
-from lazyexp import cli
+from lazyexp.config.compose import compose_settings, hydra_session, register
+from lazyexp.config.sweeps import expand
+from lazyexp.settings import checked
 
 NAMES = [page.relative_to(ROOT).as_posix() for page in PAGES]
 # Parts in the user's own files.
@@ -34,13 +36,13 @@ def valid(arguments: list[str]) -> bool:
 )
 def test_commands_have_valid_settings(page, monkeypatch):
     monkeypatch.chdir(ROOT)
-    cli.register()
+    register()
     for arguments in filter(valid, lazyexp_commands(page)):
         overrides = [word for word in arguments if word != "-m"]
-        with cli.hydra_session():
-            jobs = cli.expand(overrides) if "-m" in arguments else [overrides]
+        with hydra_session():
+            jobs = expand(overrides) if "-m" in arguments else [overrides]
             for job in (jobs[0], jobs[-1]):
-                cli.checked(cli.compose_settings(job))
+                checked(compose_settings(job))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=NAMES)

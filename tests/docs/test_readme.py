@@ -73,5 +73,5 @@ def test_the_table_of_rules_is_complete():
 
 
 def test_files_of_a_run_are_named():
-    for name in ("metrics.csv", "summary.csv", "run.json", "learned.npz", "model.pt"):
+    for name in ("metrics.csv", "summary.csv", "run.json", "learned.npz", "model.pt", "predictions.npz"):
         assert f"`{name}`" in README, name

@@ -180,13 +180,12 @@ def test_a_full_standard_output_is_one_line_and_the_run_is_finished(tmp_path):
 def test_without_a_terminal_progress_is_a_line_per_minute(monkeypatch, capsys):
     from lazyexp.utils import terminal
 
-    now = iter([0.0, 1.0, 11.0, 11.0, 12.0, 80.0, 80.0])
+    now = iter([0.0, 1.0, 11.0, 11.0, 11.0, 12.0, 80.0, 80.0, 80.0])
     monkeypatch.setattr(terminal.time, "monotonic", lambda: next(now))
-    bar = terminal.Bar(1000, 0, "lazy")
-    for _ in range(4):
-        bar.advance(100, 50, 10)
-    lines = capsys.readouterr().err.splitlines()
-    assert [line for line in lines if "presented" in line] == [
-        "lazyexp: lazy: 200 samples presented (20.0%)",
-        "lazyexp: lazy: 400 samples presented (40.0%)",
+    bar = terminal.Bar(10, 0, "lazy")
+    for epoch in (1, 2, 3, 4):
+        bar.advance(epoch, 100, 50, 10)
+    assert [line for line in capsys.readouterr().err.splitlines() if "epoch" in line] == [
+        "lazyexp: lazy, epoch 3/10: 20%, training accuracy (running) 50.0%, selected 10.00%, 0:44 left",
+        "lazyexp: lazy, epoch 5/10: 40%, training accuracy (running) 50.0%, selected 10.00%, 2:00 left",
     ]

@@ -76,7 +76,7 @@ def test_a_failing_run_among_several(tmp_path):
     ]
     answer = lazyexp(tmp_path, "-m", *arguments)
     assert answer.returncode == 1 and "1 of 2 runs done" in answer.stdout
-    assert "failed: digits lazy seed 0: batch_size=100: larger than the training set" in answer.stderr
+    assert "failed: dataset.train_size=50: batch_size=100: larger than the training set" in answer.stderr
     assert "Traceback" not in answer.stderr
 
 
@@ -147,7 +147,7 @@ def test_slurm_with_a_job_cancelled_midway(tmp_path, slurm):
         first.kill()
     log = (tmp_path / "log").read_text()
     assert code == 1 and "1 of 2 runs done" in log, log
-    assert "failed: digits All seed 0: interrupted by signal" in log
+    assert "interrupted: seed=0: by signal" in log
     assert 2 <= len(begun[0].read_text().splitlines()) < 18
     before = begun[0].read_text()
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from lazyexp import cli
+from lazyexp import multirun
 from lazyexp.utils import workers
 
 SEEDS = 8
@@ -196,12 +196,12 @@ def test_ctrl_c_at_a_certain_step_shows_no_traceback(tmp_path, kind, where):
 def test_the_request_to_stop_and_the_results(tmp_path):
     with workers.SweepFolder() as folder:
         assert not workers.asked_to_stop() and not workers.parent_is_gone()
-        workers.note({"title": "one", "error": "", "code": 0, "report": object()})
+        workers.note({"title": "one", "error": "", "code": 0})
         workers.note({"title": "two", "error": "no", "code": 2})
         assert [result["title"] for result in folder.results()] == ["one", "two"]
         os.kill(os.getpid(), signal.SIGTERM)
         assert folder.signal == signal.SIGTERM and workers.asked_to_stop()
-        assert not cli.task({}).started
+        assert not multirun.task({}).started
     assert not workers.asked_to_stop() and not folder.path.exists()
     workers.note({"title": "alone", "error": "", "code": 0})
 

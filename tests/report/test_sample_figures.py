@@ -62,5 +62,6 @@ def test_without_the_network_or_the_data_there_is_a_note(folder, tmp_path):
         (chosen.folder / "run.json").write_text(broken)
         sheet = FigureFolder(tmp_path, ["lazy"], ["lazy"])
         sample_figures([chosen], sheet)
-        assert not sheet.figures and sheet.notes[0].startswith("No images of digits (")
+        assert [figure.name for figure in sheet.figures] == ["confusion_digits"]  # from predictions.npz
+        assert sheet.notes[0].startswith("No images of digits (")
     (chosen.folder / "run.json").write_text(facts)

@@ -112,10 +112,10 @@ def config(tmp_path, **keys) -> Config:
 def test_possible_updates_count_the_short_batch(tmp_path):
     """30 samples in batches of 8: 4 updates per epoch; rows at the first batch border after every 10th sample."""
     table = rows(run(config(tmp_path, rule={"name": "backprop"})).folder / "metrics.csv")
-    assert [int(row["samples_seen"]) for row in table] == [16, 24, 30, 46, 54, 60]
-    assert [int(row["updates_possible"]) for row in table] == [2, 3, 4, 6, 7, 8]
+    assert [int(row["samples_seen"]) for row in table] == [0, 16, 24, 30, 46, 54, 60]
+    assert [int(row["updates_possible"]) for row in table] == [0, 2, 3, 4, 6, 7, 8]
     assert [row["updates"] for row in table] == [row["updates_possible"] for row in table]
-    assert [float(row["epoch"]) for row in table] == [0.533333, 0.8, 1.0, 1.533333, 1.8, 2.0]  # of 30; 6 digits
+    assert [float(row["epoch"]) for row in table] == [0.0, 0.533333, 0.8, 1.0, 1.533333, 1.8, 2.0]  # of 30; 6 digits
 
 
 def test_the_best_accuracy_and_the_first_crossing(tmp_path):
@@ -125,8 +125,8 @@ def test_the_best_accuracy_and_the_first_crossing(tmp_path):
     constants["run_id"] = "run"
     settings = config(tmp_path, targets=[0.9, 0.95])
     with RunFolder(tmp_path / "run", constants) as folder:
-        for seconds, accuracy in ((1, 0.5), (2, 0.9), (3, 0.93), (4, 0.7)):
-            row = dict.fromkeys([column.name for column in MEASURED], 0)
+        for seconds, accuracy in ((0, 0.99), (1, 0.5), (2, 0.9), (3, 0.93), (4, 0.7)):  # the first before training
+            row = dict.fromkeys([column.name for column in MEASURED], 0) | {"samples_seen": 10 * seconds}
             folder.append({**row, "train_seconds": seconds, "test_accuracy": accuracy, "updates": 10 * seconds})
         summary = folder.write_summary(asdict(settings), settings.targets, "finished")
     assert float(summary["best_test_accuracy"]) == 0.93 and float(summary["test_accuracy"]) == 0.7

@@ -353,7 +353,7 @@ def test_models_that_draw_random_numbers_repeat_and_leave_the_callers_generators
 def test_a_model_that_cannot_be_copied_is_trained():
     model = Net()
     model.lock = threading.Lock()
-    assert len(run(make_spec(model)).contexts) == 2
+    assert len(run(make_spec(model)).contexts) == 3
 
 
 def test_a_model_that_caches_tensors_in_evaluation_is_trained():
@@ -367,7 +367,7 @@ def test_a_model_that_caches_tensors_in_evaluation_is_trained():
     for packing in (0, 8):
         spec = make_spec(Net(cached), batch_size=8, packing=packing)
         accuracy(spec.model, spec.samples)
-        assert len(run(spec).contexts) == 2
+        assert len(run(spec).contexts) == 3
 
 
 def test_a_model_without_a_graph_fails_in_one_place():
