@@ -23,8 +23,10 @@ from lazyexp.runs import matching
 from lazyexp.runs.folder import RunFolder
 from lazyexp.runs.recorder import Recorder
 from lazyexp.runs.trackers import Tracking
-from lazyexp.training import EngineSpec, Trainer, TrainingSchedule, make_engine
+from lazyexp.streams import Replay, Store, check_members, make_phases
+from lazyexp.training import Engine, EngineSpec, Trainer, TrainingSchedule, make_engine
 from lazyexp.training.clock import Clock
+from lazyexp.training.course import Course, Stage
 from lazyexp.training.energy import Energy
 from lazyexp.training.isolation import isolated
 from lazyexp.training.precision import fastest_scoring_precision
@@ -78,22 +80,21 @@ def _run(config: Settings, concurrent: bool) -> RunResult:
 
         model = make_model(config.model, data.shape, data.classes, config.seed).to(device)
         check_output(model, data.test.part(0, 2)[0], data.classes, f"model={config.model.name}")
-        with attribute_custom_errors(config):
-            rule.start(RunInfo(len(data.train), config.batch_size, config.epochs, config.seed, device))
         energy = Energy(model, Clock(device), config.energy)
-        engine = make_engine(config.engine, engine_spec(config, model, data, rule, energy))
+        course = make_course(config, data, model, energy)
+        with attribute_custom_errors(config):
+            rule, engine = make_parts(config, data, model, energy, course, course.stage(0))
         with Recorder(
             target,
             data,
             device,
             settings=asdict(config),
-            epochs=config.epochs,
             targets=config.targets,
             tracking=Tracking(config.tracker, target.path, Path(config.runs_dir).expanduser()),
             concurrent=concurrent,
             sources=custom_sources(config),
         ) as recorder:
-            trainer = Trainer(training_schedule(config), data, model, rule, engine, energy, recorder)
+            trainer = Trainer(training_schedule(config), data, model, rule, engine, energy, recorder, course)
             recorder.start(trainer)
             with attribute_custom_errors(config):
                 status = trainer.run()
@@ -113,6 +114,32 @@ def prepare_data(config: Settings, device: torch.device) -> Data:
     for text in data.notes:
         log(f"note: {text}")
     return data
+
+
+def make_course(config: Settings, data: Data, model: torch.nn.Module, energy: Energy) -> Course:
+    """The phases and the store of the settings `stream` and `memory`. Raises UserError."""
+    stream, memory, targets = config.stream, config.memory, data.train.targets
+    restart_epochs = memory.replay_epochs if memory.restart else 0
+    phases = make_phases(stream.phases, stream.present, data.classes, config.epochs, restart_epochs)
+    check_members(phases, targets.cpu(), data.classes)
+    course = Course(phases, base=stream.base_rule is not None)
+    if memory.name is not None:
+        store = Store(memory.name, memory.capacity, targets, data.classes, config.seed)
+        course.replay = Replay(memory, store, config.seed)
+    course.make_parts = lambda stage: make_parts(config, data, model, energy, course, stage)
+    return course
+
+
+def make_parts(
+    config: Settings, data: Data, model: torch.nn.Module, energy: Energy, course: Course, stage: Stage
+) -> tuple[Rule, Engine]:
+    """The rule and the engine of a stage, at their start. The rule counts the passes of the stages before, too."""
+    base, phases = stage is Stage.BASE, course.phases
+    rule = make_rule({"name": config.stream.base_rule} if base else config.rule)
+    last = max(number for number in range(len(phases)) if course.stage(number) is stage)
+    epochs = course.first_epoch(last + 1)
+    rule.start(RunInfo(len(data.train), config.batch_size, epochs, config.seed, data.train.targets.device))
+    return rule, make_engine(config.engine, engine_spec(config, model, data, rule, energy))
 
 
 def engine_spec(config: Settings, model: torch.nn.Module, data: Data, rule: Rule, energy: Energy) -> EngineSpec:

@@ -7,30 +7,15 @@ shell completion stay fast.
 from __future__ import annotations
 
 from copy import copy
-from dataclasses import FrozenInstanceError, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
-from lazyexp.config.fields import setting
+from lazyexp.config.fields import Freezable, setting
 from lazyexp.config.registry import DATASETS, MODELS, OPTIMIZERS
+from lazyexp.config.streams import MemoryConfig, StreamConfig
 
 # Sizes that are stored in 32 bits.
 SIZE: dict[str, Any] = {"at_least": 0, "at_most": 2**30, "wanted": "from 0 (off) to 2^30"}
-
-
-class Freezable:
-    """Settings that become read-only with `freeze`; a copy made by `dataclasses.replace` is writable.
-
-    Not a frozen dataclass: OmegaConf would make every value of one read-only before overrides are applied.
-    """
-
-    def freeze(self) -> None:
-        """Refuse assignments from now on."""
-        object.__setattr__(self, "_frozen", True)
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if getattr(self, "_frozen", False):
-            raise FrozenInstanceError(f"cannot assign to {name}: these settings have been checked")
-        object.__setattr__(self, name, value)
 
 
 @dataclass
@@ -215,6 +200,8 @@ class Config(Freezable):
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     plasticity: PlasticityConfig = field(default_factory=PlasticityConfig)
     packing: PackingConfig = field(default_factory=PackingConfig)
+    stream: StreamConfig = field(default_factory=StreamConfig)
+    memory: MemoryConfig = field(default_factory=MemoryConfig)
 
 
 @dataclass

@@ -38,7 +38,6 @@ class Recorder:
         data: The data set.
         device: The device of the run.
         settings: All settings, nested, for run.json and summary.csv.
-        epochs: Length of the run.
         targets: Test accuracies whose first crossing summary.csv gives.
         tracking: The run's experiment tracker, if any.
         concurrent: Whether other runs of the sweep run at the same time.
@@ -52,14 +51,13 @@ class Recorder:
         device: torch.device,
         *,
         settings: dict[str, Any],
-        epochs: int,
         targets: Sequence[float],
         tracking: Tracking,
         concurrent: bool = False,
         sources: dict[str, Any] | None = None,
     ) -> None:
         self.folder, self.data, self.device = folder, data, device
-        self.settings, self.epochs, self.targets = settings, epochs, targets
+        self.settings, self.targets = settings, targets
         self.tracking, self.concurrent, self.sources = tracking, concurrent, sources or {}
         self.interruption = Interruption()
         self._bar: Bar | None = None
@@ -99,7 +97,7 @@ class Recorder:
         constants = self.folder.constants
         rows = read_rows(self.folder.metrics) if state else []
         self.tracking.start(constants["run_id"], {**constants, **flat_settings(self.settings)}, bool(state), rows)
-        total = self.epochs * len(self.data.train)
+        total = trainer.course.planned(self.data.train.targets, self.data.classes)
         self._bar = Bar(total, trainer.counters.tally.samples_seen, str(constants["rule"]))
 
     def _begin_session(self) -> None:
@@ -140,8 +138,10 @@ class Recorder:
     def finish(self, trainer: Trainer, status: str) -> dict[str, Any]:
         """Write the files of the end of a run. Returns the row of summary.csv."""
         counters = trainer.counters
+        stored = {} if trainer.replay is None else {"stored": trainer.replay.store.stored.cpu().numpy()}
         self.folder.write_learned(
             {
+                **stored,
                 "index": self.data.index.numpy(),
                 "presented": counters.presented.cpu().numpy(),
                 "misclassified": counters.misclassified.cpu().numpy(),

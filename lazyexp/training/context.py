@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from lazyexp.streams import Progress
 from lazyexp.training.counters import Counters, Tally
 from lazyexp.training.energy import Energy
 from lazyexp.training.schedules import TrainingSchedule
@@ -18,6 +19,7 @@ class EvalContext:
     `epoch` includes its fraction. `updates_possible`: steps of a backprop run at the same point. `train_loss` and
     `train_accuracy` are over the samples presented since the last evaluation, as scored before the update. `energy`
     is None if it is not measured. `minimum`: (M0, M1) of the direct path. `learning_rate` is that of the last batch.
+    `phases`: accuracies by phase of the stream. `memory_samples`: stored samples, None without a memory.
     """
 
     schedule: TrainingSchedule
@@ -36,6 +38,8 @@ class EvalContext:
     test_accuracy: float
     worst_class_accuracy: float
     calibration_error: float
+    phases: Progress
+    memory_samples: int | None
 
     @property
     def tally(self) -> Tally:

@@ -23,12 +23,14 @@ class Quality:
     `worst_class_accuracy`: the lowest accuracy of the classes that occur. `calibration_error`: expected calibration
     error; samples are sorted into 15 bins of equal width by their largest softmax, and the distances between a bin's
     accuracy and its mean confidence are averaged, weighted by samples (Guo et al. 2017, arXiv 1706.04599, equation
-    3).
+    3). `counts` and `correct`: samples, and samples classified correctly, of every class.
     """
 
     accuracy: float
     worst_class_accuracy: float
     calibration_error: float
+    counts: list[float]
+    correct: list[float]
 
 
 @torch.inference_mode()
@@ -55,6 +57,8 @@ def evaluate(model: nn.Module, samples: Samples) -> Quality:
         accuracy=int(sum(correct)) / int(total),
         worst_class_accuracy=min(hit / count for count, hit in zip(counts, correct, strict=True) if count),
         calibration_error=sum(gaps) / sum(sizes),
+        counts=counts,
+        correct=correct,
     )
 
 
