@@ -138,7 +138,8 @@ class Recorder:
     def finish(self, trainer: Trainer, status: str) -> dict[str, Any]:
         """Write the files of the end of a run. Returns the row of summary.csv."""
         counters = trainer.counters
-        stored = {} if trainer.replay is None else {"stored": trainer.replay.store.stored.cpu().numpy()}
+        replay = trainer.course.replay
+        stored = {} if replay is None else {"stored": replay.store.stored.cpu().numpy()}
         self.folder.write_learned(
             {
                 **stored,

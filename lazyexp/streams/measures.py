@@ -13,9 +13,9 @@ class Progress:
     """Test accuracies at an evaluation in phase `phase`; None where there are no test samples.
 
     `old`: on the classes of earlier phases. `new`: on the classes of this phase. `by_phase`: on the classes of every
-    phase so far, this one included. `average`: mean of `by_phase`. `backward_transfer`: mean, over the earlier phases, of
-    their accuracy now minus their accuracy when they ended (Lopez-Paz & Ranzato 2017, arXiv 1706.08840, there at the
-    end of the last phase).
+    phase so far, this one included. `average`: mean of `by_phase`. `backward_transfer`: mean over the earlier phases
+    of their accuracy now minus their accuracy when they ended (Lopez-Paz & Ranzato 2017, arXiv 1706.08840, there at
+    the end of the last phase).
     """
 
     phase: int

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import time
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
 from typing import Any
 
 from torch import Tensor, nn
 
 from lazyexp.data import Data
 from lazyexp.rules import Rule, ScoredBatch
-from lazyexp.streams import Progress, Replay, make_phases, progress
+from lazyexp.streams import Progress, make_phases, progress
 from lazyexp.training.clock import Clock
 from lazyexp.training.context import Callback, EvalContext
 from lazyexp.training.counters import Counters
-from lazyexp.training.course import Course
+from lazyexp.training.course import Course, Cursor, Stage
 from lazyexp.training.energy import Energy
 from lazyexp.training.engine import Engine
 from lazyexp.training.evaluation import accuracy, evaluate
@@ -30,10 +29,7 @@ from lazyexp.training.selection import checked_order, is_builtin, protected
 # Seconds after which the counters of a GPU are read for the progress bar. Otherwise they are read at evaluations and
 # ends of epochs only.
 PATIENCE = 1.0
-PROGRESS = (
-    "phase", "epoch", "position", "rows", "seen_at_last_row", "last_test_accuracy", "rate", "possible", "phase_ends",
-    "by_class",
-)  # fmt: skip
+PROGRESS = ("rows", "seen_at_last_row", "last_test_accuracy", "phase_ends", "by_class")
 
 
 class Trainer:
@@ -55,16 +51,16 @@ class Trainer:
     ) -> None:
         self.schedule, self.data, self.model, self.rule, self.engine = schedule, data, model, rule, engine
         self.course = course or Course(make_phases(None, "new", data.classes, schedule.epochs))
-        self.replay, self._stage = self.course.replay, self.course.stage(0)
+        self.cursor = Cursor(self.course, schedule, data.train.targets, data.classes)
+        self._stage = self.course.stage(0)
         self.energy, self.clock, self.callback = energy, energy.clock, callback
         self.device = data.train.targets.device
         self.counters = Counters(len(data.train), self.device)
         self.scores = Scores(len(data.train), self.device)
         self.eval_clock = Clock(self.device)
         self.hidden_state = HiddenState.of_model(model)
-        self.phase = self.epoch = self.position = self.rows = self.seen_at_last_row = 0
-        self.last_test_accuracy, self.rate = 0.0, schedule.lr
-        self.possible = 0  # steps of backprop in the finished epochs and in the replays
+        self.rows = self.seen_at_last_row = 0
+        self.last_test_accuracy = 0.0
         self.phase_ends: list[float | None] = []  # accuracies of the finished phases when they ended
         self.by_class: list[list[float]] = []  # test samples and correct ones of each class, at the last evaluation
         restarts = any(phase.restart for phase in self.course.phases)
@@ -89,100 +85,68 @@ class Trainer:
         """Train to the end. Returns the status: finished, stopped, diverged or interrupted."""
         with matmul_precision(self.schedule.precision), self._seeded("warm_up"):
             warm_up(self.model, self.data.test)
-        while self.phase < len(self.course.phases):
-            self._start_phase()
+        while self.cursor.phase < len(self.course.phases):
+            self.cursor.start_phase()
+            self._take_parts()
             status = self._train_phase()
             if status:
                 return status
             if self.seen > self.seen_at_last_row or not self.rows:
                 self._evaluate()
             self.phase_ends.append(self._progress().by_phase[-1])
-            self.phase += 1
+            self.cursor.phase += 1
         return "finished"
 
     def _train_phase(self) -> str:
         """Train to the end of the phase. Returns the status of a run that ends before it, else an empty string."""
-        while self.epoch < self.course.first_epoch(self.phase + 1):
+        cursor, schedule = self.cursor, self.schedule
+        while cursor.in_phase():
             if self._order is None:
                 with self.clock:
                     self._order = self._start_epoch()
-            while self.position < len(self._order) or self._replaying:
+            while cursor.position < len(self._order) or cursor.replaying:
                 self._train_chunk(self._order)
-                due = self.schedule.evaluation_is_due(self.seen, self.seen_at_last_row)
+                due = schedule.evaluation_is_due(self.seen, self.seen_at_last_row)
                 finite = self._losses_are_finite(due, len(self._order))
                 if due or not finite:
                     self._evaluate()
                 if not finite:
                     return "diverged"
-                stop_at = self.schedule.stop_at
-                if due and stop_at is not None and self.last_test_accuracy >= stop_at:
+                if due and schedule.stop_at is not None and self.last_test_accuracy >= schedule.stop_at:
                     return "stopped"
                 if self.callback.stop():
                     self.callback.checkpoint(self.state())
                     return "interrupted"
                 self._checkpoint_if_due(evaluated=due)
-            self.possible += self.schedule.batches(self._members)
-            self._order, self.position = None, 0
-            self.epoch += 1
+            self._order = None
+            cursor.finish_epoch()
         return ""
 
-    def _start_phase(self) -> None:
-        """Choose the samples that the phase presents; take its rule and engine where they change."""
-        phase, targets = self.course.phases[self.phase], self.data.train.targets
-        self.schedule = replace(self.schedule, epochs=phase.epochs)
-        self._storing = self.replay is not None and not phase.restart
-        self._mask = None
-        if phase.restart and self.replay is not None:
-            self._mask = self.replay.store.stored
-        elif len(phase.presented) < self.data.classes:
-            self._mask = phase.members(targets, self.data.classes)
-        self._members = len(targets) if self._mask is None else int(self._mask.sum())
-        stage = self.course.stage(self.phase)
-        if stage != self._stage and self.course.make_parts is not None:
-            if phase.restart:
+    def _take_parts(self) -> None:
+        """Take the rule and the engine of the phase where they change, and the initial weights for a restart."""
+        stage = self.course.stage(self.cursor.phase)
+        if stage is not self._stage and self.course.make_parts is not None:
+            if stage is Stage.RESTART:
                 self.model.load_state_dict(self._initial)
             self.rule, self.engine = self.course.make_parts(stage)
             self._stage = stage
 
-    @property
-    def _replaying(self) -> bool:
-        return self.replay is not None and self.replay.active
-
     def _start_epoch(self) -> Tensor:
+        epoch = self.cursor.epoch
         self._rule_at_start = {name: value.clone() for name, value in self.rule.state().items()}
-        self.data.train.start_epoch(self.schedule.seed, self.epoch)
-        order = checked_order(self.rule, self.epoch).to(self.device)
-        return order if self._mask is None else order[self._mask[order]]
+        self.data.train.start_epoch(self.schedule.seed, epoch)
+        return self.cursor.presented(checked_order(self.rule, epoch).to(self.device))
 
     def _train_chunk(self, order: Tensor) -> None:
-        index, rates, replay = self._next_chunk(order)
+        index, rates = self.cursor.next(order, self.seen)
         with self.clock, matmul_precision(self.schedule.precision), self._seeded("chunk"):
             outcome = self.engine.train(index, rates)
             batch = ScoredBatch(index, outcome.logits, self.data.train.targets[index], outcome.selected)
             self.rule.update(batch if is_builtin(self.rule) else protected(batch))
-            if replay is not None:
-                replay.replayed(index, batch.wrong)
-            elif self.replay is not None and self._storing:
-                self.replay.offer(index, batch.wrong)
+            self.cursor.trained(batch, rates)
         self.counters.add(batch, outcome)
         self.scores.add(batch)
-        if replay is None:
-            self.position += len(index)
-        else:
-            self.possible += len(rates)
-        self.rate = rates[-1]
         self._unsettled += len(index)
-
-    def _next_chunk(self, order: Tensor) -> tuple[Tensor, list[float], Replay | None]:
-        """The next samples, a learning rate for each of their batches, and the replay that they come from."""
-        schedule = self.schedule
-        if self.replay is not None and self.replay.active:  # at the rate of the last batch of the stream
-            index = self.replay.next(schedule.chunk(self.seen))
-            return index, [self.rate] * schedule.batches(len(index)), self.replay
-        limit = self.replay.limit() if self.replay is not None and self._storing else None
-        index = order[self.position : self.position + schedule.chunk(self.seen, limit)]
-        epoch = self.epoch - self.course.first_epoch(self.phase)
-        return index, schedule.learning_rates(epoch, self.position, len(index), len(order)), None
 
     def _losses_are_finite(self, due: bool, length: int) -> bool:
         """Settle the counters. Returns False if a loss was not finite.
@@ -190,7 +154,7 @@ class Trainer:
         On a GPU they are settled at evaluations and ends of epochs. In between they are settled for the progress bar
         alone, because where a run ends must not depend on its speed.
         """
-        border = due or self.device.type == "cpu" or self.position == length
+        border = due or self.device.type == "cpu" or self.cursor.position == length
         if not border and time.monotonic() - self._settled_at < PATIENCE:
             return True
         return self._settle() or not border
@@ -208,16 +172,17 @@ class Trainer:
         self.by_class = [test.counts, test.correct]
         self.hidden_state.check()
         train_loss, train_accuracy = self.counters.take_interval()
-        length = len(self._order) if self._order is not None else 1
+        cursor, length = self.cursor, len(self._order) if self._order is not None else 1
+        store = None if self.course.replay is None else self.course.replay.store
         context = EvalContext(
             schedule=self.schedule,
             counters=self.counters,
             scores=self.scores,
             energy=self.energy if self.energy.enabled else None,
             minimum=self.energy.minimum() if self.energy.enabled else None,
-            epoch=round(self.epoch + self.position / length, 6),
-            updates_possible=self.possible + self.schedule.updates_possible(self.position, length, self._members),
-            learning_rate=self.rate,
+            epoch=round(cursor.epoch + cursor.position / length, 6),
+            updates_possible=cursor.updates_possible(length),
+            learning_rate=cursor.rate,
             train_seconds=self.clock.seconds,
             eval_seconds=self.eval_clock.seconds,
             train_loss=train_loss,
@@ -227,7 +192,7 @@ class Trainer:
             worst_class_accuracy=test.worst_class_accuracy,
             calibration_error=test.calibration_error,
             phases=self._progress(),
-            memory_samples=None if self.replay is None else len(self.replay.store),
+            memory_samples=None if store is None else len(store),
         )
         self.rows += 1
         self.last_test_accuracy, self.seen_at_last_row = test.accuracy, self.seen
@@ -236,7 +201,7 @@ class Trainer:
     def _progress(self) -> Progress:
         """Accuracies by phase at the last evaluation."""
         counts, correct = self.by_class
-        return progress(self.course.phases, self.phase, counts, correct, self.phase_ends)
+        return progress(self.course.phases, self.cursor.phase, counts, correct, self.phase_ends)
 
     def _checkpoint_if_due(self, evaluated: bool) -> None:
         every = self.schedule.checkpoint_every
@@ -256,7 +221,7 @@ class Trainer:
             "counters": self.counters.state(),
             "scores": self.scores.state(),
             "energy": self.energy.state(),
-            "replay": None if self.replay is None else self.replay.state(),
+            "cursor": self.cursor.state(),
             "initial": self._initial,
             "seconds": [self.clock.seconds, self.eval_clock.seconds],
             "progress": {name: getattr(self, name) for name in PROGRESS},
@@ -266,10 +231,9 @@ class Trainer:
         """Continue from a `state` of the same settings."""
         for name in PROGRESS:
             setattr(self, name, state["progress"][name])
-        if self.replay is not None:
-            self.replay.restore(state["replay"])
+        self.cursor.restore(state["cursor"])
         self._initial = state["initial"]
-        self._start_phase()
+        self._take_parts()
         self.model.load_state_dict(state["model"])
         self.engine.restore(state["engine"])
         self.counters.restore(state["counters"])

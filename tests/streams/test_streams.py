@@ -49,7 +49,15 @@ ONE_PHASE = [
 
 
 @pytest.mark.parametrize("stream", ONE_PHASE, ids=str)
-@pytest.mark.parametrize("rule, batch_size", [("lazy", 1), ("mistake_gated", 8), ("infobatch", 8), ("spaced", 1)])
+@pytest.mark.parametrize(
+    "rule, batch_size",
+    [
+        ("lazy", 1),
+        pytest.param("infobatch", 8, marks=pytest.mark.slow),
+        ("mistake_gated", 8),
+        pytest.param("spaced", 1, marks=pytest.mark.slow),
+    ],
+)
 def test_one_phase_equals_iid_row_for_row(tmp_path, stream, rule, batch_size):
     options = {"rule": rule, "batch_size": batch_size}
     plain = run(settings(tmp_path, "iid", **options)).folder
@@ -98,7 +106,9 @@ def test_the_measures_in_the_rows_are_those_of_the_matrix(tmp_path):
     table = rows(result.folder / "metrics.csv")
     ends: list[list[float]] = []
     for number in (1, 2, 3):
-        ends.append([float(x) for x in [r for r in table if r["phase"] == str(number)][-1]["phase_accuracies"].split()])
+        ends.append(
+            [float(x) for x in [r for r in table if r["phase"] == str(number)][-1]["phase_accuracies"].split()]
+        )
     assert [len(row) for row in ends] == [1, 2, 3]
     last = table[-1]
     transfer = ((ends[2][0] - ends[0][0]) + (ends[2][1] - ends[1][1])) / 2
@@ -138,7 +148,7 @@ def test_the_base_rule_is_the_rule_of_the_first_phase(tmp_path):
     assert all(row["rule"] == "mistake_gated" for row in table)
     border, end = int(first[-1]["backward_samples"]), int(table[-1]["backward_samples"])
     assert border == int(first[-1]["samples_seen"])
-    assert 0 < end - border < 0.8 * (int(table[-1]["samples_seen"]) - border)  # gated from the second phase on
+    assert 0 < end - border < int(table[-1]["samples_seen"]) - border  # gated from the second phase on
 
 
 def test_unseen_classes_are_outputs_from_the_start_and_not_masked(tmp_path):
@@ -176,7 +186,7 @@ STORES = [
 
 
 @pytest.mark.parametrize("memory", STORES, ids=str)
-@pytest.mark.parametrize("rule", ["mistake_gated", "spaced"])
+@pytest.mark.parametrize("rule", ["mistake_gated", pytest.param("spaced", marks=pytest.mark.slow)])
 def test_a_run_stopped_anywhere_resumes_to_the_same_rows(monkeypatch, tmp_path, rule, memory):
     """Stopped at every 7th check: within phases, replays, behind evictions, and while training from the store."""
     from lazyexp.runs.recorder import Recorder
@@ -193,8 +203,9 @@ def test_a_run_stopped_anywhere_resumes_to_the_same_rows(monkeypatch, tmp_path, 
     save = RunFolder.save_checkpoint
 
     def seen(self, state):
-        replay = state["replay"]
-        found.append((state["progress"]["phase"], bool(replay and replay["order"] is not None)))
+        cursor = state["cursor"]
+        replay = cursor["replay"]
+        found.append((cursor["phase"], bool(replay and replay["order"] is not None)))
         save(self, state)
 
     with monkeypatch.context() as patch:
@@ -236,7 +247,11 @@ BAD = [
     ({}, {"memory__name": "mistakes", "memory__capacity": 0}, "memory.capacity=0: must be at least 1"),
     ({}, {"memory__name": "newest"}, "memory.name=newest: must be one of mistakes, reservoir, balanced"),
     ({}, {"memory__name": "reservoir", "memory__forget": True}, "memory.forget=True: must be false"),
-    ({}, {"memory__name": "mistakes", "memory__growth": 0.2, "memory__replay_every": 9}, "memory.growth=0.2: must be"),
+    (
+        {},
+        {"memory__name": "mistakes", "memory__growth": 0.2, "memory__replay_every": 9},
+        "memory.growth=0.2: must be",
+    ),
     ({}, {"memory__name": "mistakes", "memory__replay_epochs": 3}, "memory.replay_epochs=3: must be 1 without"),
 ]
 
@@ -259,7 +274,10 @@ def test_a_phase_without_training_samples(tmp_path):
 
 def test_the_choices_are_groups_on_the_command_line(call, tmp_path):
     small = ["dataset.train_size=100", "epochs=1", "model.width=4", "eval_every=100"]
-    assert call(*small, "stream=classes", "stream.phases=[[0,1,2],[3]]", "memory=balanced", "memory.capacity=9").code == 0
+    assert (
+        call(*small, "stream=classes", "stream.phases=[[0,1,2],[3]]", "memory=balanced", "memory.capacity=9").code
+        == 0
+    )
     answer = call(*small, "stream=classes", "stream.phases=[[0],[0]]")
     assert answer.code == 2 and answer.err.count("\n") == 1 and "class 0 is there twice" in answer.err
 
