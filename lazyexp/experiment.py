@@ -14,13 +14,14 @@ from lazyexp.config.imports import attribute_errors, resolve, source
 from lazyexp.config.run_id import run_id
 from lazyexp.config.schema import Settings
 from lazyexp.config.validation import custom_targets
-from lazyexp.data import Data, load_data
+from lazyexp.data import Data, load_data, with_features
 from lazyexp.errors import UserError
 from lazyexp.models.builtin import make_model
 from lazyexp.models.checks import check_output
 from lazyexp.rules import Rule, RunInfo, make_rule
 from lazyexp.runs import matching
 from lazyexp.runs.folder import RunFolder
+from lazyexp.runs.rebuild import load_features
 from lazyexp.runs.recorder import Recorder
 from lazyexp.runs.trackers import Tracking
 from lazyexp.streams import Replay, Store, check_members, make_phases
@@ -109,6 +110,10 @@ def prepare_data(config: Settings, device: torch.device) -> Data:
     dataset = replace(config.dataset, subset=subset.path, subset_size=subset.size)
     data = load_data(dataset, config.data_dir, device, random_subset=subset.random)
     data.scoring = matching.cost(asdict(config), subset)
+    if config.model.features:
+        source = str(Path(config.model.features).expanduser().resolve())
+        features = load_features(source)
+        data = with_features(data, features.extract, features.sha256, config.dataset.scale, source)
     if config.batch_size > len(data.train):
         raise UserError(f"batch_size={config.batch_size}: larger than the training set ({len(data.train)})")
     for text in data.notes:
@@ -216,10 +221,11 @@ def pick_device(name: str) -> torch.device:
 
 def constant_columns(config: Settings, data: Data, rule: Rule, device: torch.device) -> dict[str, Any]:
     """The columns of metrics.csv that are the same in every row of a run."""
+    fingerprint = f"{data.sha256}/{data.subset}" + (f"/{data.features['sha256']}" if data.features else "")
     digests = {group: facts["sha256"] for group, facts in custom_sources(config).items()}
     sized = not (config.model._target_ or config.model.arch)
     return {
-        "run_id": run_id(config, rule.identity(), device.type, f"{data.sha256}/{data.subset}", digests),
+        "run_id": run_id(config, rule.identity(), device.type, fingerprint, digests),
         "dataset": config.dataset.name,
         "train_size": len(data.train),
         "rule": config.rule["name"],

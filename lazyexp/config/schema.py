@@ -73,8 +73,13 @@ class ModelConfig(Freezable):
         {}, "arguments of a custom network or of `torchvision`: model.options.NAME=VALUE"
     )
     arch: str | None = setting(None, "for `torchvision`: name of the network, such as resnet18")
+    features: str | None = setting(
+        None,
+        "train the network on the features of a frozen one, all its layers but the last: folder of a finished run or "
+        "file of torchvision's weights",
+    )
     width: int = setting(1000, "hidden units per layer; cnn: channels of the first stage", at_least=1)
-    depth: int = setting(1, "hidden layers; cnn: stages", at_least=1)
+    depth: int = setting(1, "hidden layers, 0: one linear layer; cnn: stages", at_least=0)
     activation: str = setting("relu", "activation function", choices=("relu", "leaky_relu", "gelu", "tanh"))
     init: str = setting(
         "uniform",

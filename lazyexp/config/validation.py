@@ -38,6 +38,12 @@ def check(config: Config) -> Settings:
     _check_fields(config)
     _check_dataset(config)
     _check_model(config.model)
+    require(
+        not config.model.features or not config.dataset.augment,
+        "dataset.augment",
+        config.dataset.augment,
+        "[] with model.features, which are computed once",
+    )
     _check_optimizer(config)
     _check_execution(config)
     check_stream(config.stream, config.epochs, config.dataset.subset)

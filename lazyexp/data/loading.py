@@ -29,7 +29,8 @@ class Data:
     `index` (n,) are the positions of the training samples in the data set as it was read. `sha256` is the fingerprint
     of that data set, `subset` that of the choice of `dataset.subset`. `noisy` (n,) bool: whether a label was changed
     by `dataset.label_noise`. `scoring` is what the runs cost that chose the subset. `class_names` are the labels in
-    the order of the classes, None for 0, 1, ...
+    the order of the classes, None for 0, 1, ... `features`: where the samples are features of a frozen network, its
+    source and fingerprint, and the scaling of the features.
     """
 
     train: Samples
@@ -45,6 +46,7 @@ class Data:
     scoring: dict[str, Any] = field(default_factory=dict)
     noisy: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.bool))
     class_names: list[str] | None = None
+    features: dict[str, Any] | None = None
 
 
 def load_raw(config: DatasetConfig, data_dir: str) -> Raw:

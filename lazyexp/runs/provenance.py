@@ -35,6 +35,7 @@ def provenance(settings: dict[str, Any], run_id: str, data: Data, device: torch.
         "platform": platform.platform(),
         "data": {"sha256": data.sha256, "counts": data.counts, "notes": data.notes, "class_names": data.class_names},
         "subset_chosen_by": data.scoring,
+        "features": data.features,
     }
 
 

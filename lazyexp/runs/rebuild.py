@@ -17,6 +17,14 @@ from lazyexp.data import Data, load_data
 from lazyexp.data.torchvision_sets import SOURCES, is_there
 from lazyexp.errors import UserError
 from lazyexp.models.builtin import make_model
+from lazyexp.models.features import (
+    Affine,
+    Features,
+    Unscale,
+    file_sha256,
+    torchvision_features,
+    without_last_layer,
+)
 from lazyexp.runs.reader import read_json
 from lazyexp.utils.terminal import log
 
@@ -53,13 +61,45 @@ def rebuild(folder: Path, download: bool = True) -> Rebuilt:
     if data.sha256 != sha256:
         raise UserError(f"{folder}: its data set has changed since the run")
     seed = settings.get("seed")
-    model = make_model(config, data.shape, data.classes, seed if isinstance(seed, int) else 0)
+    features, shape = facts.get("features"), data.shape
+    trunk = _trunk(folder, features, data, download) if features else None
+    if trunk is not None:
+        with torch.no_grad():
+            shape = tuple(trunk(data.test.part(0, 1)[0]).shape[1:])
+    model = make_model(config, shape, data.classes, seed if isinstance(seed, int) else 0)
     try:
         model.load_state_dict(torch.load(folder / "model.pt", map_location="cpu", weights_only=True))
     except Exception as error:  # torch.load meets damaged files with many types of exceptions
         reason = " ".join(str(error).split())[:150]
         raise UserError(f"{folder}/model.pt does not fit the run's network ({reason})") from None
-    return Rebuilt(model.eval(), data)
+    return Rebuilt((model if trunk is None else nn.Sequential(trunk, model)).eval(), data)
+
+
+def load_features(source: str, download: bool = True) -> Features:
+    """The network of a finished run (a folder) or of torchvision's weights (a file) without its last layer.
+
+    Raises UserError.
+    """
+    path = Path(source).expanduser()
+    if path.is_file():
+        return torchvision_features(path)
+    if not (path / "run.json").is_file():
+        raise UserError(f"model.features={source}: neither the folder of a run nor a file of torchvision's weights")
+    rebuilt = rebuild(path, download)
+    samples = rebuilt.data.train
+    trunk = without_last_layer(rebuilt.model, source)
+    extract = nn.Sequential(Affine(samples.scale, samples.offset), trunk)
+    return Features(extract.eval(), file_sha256(path / "model.pt"))
+
+
+def _trunk(folder: Path, recorded: dict[str, Any], data: Data, download: bool) -> nn.Module:
+    """From the inputs of `data` to the scaled features on which the run in `folder` was trained. Raises UserError."""
+    features = load_features(recorded["source"], download)
+    if features.sha256 != recorded["sha256"]:
+        raise UserError(f"{folder}: the network in {recorded['source']} has changed since the run")
+    samples = data.train
+    unscale = Unscale(samples.scale, samples.offset, samples.pixels.dtype)
+    return nn.Sequential(unscale, features.extract, Affine(recorded["scale"], recorded["offset"])).eval()
 
 
 def _trained_on(folder: Path) -> tuple[torch.Tensor, str]:
