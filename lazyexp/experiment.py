@@ -124,8 +124,7 @@ def prepare_data(config: Settings, device: torch.device) -> Data:
 def make_course(config: Settings, data: Data, model: torch.nn.Module, energy: Energy) -> Course:
     """The phases and the store of the settings `stream` and `memory`. Raises UserError."""
     stream, memory, targets = config.stream, config.memory, data.train.targets
-    restart_epochs = memory.replay_epochs if memory.restart else 0
-    phases = make_phases(stream.phases, stream.present, data.classes, config.epochs, restart_epochs)
+    phases = make_phases(stream.phases, stream.present, data.classes, config.epochs, memory.restart_epochs)
     check_members(phases, targets.cpu(), data.classes)
     course = Course(phases, base=stream.base_rule is not None)
     if memory.name is not None:

@@ -51,8 +51,8 @@ class MemoryConfig(Freezable):
     )
     replay_epochs: int = setting(1, "passes over the store in a replay", at_least=1)
     forget: bool = setting(False, "mistakes: drop a stored sample once a replay classifies it correctly")
-    restart: bool = setting(
-        False, "after the stream, train a new network on the store alone for replay_epochs passes (GDumb)"
+    restart_epochs: int = setting(
+        0, "passes in which a new network is trained on the store alone, after the stream (GDumb); 0: off", at_least=0
     )
 
 
@@ -98,7 +98,7 @@ def check_memory(memory: MemoryConfig) -> None:
     """Raise UserError for keys of a memory that contradict each other."""
     default = MemoryConfig()
     if memory.name is None:
-        for key in ("capacity", "replay_every", "growth", "replay_epochs", "forget", "restart"):
+        for key in ("capacity", "replay_every", "growth", "replay_epochs", "forget", "restart_epochs"):
             value = getattr(memory, key)
             require(value == getattr(default, key), f"memory.{key}", value, "unset without memory.name")
         return
@@ -114,10 +114,10 @@ def check_memory(memory: MemoryConfig) -> None:
         memory.forget,
         f"false for memory={memory.name}; it is for memory=mistakes",
     )
-    used = memory.restart or memory.growth is not None or memory.replay_every is not None
+    replays = memory.growth is not None or memory.replay_every is not None
     require(
-        used or memory.replay_epochs == 1,
+        replays or memory.replay_epochs == 1,
         "memory.replay_epochs",
         memory.replay_epochs,
-        "1 without memory.replay_every, memory.growth or memory.restart",
+        "1 without memory.replay_every or memory.growth",
     )

@@ -175,12 +175,12 @@ def _check_execution(config: Config) -> None:
         config.plasticity.name,
         "all except for model=mlp, optimizer=sgd without momentum and weight decay, and engine=auto or fast",
     )
-    switches = config.stream.base_rule is not None or config.memory.restart
+    switches = config.stream.base_rule is not None or config.memory.restart_epochs > 0
     require(
         config.plasticity.name != "cached" or not switches,
         "plasticity.name",
         config.plasticity.name,
-        "all or largest with stream.base_rule or memory.restart, which begin with an empty transient store",
+        "all or largest with stream.base_rule or memory.restart_epochs, which begin with an empty transient store",
     )
     for key in ("runs_dir", "data_dir"):
         folder = getattr(config, key)

@@ -26,6 +26,7 @@ from lazyexp.runs.reader import read_columns, read_json, read_rows
 
 # The cost of training, as in metrics.csv: seconds, three counts, and M1 (in units of weight).
 MEASURES = ("train_seconds", "forward_samples", "backward_samples", "updates", "energy_l1")
+FIGURES = tuple(column for column in MEASURED if column.kind is not str)
 REQUIRED = ("samples_seen", "test_accuracy", "train_seconds", "backward_samples", "updates", "forward_samples")
 
 
@@ -146,7 +147,7 @@ def _numbers(columns: dict[str, list[Any]]) -> pd.DataFrame:
     if missing:
         raise UserError(f"metrics.csv lacks the columns {', '.join(missing)}")
     length = len(columns["samples_seen"])
-    table = {c.name: np.array(columns.get(c.name, [math.nan] * length), dtype=float) for c in MEASURED}
+    table = {c.name: np.array(columns.get(c.name, [math.nan] * length), dtype=float) for c in FIGURES}
     if any(np.isnan(table[column]).any() for column in ("samples_seen", "train_seconds")):
         raise UserError("metrics.csv has rows that are not numbers")
     return pd.DataFrame(table)

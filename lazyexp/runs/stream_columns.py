@@ -33,7 +33,7 @@ STREAM = (
         "new_class_accuracy",
         float,
         "accuracy on new classes",
-        "on the test samples of the classes of this phase; empty while `memory.restart` trains on the store",
+        "on the test samples of the classes of this phase; empty in the phase of `memory.restart_epochs`",
         lambda m: m.phases.new,
         later=True,
     ),

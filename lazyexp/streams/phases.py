@@ -17,7 +17,7 @@ class Phase:
     """A part of a run: `epochs` passes over the samples of some classes.
 
     `number` counts from 1. `classes` begin with this phase. `presented` are the classes whose samples it presents.
-    `restart` marks the last phase of `memory.restart`, which trains a new network on the stored samples alone.
+    `restart` marks the last phase of `memory.restart_epochs`, which trains a new network on the stored samples alone.
     """
 
     number: int

@@ -136,7 +136,7 @@ def test_a_store_without_replays_changes_nothing(tmp_path):
 
 def test_restart_trains_a_new_network_on_the_store_alone(tmp_path):
     """GDumb: the network of the last phase does not depend on what was trained before."""
-    memory = {"name": "balanced", "capacity": 60, "restart": True, "replay_epochs": 3}
+    memory = {"name": "balanced", "capacity": 60, "restart_epochs": 3}
     made = []
     for base in ("backprop", "lazy"):
         stream = {"name": "online", "phases": 5, "base_rule": base}

@@ -181,7 +181,7 @@ STORES = [
     None,
     {"name": "mistakes", "capacity": 15, "replay_every": 50, "replay_epochs": 3, "forget": True},
     {"name": "reservoir", "capacity": 40, "growth": 0.2},
-    {"name": "balanced", "capacity": 33, "replay_every": 64, "restart": True, "replay_epochs": 2},
+    {"name": "balanced", "capacity": 33, "replay_every": 64, "restart_epochs": 2},
 ]
 
 
