@@ -57,6 +57,7 @@ class DatasetConfig(Freezable):
     scale: str = setting(
         "standard", "scaling of inputs", choices={"standard": "zero mean, unit variance", "unit": "0 to 1"}
     )
+    blur: float = setting(0.0, "standard deviation in pixels of a Gaussian blur of all images; 0: off", at_least=0)
     augment: Any = setting(
         [], "random changes of training images, a list", choices={"shift": "translation by up to max_shift pixels"}
     )

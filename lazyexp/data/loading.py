@@ -13,6 +13,7 @@ from torch import Tensor
 from lazyexp.config.imports import resolve
 from lazyexp.config.registry import DATASETS
 from lazyexp.config.schema import DatasetConfig
+from lazyexp.data.blur import blurred
 from lazyexp.data.corrupt import add_label_noise, make_imbalanced
 from lazyexp.data.custom import load_custom
 from lazyexp.data.raw import Raw
@@ -88,6 +89,8 @@ def load_data(
     """
     raw = load_raw(config, data_dir)
     sha256, available = raw.sha256(), len(raw.train_targets)
+    if config.blur:
+        raw.train_images, raw.test_images = (blurred(x, config.blur) for x in (raw.train_images, raw.test_images))
     held_out, candidates = _select(raw, config)
     targets, noisy = raw.train_targets.clone(), torch.zeros(available, dtype=torch.bool)
     targets[candidates], noisy[candidates] = add_label_noise(

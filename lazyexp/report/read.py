@@ -120,6 +120,8 @@ def read_run(folder: Path) -> Run:
         # The path of a run of the same seed; seeds share its name without seed and hash.
         source = Path(str(settings["dataset.subset"])).parent.name
         settings["dataset.subset"] = re.sub(r"-s\d+-[0-9a-f]+$", "", source)
+    if settings.get("model.features"):
+        settings["model.features"] = re.sub(r"-s\d+-[0-9a-f]+$", "", Path(str(settings["model.features"])).name)
     # A rule is compared with its packing, as with its options: neither makes another setting for the other rules.
     packing = {key: settings.pop(key) for key in sorted(settings) if key.startswith("packing.")}
     options = json.loads(settings.get("rule_options") or "{}")
