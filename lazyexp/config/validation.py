@@ -21,8 +21,8 @@ NUMBERS = {
     for key, entry in ENTRIES.items()
     if {"at_least", "above"} & set(entry.metadata)
     and "list" not in str(entry.type)
-    and not key.startswith("memory.")
-    and key not in ("epochs", "optimizer.momentum", "optimizer.warmup", "packing.block_size")
+    and key not in ("optimizer.momentum", "optimizer.warmup", "packing.block_size")
+    and key not in ("memory.replay_epochs", "memory.restart_epochs")
 }
 
 

@@ -14,14 +14,14 @@ PART = 2000  # images at once
 
 
 def blurred(images: Tensor, deviation: float) -> Tensor:
-    """Images (n, channels, height, width) blurred by a Gaussian of this standard deviation in pixels, cut at 3 of them.
+    """Images (n, channels, height, width) blurred by a Gaussian of this standard deviation in pixels.
 
-    Outside of an image there are zeros. Bytes stay bytes, rounded. Raises UserError for samples that are not images.
+    The Gaussian is cut at three standard deviations. Outside of an image there are zeros. Bytes stay bytes, rounded.
+    Raises UserError for samples that are not images.
     """
+    shape = tuple(images.shape[1:])
     if images.dim() != 4:
-        raise UserError(
-            f"dataset.blur={deviation:g}: must be 0 for samples of shape {tuple(images.shape[1:])}, which are not images"
-        )
+        raise UserError(f"dataset.blur={deviation:g}: must be 0 for samples of shape {shape}, which are not images")
     reach = math.ceil(3 * deviation)
     weights = torch.exp(-0.5 * (torch.arange(-reach, reach + 1) / deviation) ** 2)
     kernel = (weights / weights.sum()).view(1, 1, 1, -1)
