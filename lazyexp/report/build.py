@@ -20,6 +20,7 @@ from lazyexp.report.page import Content, blocks
 from lazyexp.report.pareto_figure import pareto_figure
 from lazyexp.report.read import Run, RunSet, read_runs
 from lazyexp.report.sample_figures import histograms, sample_figures, trained_runs
+from lazyexp.report.scaling_figures import scaling_figures
 from lazyexp.report.sections import final
 from lazyexp.report.select import select, selectable
 from lazyexp.report.speedup_figure import speedup_figures
@@ -152,6 +153,7 @@ def _draw(content: Content, folder: FigureFolder, max_groups: int) -> None:
     matched = [group for group in content.groups if group.protocol == "matched"]
     stream_figures(matched[:max_groups], folder)
     accuracy_against_stored(content.found.runs, folder, max_groups)
+    scaling_figures(content.found.runs, folder, max_groups)
     for data in sorted({str(run.settings["dataset.name"]) for run in content.found.runs}):
         runs = [run for run in content.found.runs if run.settings["dataset.name"] == data]
         sample_figures(trained_runs(runs, content.baseline), folder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -12,7 +13,8 @@ from lazyexp.config.schema import Config
 from lazyexp.config.validation import check
 from lazyexp.experiment import run
 from lazyexp.report.build import write_report
-from lazyexp.report.read import read_run
+from lazyexp.report.read import Run, read_run
+from lazyexp.report.scaling_figures import exponent
 from lazyexp.report.streams import ends, phase_rows
 
 
@@ -78,3 +80,33 @@ def test_runs_without_phases_and_stores_have_no_such_section(tmp_path):
     page = write_report([tmp_path / "runs"], out=tmp_path / "report")
     assert not (page.parent / "phases.csv").exists()
     assert "Phases and stores" not in (page.parent / "report.md").read_text()
+
+
+def sized(size: int, distinct: float, seed: int) -> Run:
+    rows = pd.DataFrame({"distinct_learned": [distinct], "samples_seen": [size]})
+    return Run(Path(f"{size}-{seed}"), "x", "lazy", "{}", seed, "finished", {}, (), rows, {}, train_size=size)
+
+
+def test_the_exponent_of_a_power_law():
+    """2 size^0.7 exactly; then with a factor per seed, which the median removes and the interval contains."""
+    exact = [sized(size, 2 * size**0.7, 0) for size in (1000, 3000, 10000)]
+    assert exponent(exact).median == pytest.approx(0.7) and not exponent(exact).known
+    noisy = [sized(size, 2 * size**0.7 * factor, seed) for size in (1000, 3000, 10000)
+             for seed, factor in enumerate((0.97, 1.0, 1.04))]  # fmt: skip
+    found = exponent(noisy)
+    assert found.median == pytest.approx(0.7) and found.low < 0.7 < found.high and found.high - found.low < 0.1
+
+
+def test_figures_across_sizes(tmp_path):
+    for size in (40, 80, 160):
+        for batch_size in (1, 4, 8):
+            config = Config(
+                epochs=1, eval_every=200, batch_size=batch_size, device="cpu", runs_dir=str(tmp_path / "r")
+            )
+            config.model.width, config.dataset.train_size = 4, size
+            run(check(config))
+    page = write_report([tmp_path / "r"], out=tmp_path / "report", max_groups=1)
+    figures = {path.stem for path in (page.parent / "figures").glob("*.csv")}
+    assert any(name.startswith("distinct_samples") for name in figures)
+    (shares,) = [page.parent / "figures" / f"{name}.csv" for name in figures if name.startswith("updates_share")]
+    assert set(pd.read_csv(shares)["batch_size"]) == {1, 4, 8}
