@@ -133,7 +133,7 @@ def updates_share(group: Group, folder: FigureFolder) -> None:
         label_ends(figure, panels[-1], ends)
         panels[0].set_ylabel("updates (% of backprop)")
         caption = (
-            "Updates in percent of backprop's against the batch size: medians over seeds. Dotted: samples selected, in "
-            "percent of those presented."
+            "Updates in percent of backprop's against the batch size: medians over seeds. Dotted: samples selected, "
+            "in percent of those presented."
         )
         folder.save(figure, f"updates_share_{group.label}", caption, data, wide=len(names) > 1)
