@@ -39,8 +39,8 @@ def runs(tmp_path_factory):
     return folder
 
 
-def test_a_phase_costs_the_difference_between_its_borders(runs):
-    one = read_run(next(runs.glob("digits-lazy-*")))
+def test_a_phase_costs_the_difference_between_its_borders(tmp_path):
+    one = read_run(make(tmp_path, "lazy"))
     table, found = one.rows, phase_rows(one)
     assert [row["phase"] for row in found] == [1, 2, 3, 4]
     assert [row["store_alone"] for row in found] == [False, False, False, True]
@@ -57,6 +57,7 @@ def test_a_phase_costs_the_difference_between_its_borders(runs):
     assert restart["samples_seen"] == 4 * lasts[3]["memory_samples"]
 
 
+@pytest.mark.slow
 def test_the_report_has_the_tables_and_figures_of_streams(runs, tmp_path):
     page = write_report([runs], out=tmp_path / "report", max_groups=2)
     table = pd.read_csv(page.parent / "phases.csv")
@@ -73,6 +74,7 @@ def test_the_report_has_the_tables_and_figures_of_streams(runs, tmp_path):
     assert set(data["capacity"]) == {20, 60} and len(data) == 8
 
 
+@pytest.mark.slow
 def test_runs_without_phases_and_stores_have_no_such_section(tmp_path):
     config = Config(epochs=1, eval_every=100, batch_size=8, device="cpu", runs_dir=str(tmp_path / "runs"))
     config.model.width, config.dataset.train_size = 4, 100
@@ -97,6 +99,7 @@ def test_the_exponent_of_a_power_law():
     assert found.median == pytest.approx(0.7) and found.low < 0.7 < found.high and found.high - found.low < 0.1
 
 
+@pytest.mark.slow
 def test_figures_across_sizes(tmp_path):
     for size in (40, 80, 160):
         for batch_size in (1, 4, 8):
