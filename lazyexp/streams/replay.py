@@ -65,7 +65,7 @@ class Replay:
         return store.added > 0 and store.added >= config.growth * store.size_at_mark
 
     def replayed(self, index: Tensor, wrong: Tensor) -> None:
-        """Go on behind the samples `index` (b,), which the replay has presented."""
+        """Advance behind the samples `index` (b,), which the replay has presented."""
         if self.config.forget:
             self.store.forget(index, ~wrong)
         assert self.order is not None

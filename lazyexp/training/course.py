@@ -109,7 +109,7 @@ class Cursor:
         return index, schedule.learning_rates(epoch, self.position, len(index), len(order))
 
     def trained(self, batch: ScoredBatch, rates: list[float]) -> None:
-        """Go on behind a chunk, and store what is to be stored of it."""
+        """Advance behind a chunk, and store what is to be stored of it."""
         replay = self.course.replay
         if replay is not None and replay.active:
             self.possible += len(rates)
@@ -125,7 +125,7 @@ class Cursor:
         return self.course.phases[self.phase].restart
 
     def finish_epoch(self) -> None:
-        """Go on to the next epoch."""
+        """Advance to the next epoch."""
         self.possible += self.schedule.batches(self._members)
         self.epoch, self.position = self.epoch + 1, 0
 
