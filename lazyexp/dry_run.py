@@ -140,9 +140,10 @@ def _timed(run: Prepared) -> float:
     from lazyexp.experiment import build, training_schedule
     from lazyexp.training.pace import measure
 
-    model, engine, _ = build(run)
+    model, rule, engine, _, course = build(run)
     schedule = training_schedule(run.config)
-    return measure(schedule, run.data, model, run.rule, engine).seconds(schedule, len(run.data.train))
+    presented = course.planned(run.data.train.targets, run.data.classes)
+    return measure(schedule, run.data, model, rule, engine).seconds(presented, schedule.eval_every)
 
 
 def _kind(config: Settings) -> str:

@@ -14,17 +14,20 @@ from lazyexp.config.imports import attribute_errors, resolve, source
 from lazyexp.config.run_id import run_id
 from lazyexp.config.schema import Settings
 from lazyexp.config.validation import custom_targets
-from lazyexp.data import Data, load_data
+from lazyexp.data import Data, load_data, with_features
 from lazyexp.errors import UserError
 from lazyexp.models.builtin import make_model
 from lazyexp.models.checks import check_output, single_sample_warning
 from lazyexp.rules import Rule, RunInfo, make_rule
 from lazyexp.runs import matching
 from lazyexp.runs.folder import RunFolder
+from lazyexp.runs.rebuild import load_features
 from lazyexp.runs.recorder import Recorder
 from lazyexp.runs.trackers import Tracking
+from lazyexp.streams import Replay, Store, check_members, make_phases
 from lazyexp.training import Engine, EngineSpec, Trainer, TrainingSchedule, make_engine
 from lazyexp.training.clock import Clock
+from lazyexp.training.course import Course, Stage
 from lazyexp.training.energy import Energy
 from lazyexp.training.isolation import isolated
 from lazyexp.training.precision import fastest_scoring_precision
@@ -96,15 +99,16 @@ def fitted(config: Settings, data: Data) -> Settings:
     return config
 
 
-def build(run: Prepared) -> tuple[torch.nn.Module, Engine, Energy]:
+def build(run: Prepared) -> tuple[torch.nn.Module, Rule, Engine, Energy, Course]:
     """The network, checked, and what trains it. Raises UserError."""
     config, data = run.config, run.data
     model = make_model(config.model, data.shape, data.classes, config.seed).to(run.device)
     check_output(model, data.test.part(0, 2)[0], data.classes, f"model={config.model.name}")
-    with attribute_custom_errors(config):
-        run.rule.start(RunInfo(len(data.train), config.batch_size, config.epochs, config.seed, run.device))
     energy = Energy(model, Clock(run.device), config.energy)
-    return model, make_engine(config.engine, engine_spec(config, model, data, run.rule, energy)), energy
+    course = make_course(config, data, model, energy)
+    with attribute_custom_errors(config):
+        rule, engine = make_parts(config, data, model, energy, course, course.stage(0))
+    return model, rule, engine, energy, course
 
 
 def _run(config: Settings, position: Position | None) -> RunResult:
@@ -119,7 +123,7 @@ def _run(config: Settings, position: Position | None) -> RunResult:
             return RunResult(folder.path, done["status"], done, repeated=True)
         target = folder.replacement() if done else folder
 
-        model, engine, energy = build(prepared)
+        model, rule, engine, energy, course = build(prepared)
         warning = single_sample_warning(model, config.batch_size, f"model={config.model.name}")
         if warning and (position is None or first_in_sweep(warning)):
             log(warning)
@@ -128,13 +132,12 @@ def _run(config: Settings, position: Position | None) -> RunResult:
             data,
             prepared.device,
             settings=asdict(config),
-            epochs=config.epochs,
             targets=config.targets,
             tracking=Tracking(config.tracker, target.path, Path(config.runs_dir).expanduser()),
             position=position,
             sources=custom_sources(config),
         ) as recorder:
-            trainer = Trainer(training_schedule(config), data, model, prepared.rule, engine, energy, recorder)
+            trainer = Trainer(training_schedule(config), data, model, rule, engine, energy, recorder, course)
             recorder.start(trainer)
             with attribute_custom_errors(config):
                 status = trainer.run()
@@ -149,9 +152,38 @@ def prepare_data(config: Settings, device: torch.device) -> Data:
     dataset = replace(config.dataset, subset=subset.path, subset_size=subset.size)
     data = load_data(dataset, config.data_dir, device, random_subset=subset.random)
     data.scoring = matching.cost(asdict(config), subset)
+    if config.model.features:
+        source = str(Path(config.model.features).expanduser().resolve())
+        features = load_features(source)
+        data = with_features(data, features.extract, features.sha256, config.dataset.scale, source)
     if config.batch_size > len(data.train):
         raise UserError(f"batch_size={config.batch_size}: larger than the training set ({len(data.train)})")
     return data
+
+
+def make_course(config: Settings, data: Data, model: torch.nn.Module, energy: Energy) -> Course:
+    """The phases and the store of the settings `stream` and `memory`. Raises UserError."""
+    stream, memory, targets = config.stream, config.memory, data.train.targets
+    phases = make_phases(stream.phases, stream.present, data.classes, config.epochs, memory.restart_epochs)
+    check_members(phases, targets.cpu(), data.classes)
+    course = Course(phases, base=stream.base_rule is not None)
+    if memory.name is not None:
+        store = Store(memory.name, memory.capacity, targets, data.classes, config.seed)
+        course.replay = Replay(memory, store, config.seed)
+    course.make_parts = lambda stage: make_parts(config, data, model, energy, course, stage)
+    return course
+
+
+def make_parts(
+    config: Settings, data: Data, model: torch.nn.Module, energy: Energy, course: Course, stage: Stage
+) -> tuple[Rule, Engine]:
+    """The rule and the engine of a stage, at their start. The rule counts the passes of the stages before, too."""
+    base, phases = stage is Stage.BASE, course.phases
+    rule = make_rule({"name": config.stream.base_rule} if base else config.rule)
+    last = max(number for number in range(len(phases)) if course.stage(number) is stage)
+    epochs = course.first_epoch(last + 1)
+    rule.start(RunInfo(len(data.train), config.batch_size, epochs, config.seed, data.train.targets.device))
+    return rule, make_engine(config.engine, engine_spec(config, model, data, rule, energy))
 
 
 def engine_spec(config: Settings, model: torch.nn.Module, data: Data, rule: Rule, energy: Energy) -> EngineSpec:
@@ -228,10 +260,11 @@ def pick_device(name: str) -> torch.device:
 
 def constant_columns(config: Settings, data: Data, rule: Rule, device: torch.device) -> dict[str, Any]:
     """The columns of metrics.csv that are the same in every row of a run."""
+    fingerprint = f"{data.sha256}/{data.subset}" + (f"/{data.features['sha256']}" if data.features else "")
     digests = {group: facts["sha256"] for group, facts in custom_sources(config).items()}
     sized = not (config.model._target_ or config.model.arch)
     return {
-        "run_id": run_id(config, rule.identity(), device.type, f"{data.sha256}/{data.subset}", digests),
+        "run_id": run_id(config, rule.identity(), device.type, fingerprint, digests),
         "dataset": config.dataset.name,
         "train_size": len(data.train),
         "rule": config.rule["name"],

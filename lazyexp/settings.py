@@ -43,12 +43,16 @@ def checked(composed: DictConfig) -> Settings:
 def _check_rule(settings: Settings) -> None:
     from lazyexp.rules import make_rule
 
-    rule, block_size = make_rule(settings.rule), settings.packing.block_size
-    if block_size and not rule.pointwise:
-        raise UserError(
-            f"packing.block_size={block_size}: must be 0 for rule={settings.rule['name']}; packing needs a rule that "
-            "decides by a sample's own logits, such as lazy"
-        )
+    rules = {f"rule={settings.rule['name']}": make_rule(settings.rule)}
+    if settings.stream.base_rule:
+        rules[f"stream.base_rule={settings.stream.base_rule}"] = make_rule({"name": settings.stream.base_rule})
+    block_size = settings.packing.block_size
+    for shown, rule in rules.items():
+        if block_size and not rule.pointwise:
+            raise UserError(
+                f"packing.block_size={block_size}: must be 0 for {shown}; packing needs a rule that decides by a "
+                "sample's own logits, such as lazy"
+            )
 
 
 def sweep_settings(jobs: list[list[str]], common: list[str]) -> list[Settings]:

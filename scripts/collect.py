@@ -19,12 +19,14 @@ from pathlib import Path
 
 from tables.failure import failure
 from tables.sections import energy, standings
+from tables.streams import streams
 from tables.sweep import sweep
 from tables.trials import trials
 
 # What makes a kind of table: (folder of runs, folder of CSV files) -> {kind: Markdown}.
 KINDS: dict[str, Callable[[Path, Path], dict[str, str]]] = {
     **dict.fromkeys(("final", "costs", "times", "targets"), sweep),
+    **dict.fromkeys(("phases", "stored", "saved", "exponents"), streams),
     "standings": standings,
     "energy": energy,
     **dict.fromkeys(("finals", "fronts", "extremes"), trials),

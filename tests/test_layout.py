@@ -19,7 +19,7 @@ LAYERS = [
     {"errors"},
     {"utils"},
     {"config"},
-    {"data", "models", "rules"},
+    {"data", "models", "rules", "streams"},
     {"loss", "settings"},
     {"sampler", "training"},
     {"runs"},

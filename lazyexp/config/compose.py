@@ -22,10 +22,11 @@ from lazyexp.config.messages import readable_errors
 from lazyexp.config.paths import CONF
 from lazyexp.config.registry import NAMES
 from lazyexp.config.schema import Config
+from lazyexp.config.streams import MEMORIES, STREAMS
 from lazyexp.config.validation import ENTRIES
 
 # Groups of settings whose choices are registered by name; a file in conf/ says more than a name.
-GROUPS: dict[str, Any] = {**NAMES, "plasticity": ("all",)}
+GROUPS: dict[str, Any] = {**NAMES, "plasticity": ("all",), "stream": STREAMS, "memory": MEMORIES}
 
 
 def register() -> None:

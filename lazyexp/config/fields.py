@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Iterator
-from dataclasses import Field, field, fields, is_dataclass
+from dataclasses import Field, FrozenInstanceError, field, fields, is_dataclass
 from typing import Any
 
 from lazyexp.errors import UserError
@@ -20,6 +20,22 @@ BOUNDS = {
     "at_most": ("at most", operator.le),
     "below": ("less than", operator.lt),
 }
+
+
+class Freezable:
+    """Settings that become read-only with `freeze`; a copy made by `dataclasses.replace` is writable.
+
+    Not a frozen dataclass: OmegaConf would make every value of one read-only before overrides are applied.
+    """
+
+    def freeze(self) -> None:
+        """Refuse assignments from now on."""
+        object.__setattr__(self, "_frozen", True)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if getattr(self, "_frozen", False):
+            raise FrozenInstanceError(f"cannot assign to {name}: these settings have been checked")
+        object.__setattr__(self, name, value)
 
 
 def setting(default: Any, help: str = "", **constraints: Any) -> Any:

@@ -22,7 +22,6 @@ from lazyexp.config.paths import PACKAGE
 from lazyexp.errors import UserError
 from lazyexp.utils.memory import is_out_of_memory
 
-
 # Environment variable that asks for tracebacks of custom code.
 TRACEBACK = "LAZYEXP_TRACEBACK"
 

@@ -32,7 +32,14 @@ def run_id(
         data: fingerprint of the samples; the same command on other data is another run.
         sources: SHA-256 of the source of every custom part, by group.
     """
-    ignored = (*NOT_IN_RUN_ID, "rule", "device", "dataset.path", "dataset.mirror")  # the data's content counts
+    ignored = (
+        *NOT_IN_RUN_ID,
+        "rule",
+        "device",
+        "dataset.path",
+        "dataset.mirror",
+        "model.features",
+    )  # their content counts
     settings = {key: value for key, value in differing(config).items() if key not in ignored}
     settings.update(schema=SCHEMA, rule={"name": config.rule["name"], **rule}, device=device, data=data)
     if sources:

@@ -7,30 +7,15 @@ shell completion stay fast.
 from __future__ import annotations
 
 from copy import copy
-from dataclasses import FrozenInstanceError, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
-from lazyexp.config.fields import setting
+from lazyexp.config.fields import Freezable, setting
 from lazyexp.config.registry import DATASETS, MODELS, OPTIMIZERS
+from lazyexp.config.streams import MemoryConfig, StreamConfig
 
 # Sizes that are stored in 32 bits.
 SIZE: dict[str, Any] = {"at_least": 0, "at_most": 2**30, "wanted": "from 0 (off) to 2^30"}
-
-
-class Freezable:
-    """Settings that become read-only with `freeze`; a copy made by `dataclasses.replace` is writable.
-
-    Not a frozen dataclass: OmegaConf would make every value of one read-only before overrides are applied.
-    """
-
-    def freeze(self) -> None:
-        """Refuse assignments from now on."""
-        object.__setattr__(self, "_frozen", True)
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if getattr(self, "_frozen", False):
-            raise FrozenInstanceError(f"cannot assign to {name}: these settings have been checked")
-        object.__setattr__(self, name, value)
 
 
 @dataclass
@@ -72,6 +57,7 @@ class DatasetConfig(Freezable):
     scale: str = setting(
         "standard", "scaling of inputs", choices={"standard": "zero mean, unit variance", "unit": "0 to 1"}
     )
+    blur: float = setting(0.0, "standard deviation in pixels of a Gaussian blur of all images; 0: off", at_least=0)
     augment: Any = setting(
         [], "random changes of training images, a list", choices={"shift": "translation by up to max_shift pixels"}
     )
@@ -88,8 +74,13 @@ class ModelConfig(Freezable):
         {}, "arguments of a custom network or of `torchvision`: model.options.NAME=VALUE"
     )
     arch: str | None = setting(None, "for `torchvision`: name of the network, such as resnet18")
+    features: str | None = setting(
+        None,
+        "train the network on the features of a frozen one, all its layers but the last: folder of a finished run or "
+        "file of torchvision's weights",
+    )
     width: int = setting(1000, "hidden units per layer; cnn: channels of the first stage", at_least=1)
-    depth: int = setting(1, "hidden layers; cnn: stages", at_least=1)
+    depth: int = setting(1, "hidden layers, 0: one linear layer; cnn: stages", at_least=0)
     activation: str = setting("relu", "activation function", choices=("relu", "leaky_relu", "gelu", "tanh"))
     init: str = setting(
         "uniform",
@@ -215,6 +206,8 @@ class Config(Freezable):
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     plasticity: PlasticityConfig = field(default_factory=PlasticityConfig)
     packing: PackingConfig = field(default_factory=PackingConfig)
+    stream: StreamConfig = field(default_factory=StreamConfig)
+    memory: MemoryConfig = field(default_factory=MemoryConfig)
 
 
 @dataclass

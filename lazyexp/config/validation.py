@@ -12,6 +12,7 @@ from typing import Any
 from lazyexp.config.fields import check_setting, require, value_at, walk
 from lazyexp.config.registry import CUSTOM_DATASET, DATASETS, NAMES
 from lazyexp.config.schema import Config, ModelConfig, Settings
+from lazyexp.config.streams import check_memory, check_stream
 
 ENTRIES = dict(walk(Config))
 # Keys of numbers whose own bounds are all there is to check, and their types.
@@ -21,6 +22,7 @@ NUMBERS = {
     if {"at_least", "above"} & set(entry.metadata)
     and "list" not in str(entry.type)
     and key not in ("optimizer.momentum", "optimizer.warmup", "packing.block_size")
+    and key not in ("memory.replay_epochs", "memory.restart_epochs")
 }
 
 
@@ -36,12 +38,20 @@ def check(config: Config) -> Settings:
     _check_fields(config)
     _check_dataset(config)
     _check_model(config.model)
+    require(
+        not config.model.features or not config.dataset.augment,
+        "dataset.augment",
+        config.dataset.augment,
+        "[] with model.features, which are computed once",
+    )
     _check_optimizer(config)
     _check_execution(config)
+    check_stream(config.stream, config.epochs, config.dataset.subset)
+    check_memory(config.memory)
     defaults = DATASETS.get(config.dataset.name, CUSTOM_DATASET)
     given = {entry.name: getattr(config, entry.name) for entry in fields(Config)}
     if config.epochs is None:
-        given["epochs"] = defaults.epochs
+        given["epochs"] = 1 if config.stream.name == "online" else defaults.epochs
     if config.eval_every is None:
         given["eval_every"] = defaults.eval_every_of(config.dataset.train_size)
     given["targets"] = (
@@ -166,6 +176,13 @@ def _check_execution(config: Config) -> None:
         "plasticity.name",
         config.plasticity.name,
         "all except for model=mlp, optimizer=sgd without momentum and weight decay, and engine=auto or fast",
+    )
+    switches = config.stream.base_rule is not None or config.memory.restart_epochs > 0
+    require(
+        config.plasticity.name != "cached" or not switches,
+        "plasticity.name",
+        config.plasticity.name,
+        "all or largest with stream.base_rule or memory.restart_epochs, which begin with an empty transient store",
     )
     for key in ("runs_dir", "data_dir"):
         folder = getattr(config, key)

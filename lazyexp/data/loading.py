@@ -13,6 +13,7 @@ from torch import Tensor
 from lazyexp.config.imports import resolve
 from lazyexp.config.registry import DATASETS
 from lazyexp.config.schema import DatasetConfig
+from lazyexp.data.blur import blurred
 from lazyexp.data.corrupt import add_label_noise, make_imbalanced
 from lazyexp.data.custom import load_custom
 from lazyexp.data.raw import Raw
@@ -29,7 +30,9 @@ class Data:
     `index` (n,) are the positions of the training samples in the data set as it was read. `sha256` is the fingerprint
     of that data set, `subset` that of the choice of `dataset.subset`. `noisy` (n,) bool: whether a label was changed
     by `dataset.label_noise`. `scoring` is what the runs cost that chose the subset. `class_names` are the labels in
-    the order of the classes, None for 0, 1, ...
+    the order of the classes, None for 0, 1, ... `features`: where the samples are features of a frozen network, its
+    source and fingerprint, and the scaling of the features; `origin` has the shape and scaling of the samples
+    themselves, and no samples.
     """
 
     train: Samples
@@ -45,6 +48,8 @@ class Data:
     scoring: dict[str, Any] = field(default_factory=dict)
     noisy: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.bool))
     class_names: list[str] | None = None
+    features: dict[str, Any] | None = None
+    origin: Data | None = None
 
 
 def load_raw(config: DatasetConfig, data_dir: str) -> Raw:
@@ -86,6 +91,8 @@ def load_data(
     """
     raw = load_raw(config, data_dir)
     sha256, available = raw.sha256(), len(raw.train_targets)
+    if config.blur:
+        raw.train_images, raw.test_images = (blurred(x, config.blur) for x in (raw.train_images, raw.test_images))
     held_out, candidates = _select(raw, config)
     targets, noisy = raw.train_targets.clone(), torch.zeros(available, dtype=torch.bool)
     targets[candidates], noisy[candidates] = add_label_noise(

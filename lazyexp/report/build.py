@@ -22,9 +22,12 @@ from lazyexp.report.page import Content, blocks
 from lazyexp.report.pareto_figure import pareto_figure
 from lazyexp.report.read import Run, RunSet, read_runs
 from lazyexp.report.sample_figures import histograms, sample_figures, trained_runs
+from lazyexp.report.scaling_figures import scaling_figures
 from lazyexp.report.sections import final
 from lazyexp.report.select import select, selectable
 from lazyexp.report.speedup_figure import speedup_figures
+from lazyexp.report.stream_figures import accuracy_against_stored, stream_figures
+from lazyexp.report.streams import in_phases, phase_table
 from lazyexp.report.style import FigureFolder
 from lazyexp.report.swept_figure import swept_figures
 from lazyexp.report.tables import run_table, speedup_table
@@ -131,6 +134,9 @@ def _write(found: RunSet, out: Path, max_groups: int, baseline: str) -> MadeRepo
         out / "figures", [run.rule for run in found.runs], label_rules(found.runs).values(), baseline
     )
     _draw(content, folder, max_groups)
+    phases = phase_table(matched)
+    if len(phases):
+        write_text(out / "phases.csv", phases.to_csv(index=False))
     content.figures, content.notes = folder.figures, folder.notes
     write_text(out / "summary.tex", to_latex(final(groups)))
     page = blocks(content)
@@ -164,13 +170,18 @@ def _draw(content: Content, folder: FigureFolder, max_groups: int) -> None:
             time_to_target(group, folder)
             if protocol == "matched":
                 selected_share(group, folder)
-                presented_share(group, folder)
+                if not any(in_phases(run) for run in group.runs):
+                    presented_share(group, folder)
         if protocol == "matched" and several[:max_groups]:
             forgetting(several[0], folder)
             histograms(several[0], folder)
         if len(several) > max_groups:
             shown = min(max_groups, len(several))
             folder.note(f"Curves are drawn for {shown} of {len(groups)} {protocol} groups (--max-groups).")
+    matched = [group for group in content.groups if group.protocol == "matched"]
+    stream_figures(matched[:max_groups], folder)
+    accuracy_against_stored(content.found.runs, folder, max_groups)
+    scaling_figures(content.found.runs, folder, max_groups)
     for data in sorted({str(run.settings["dataset.name"]) for run in content.found.runs}):
         runs = [run for run in content.found.runs if run.settings["dataset.name"] == data]
         sample_figures(trained_runs(runs, content.baseline), folder)

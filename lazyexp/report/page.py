@@ -17,6 +17,7 @@ from lazyexp.report.main_table import main_table
 from lazyexp.report.methods import method_blocks
 from lazyexp.report.read import Run, RunSet
 from lazyexp.report.sections import final, schedule_blocks, speedup
+from lazyexp.report.streams import stream_blocks
 from lazyexp.report.summary import definitions, lead, sentences
 
 SENTENCES = 6  # comparisons with a sentence before the fold
@@ -111,6 +112,8 @@ def _sections(content: Content) -> list[Block]:
         sections.append(Details("Time and accuracy at the end of a schedule", inside))
     methods = method_blocks(content.comparisons)
     sections += [Details("Method comparison at the end of a schedule", methods)] * bool(methods)
+    streams = stream_blocks([group for group in content.groups if group.protocol == "matched"])
+    sections += [Details("Phases and stores", streams)] * bool(streams)
     energy = energy_blocks(content.energies, content.baseline)
     sections += [Details("Energy at equal accuracy: samples and synapses", energy)] * bool(energy)
     return sections

@@ -26,6 +26,7 @@ from lazyexp.runs.reader import read_columns, read_json, read_rows
 
 # The cost of training, as in metrics.csv: seconds, three counts, and M1 (in units of weight).
 MEASURES = ("train_seconds", "forward_samples", "backward_samples", "updates", "energy_l1")
+FIGURES = tuple(column for column in MEASURED if column.kind is not str)
 REQUIRED = ("samples_seen", "test_accuracy", "train_seconds", "backward_samples", "updates", "forward_samples")
 
 
@@ -119,6 +120,8 @@ def read_run(folder: Path) -> Run:
         # The path of a run of the same seed; seeds share its name without seed and hash.
         source = Path(str(settings["dataset.subset"])).parent.name
         settings["dataset.subset"] = re.sub(r"-s\d+-[0-9a-f]+$", "", source)
+    if settings.get("model.features"):
+        settings["model.features"] = re.sub(r"-s\d+-[0-9a-f]+$", "", Path(str(settings["model.features"])).name)
     # A rule is compared with its packing, as with its options: neither makes another setting for the other rules.
     packing = {key: settings.pop(key) for key in sorted(settings) if key.startswith("packing.")}
     options = json.loads(settings.get("rule_options") or "{}")
@@ -154,7 +157,7 @@ def _numbers(columns: dict[str, list[Any]]) -> pd.DataFrame:
     if missing:
         raise UserError(f"metrics.csv lacks the columns {', '.join(missing)}")
     length = len(columns["samples_seen"])
-    table = {c.name: np.array(columns.get(c.name, [math.nan] * length), dtype=float) for c in MEASURED}
+    table = {c.name: np.array(columns.get(c.name, [math.nan] * length), dtype=float) for c in FIGURES}
     if any(np.isnan(table[column]).any() for column in ("samples_seen", "train_seconds")):
         raise UserError("metrics.csv has rows that are not numbers")
     return pd.DataFrame(table)

@@ -6,32 +6,10 @@ entry of MEASURED. Does not import torch.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from lazyexp.training.context import EvalContext
-
-
-@dataclass(frozen=True)
-class Column:
-    """One column.
-
-    Attributes:
-        kind: int, float or str.
-        label: Name on an axis, with its unit.
-        measure: Returns the value at an evaluation.
-        later: Whether finished runs of an earlier version lack the column.
-    """
-
-    name: str
-    kind: type
-    label: str
-    meaning: str
-    measure: Callable[[EvalContext], Any] = lambda context: None
-    later: bool = False
-
+from lazyexp.runs.column import Column
+from lazyexp.runs.stream_columns import STREAM
 
 CONSTANT = tuple(
     Column(name, kind, name.replace("_", " "), meaning)
@@ -50,12 +28,18 @@ CONSTANT = tuple(
 )
 
 MEASURED = (
-    Column("epoch", float, "epochs", "passes over the training set so far, with fraction", lambda m: m.epoch),
+    Column(
+        "epoch",
+        float,
+        "epochs",
+        "passes over the training set so far, with fraction; in a phase: over the samples that it presents",
+        lambda m: m.epoch,
+    ),
     Column(
         "samples_seen",
         int,
         "samples presented",
-        "training samples presented by the schedule",
+        "training samples presented by the schedule, replayed ones included",
         lambda m: m.tally.samples_seen,
     ),
     Column(
@@ -198,6 +182,7 @@ MEASURED = (
         lambda m: m.test_loss,
         later=True,
     ),
+    *STREAM,
 )
 
 COLUMNS = tuple(column.name for column in (*CONSTANT, *MEASURED))

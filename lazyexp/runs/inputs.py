@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from lazyexp.data import Data
 from lazyexp.errors import UserError
+from lazyexp.models.features import Unscale
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,12 @@ class Inputs:
         channels = (-1, *[1] * (len(self.shape) - 1))
         scale, offset = (torch.tensor(numbers).view(channels) for numbers in (self.scale, self.offset))
         return values.float() * scale + offset
+
+    def unscale(self) -> Unscale:
+        """From inputs of the network back to samples as stored."""
+        channels = (-1, *[1] * (len(self.shape) - 1))
+        scale, offset = (torch.tensor(numbers).view(channels) for numbers in (self.scale, self.offset))
+        return Unscale(scale, offset, getattr(torch, self.kind))
 
     def _shaped(self, values: Tensor) -> Tensor:
         wanted = self.shape

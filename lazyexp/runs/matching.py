@@ -14,6 +14,7 @@ import numpy as np
 
 from lazyexp.config.run_id import NOT_IN_RUN_ID
 from lazyexp.config.schema import DatasetConfig, PackingConfig, PlasticityConfig
+from lazyexp.config.streams import MemoryConfig, StreamConfig
 from lazyexp.data.subset import scorers
 from lazyexp.errors import UserError
 from lazyexp.rules import make_rule
@@ -105,4 +106,10 @@ def _comparable(settings: Mapping[str, Any]) -> dict[str, Any]:
     kept = {key: value for key, value in settings.items() if key not in (*NOT_IN_RUN_ID, "rule")}
     subset = {"subset": None, "subset_score": "learned", "subset_size": None}
     data = {**asdict(DatasetConfig()), **kept["dataset"], **subset}
-    return {"plasticity": asdict(PlasticityConfig()), "packing": asdict(PackingConfig()), **kept, "dataset": data}
+    defaults = {
+        "plasticity": asdict(PlasticityConfig()),
+        "packing": asdict(PackingConfig()),
+        "stream": asdict(StreamConfig()),
+        "memory": asdict(MemoryConfig()),
+    }
+    return {**defaults, **kept, "dataset": data}

@@ -40,9 +40,10 @@ def provenance(settings: dict[str, Any], run_id: str, data: Data, device: torch.
             "counts": data.counts,
             "notes": data.notes,
             "class_names": data.class_names,
-            "inputs": asdict(Inputs.of(data)),
+            "inputs": asdict(Inputs.of(data.origin or data)),
         },
         "subset_chosen_by": data.scoring,
+        "features": data.features,
     }
 
 

@@ -17,6 +17,7 @@ from lazyexp.data import Data, load_data
 from lazyexp.data.torchvision_sets import SOURCES, is_there
 from lazyexp.errors import UserError
 from lazyexp.models.builtin import make_model
+from lazyexp.models.features import Affine, Features, file_sha256, torchvision_features, without_last_layer
 from lazyexp.runs.inputs import Inputs
 from lazyexp.runs.reader import read_json
 from lazyexp.utils.terminal import log
@@ -52,7 +53,7 @@ def rebuild(folder: Path, download: bool = True) -> Rebuilt:
     )
     if data.sha256 != sha256:
         raise UserError(f"{folder}: its data set has changed since the run")
-    return Rebuilt(_network(folder, settings, data.shape, data.classes), data)
+    return Rebuilt(_network(folder, facts, Inputs.of(data), download), data)
 
 
 def rebuild_model(folder: Path) -> nn.Module:
@@ -65,20 +66,50 @@ def rebuild_model(folder: Path) -> nn.Module:
     if inputs is None or not isinstance(facts.get("settings", {}).get("model"), dict):
         return rebuild(folder).model
     _note_edits(facts.get("sources"))
-    return _network(folder, facts["settings"], inputs.shape, inputs.classes)
+    return _network(folder, facts, inputs, download=True)
 
 
-def _network(folder: Path, settings: dict[str, Any], shape: tuple[int, ...], classes: int) -> nn.Module:
-    """The network of the settings with the weights in model.pt. Raises UserError."""
+def _network(folder: Path, facts: dict[str, Any], inputs: Inputs, download: bool) -> nn.Module:
+    """The network of a run with the weights in model.pt, behind its frozen features, if any. Raises UserError."""
+    settings, features, shape = facts["settings"], facts.get("features"), inputs.shape
+    trunk = _trunk(folder, features, inputs, download) if features else None
+    if trunk is not None:
+        with torch.no_grad():
+            shape = tuple(trunk(torch.zeros(1, *shape)).shape[1:])
     seed = settings.get("seed")
     config = _part(ModelConfig, settings["model"])
-    model = make_model(config, shape, classes, seed if isinstance(seed, int) else 0)
+    model = make_model(config, shape, inputs.classes, seed if isinstance(seed, int) else 0)
     try:
         model.load_state_dict(torch.load(folder / "model.pt", map_location="cpu", weights_only=True))
     except Exception as error:  # torch.load meets damaged files with many types of exceptions
         reason = " ".join(str(error).split())[:150]
         raise UserError(f"{folder}/model.pt does not fit the run's network ({reason})") from None
-    return model.eval()
+    return (model if trunk is None else nn.Sequential(trunk, model)).eval()
+
+
+def load_features(source: str, download: bool = True) -> Features:
+    """The network of a finished run (a folder) or of torchvision's weights (a file) without its last layer.
+
+    Raises UserError.
+    """
+    path = Path(source).expanduser()
+    if path.is_file():
+        return torchvision_features(path)
+    if not (path / "run.json").is_file():
+        raise UserError(f"model.features={source}: neither the folder of a run nor a file of torchvision's weights")
+    rebuilt = rebuild(path, download)
+    samples = rebuilt.data.train
+    trunk = without_last_layer(rebuilt.model, source)
+    extract = nn.Sequential(Affine(samples.scale, samples.offset), trunk)
+    return Features(extract.eval(), file_sha256(path / "model.pt"))
+
+
+def _trunk(folder: Path, recorded: dict[str, Any], inputs: Inputs, download: bool) -> nn.Module:
+    """From the inputs of the run in `folder` to the scaled features on which it was trained. Raises UserError."""
+    features = load_features(recorded["source"], download)
+    if features.sha256 != recorded["sha256"]:
+        raise UserError(f"{folder}: the network in {recorded['source']} has changed since the run")
+    return nn.Sequential(inputs.unscale(), features.extract, Affine(recorded["scale"], recorded["offset"])).eval()
 
 
 def _trained_on(folder: Path) -> tuple[torch.Tensor, str]:

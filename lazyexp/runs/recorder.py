@@ -38,7 +38,6 @@ class Recorder:
         data: The data set.
         device: The device of the run.
         settings: All settings, nested, for run.json and summary.csv.
-        epochs: Length of the run.
         targets: Test accuracies whose first crossing summary.csv gives.
         tracking: The run's experiment tracker, if any.
         position: Where the run is in its sweep.
@@ -52,14 +51,13 @@ class Recorder:
         device: torch.device,
         *,
         settings: dict[str, Any],
-        epochs: int,
         targets: Sequence[float],
         tracking: Tracking,
         position: Position | None = None,
         sources: dict[str, Any] | None = None,
     ) -> None:
         self.folder, self.data, self.device = folder, data, device
-        self.settings, self.epochs, self.targets = settings, epochs, targets
+        self.settings, self.targets = settings, targets
         self.tracking, self.sources = tracking, sources or {}
         self.interruption, self.position = Interruption(), position
         self._bar: Bar | None = None
@@ -100,11 +98,11 @@ class Recorder:
         rows = read_rows(self.folder.metrics) if state else []
         self.tracking.start(constants["run_id"], {**constants, **flat_settings(self.settings)}, bool(state), rows)
         self._trainer = trainer
-        self._bar = Bar(self.epochs, trainer.epochs_done, str(constants["rule"]), self.position)
+        self._bar = Bar(trainer.epochs, trainer.epochs_done, str(constants["rule"]), self.position)
         if state:
             self._bar.test_accuracy = trainer.last_test_accuracy if trainer.rows else None
             log(
-                f"{constants['run_id']}: continuing at epoch {trainer.epochs_done:.4g} of {self.epochs}, "
+                f"{constants['run_id']}: continuing at epoch {trainer.epochs_done:.4g} of {trainer.epochs}, "
                 f"after {trainer.seen:,} samples"
             )
 
@@ -148,8 +146,11 @@ class Recorder:
     def finish(self, trainer: Trainer, status: str) -> dict[str, Any]:
         """Write the files of the end of a run. Returns the row of summary.csv."""
         counters = trainer.counters
+        replay = trainer.course.replay
+        stored = {} if replay is None else {"stored": replay.store.stored.cpu().numpy()}
         self.folder.write_learned(
             {
+                **stored,
                 "index": self.data.index.numpy(),
                 "presented": counters.presented.cpu().numpy(),
                 "misclassified": counters.misclassified.cpu().numpy(),

@@ -18,7 +18,7 @@ from lazyexp.utils.terminal import log
 
 # In a run's folder until the run is complete: the tracker's id of this run, and the last step it was sent.
 MEMORY = "tracker.json"
-FIGURES = tuple(column.name for column in MEASURED)
+FIGURES = tuple(column.name for column in MEASURED if column.kind is not str)
 
 
 class Tracker(Protocol):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from lazyexp.streams import Progress
 from lazyexp.training.counters import Counters, Tally
 from lazyexp.training.energy import Energy
 from lazyexp.training.schedules import TrainingSchedule
@@ -19,6 +20,7 @@ class EvalContext:
     `train_accuracy` are over the samples presented since the last evaluation, as scored before the update. `energy`
     is None if it is not measured. `minimum`: (M0, M1) of the direct path. `learning_rate` is that of the last batch.
     Before training `train_loss`, `train_accuracy` and `learning_rate` are None.
+    `phases`: accuracies by phase of the stream. `memory_samples`: stored samples, None without a memory.
     """
 
     schedule: TrainingSchedule
@@ -38,6 +40,8 @@ class EvalContext:
     worst_class_accuracy: float
     calibration_error: float
     test_loss: float
+    phases: Progress
+    memory_samples: int | None
 
     @property
     def tally(self) -> Tally:

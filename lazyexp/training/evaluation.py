@@ -24,8 +24,8 @@ class Quality:
     `worst_class_accuracy`: the lowest accuracy of the classes that occur. `calibration_error`: expected calibration
     error; samples are sorted into 15 bins of equal width by their largest softmax, and the distances between a bin's
     accuracy and its mean confidence are averaged, weighted by samples (Guo et al. 2017, arXiv 1706.04599, equation
-    3). `loss`: mean cross-entropy. `predictions` (n,) and `confidences` (n,) float32, the largest softmax, of every
-    sample.
+    3). `counts` and `correct`: samples, and samples classified correctly, of every class. `loss`: mean cross-entropy.
+    `predictions` (n,) and `confidences` (n,) float32, the largest softmax, of every sample.
     """
 
     accuracy: float
@@ -34,6 +34,8 @@ class Quality:
     loss: float
     predictions: Tensor
     confidences: Tensor
+    counts: list[float]
+    correct: list[float]
 
 
 @torch.inference_mode()
@@ -67,6 +69,8 @@ def evaluate(model: nn.Module, samples: Samples) -> Quality:
         loss=losses[0] / total,
         predictions=torch.cat(predictions),
         confidences=torch.cat(confidences),
+        counts=counts,
+        correct=correct,
     )
 
 

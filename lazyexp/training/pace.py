@@ -26,10 +26,9 @@ class Pace:
     sample: float
     evaluation: float
 
-    def seconds(self, schedule: TrainingSchedule, samples: int) -> float:
-        """Estimated seconds of a whole run on so many training samples."""
-        presented = schedule.epochs * samples
-        return presented * self.sample + (1 + -(-presented // schedule.eval_every)) * self.evaluation
+    def seconds(self, presented: int, eval_every: int) -> float:
+        """Estimated seconds of a whole run that presents so many samples, and evaluates after every `eval_every`."""
+        return presented * self.sample + (1 + -(-presented // eval_every)) * self.evaluation
 
 
 def measure(schedule: TrainingSchedule, data: Data, model: nn.Module, rule: Rule, engine: Engine) -> Pace:

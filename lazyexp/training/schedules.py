@@ -60,16 +60,20 @@ class TrainingSchedule:
         """One learning rate for each batch of the next `number` samples."""
         return [self.learning_rate(epoch, position + start, length) for start in range(0, number, self.batch_size)]
 
-    def chunk(self, seen: int) -> int:
-        """Samples to train on before the next check, after `seen` samples: whole batches."""
+    def chunk(self, seen: int, limit: int | None = None) -> int:
+        """Samples to train on before the next check, after `seen` samples: whole batches, about `limit` at most."""
         until_evaluation = self.eval_every - seen % self.eval_every
-        return math.ceil(min(CHUNK, until_evaluation) / self.batch_size) * self.batch_size
+        size = min(CHUNK, until_evaluation, CHUNK if limit is None else limit)
+        return math.ceil(size / self.batch_size) * self.batch_size
+
+    def batches(self, samples: int) -> int:
+        """Batches of so many samples, the last one perhaps short."""
+        return math.ceil(samples / self.batch_size)
 
     def evaluation_is_due(self, seen: int, seen_at_last: int) -> bool:
         """Whether an evaluation is due after `seen` samples, the last one being at `seen_at_last`."""
         return seen // self.eval_every > seen_at_last // self.eval_every
 
-    def updates_possible(self, epoch: int, position: int, length: int, samples: int) -> int:
-        """Steps of a backprop run at the same point: whole epochs, and the presented share of this one."""
-        this_epoch = -(-position * samples // (length * self.batch_size))
-        return epoch * math.ceil(samples / self.batch_size) + this_epoch
+    def updates_possible(self, position: int, length: int, samples: int) -> int:
+        """Steps of backprop, which presents all `samples`, at the same point of an epoch of `length` samples."""
+        return -(-position * samples // (length * self.batch_size))

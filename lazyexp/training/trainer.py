@@ -10,9 +10,11 @@ from torch import Tensor, nn
 
 from lazyexp.data import Data
 from lazyexp.rules import Rule, ScoredBatch
+from lazyexp.streams import Progress, make_phases, progress
 from lazyexp.training.clock import Clock
 from lazyexp.training.context import Callback, EvalContext
 from lazyexp.training.counters import Counters
+from lazyexp.training.course import Course, Cursor, Stage
 from lazyexp.training.energy import Energy
 from lazyexp.training.engine import Engine
 from lazyexp.training.evaluation import Quality, accuracy, evaluate
@@ -27,11 +29,14 @@ from lazyexp.training.selection import checked_order, is_builtin, protected
 # Seconds after which the counters of a GPU are read for the progress bar. Otherwise they are read at evaluations and
 # ends of epochs only.
 PATIENCE = 1.0
-PROGRESS = ("epoch", "position", "rows", "seen_at_last_row", "last_test_accuracy", "rate")
+PROGRESS = ("rows", "seen_at_last_row", "last_test_accuracy", "phase_ends", "by_class")
 
 
 class Trainer:
-    """Trains `model` on `data.train` with `engine`, as `schedule` says, and reports to `callback`."""
+    """Trains `model` on `data.train` with `engine`, as `schedule` says, and reports to `callback`.
+
+    Without a `course` the run is one phase, which presents all samples in each of schedule.epochs passes.
+    """
 
     def __init__(
         self,
@@ -42,16 +47,24 @@ class Trainer:
         engine: Engine,
         energy: Energy,
         callback: Callback,
+        course: Course | None = None,
     ) -> None:
         self.schedule, self.data, self.model, self.rule, self.engine = schedule, data, model, rule, engine
+        self.course = course or Course(make_phases(None, "new", data.classes, schedule.epochs))
+        self.cursor = Cursor(self.course, schedule, data.train.targets, data.classes)
+        self._stage = self.course.stage(0)
         self.energy, self.clock, self.callback = energy, energy.clock, callback
         self.device = data.train.targets.device
         self.counters = Counters(len(data.train), self.device)
         self.scores = Scores(len(data.train), self.device)
         self.eval_clock = Clock(self.device)
         self.hidden_state = HiddenState.of_model(model)
-        self.epoch = self.position = self.rows = self.seen_at_last_row = 0
-        self.last_test_accuracy, self.rate = 0.0, schedule.lr
+        self.rows = self.seen_at_last_row = 0
+        self.last_test_accuracy = 0.0
+        self.phase_ends: list[float | None] = []  # accuracies of the finished phases when they ended
+        self.by_class: list[list[float]] = []  # test samples and correct ones of each class, at the last evaluation
+        restarts = any(phase.restart for phase in self.course.phases)
+        self._initial = {name: value.clone() for name, value in model.state_dict().items()} if restarts else {}
         self._plain = Layers.fit(model)  # draws no random numbers
         self._order: Tensor | None = None
         self._tested: Quality | None = None  # by the last evaluation of this session
@@ -71,8 +84,13 @@ class Trainer:
 
     @property
     def epochs_done(self) -> float:
-        """Epochs done, with the fraction of the current one."""
-        return self.epoch + self.position / (len(self._order) if self._order is not None else 1)
+        """Epochs done, with the fraction of the current one. They count on from phase to phase."""
+        return self.cursor.epoch + self.cursor.position / (len(self._order) if self._order is not None else 1)
+
+    @property
+    def epochs(self) -> int:
+        """Epochs of the whole run."""
+        return self.course.first_epoch(len(self.course.phases))
 
     def run(self) -> str:
         """Train to the end. Returns the status: finished, stopped, diverged or interrupted."""
@@ -80,46 +98,67 @@ class Trainer:
             warm_up(self.model, self.data.test)
         if not self.rows:
             self._evaluate()  # before training
-        while self.epoch < self.schedule.epochs:
+        while self.cursor.phase < len(self.course.phases):
+            self.cursor.start_phase()
+            self._take_parts()
+            status = self._train_phase()
+            if status:
+                return status
+            if self.seen > self.seen_at_last_row:
+                self._evaluate()
+            self.phase_ends.append(self._progress().by_phase[-1])
+            self.cursor.phase += 1
+        return "finished"
+
+    def _train_phase(self) -> str:
+        """Train to the end of the phase. Returns the status of a run that ends before it, else an empty string."""
+        cursor, schedule = self.cursor, self.schedule
+        while cursor.in_phase():
             if self._order is None:
                 with self.clock:
                     self._order = self._start_epoch()
-            while self.position < len(self._order):
+            while cursor.position < len(self._order) or cursor.replaying:
                 self._train_chunk(self._order)
-                due = self.schedule.evaluation_is_due(self.seen, self.seen_at_last_row)
+                due = schedule.evaluation_is_due(self.seen, self.seen_at_last_row)
                 finite = self._losses_are_finite(due, len(self._order))
                 if due or not finite:
                     self._evaluate()
                 if not finite:
                     return "diverged"
-                stop_at = self.schedule.stop_at
-                if due and stop_at is not None and self.last_test_accuracy >= stop_at:
+                if due and schedule.stop_at is not None and self.last_test_accuracy >= schedule.stop_at:
                     return "stopped"
                 if self.callback.stop():
                     self.callback.checkpoint(self.state())
                     return "interrupted"
                 self._checkpoint_if_due(evaluated=due)
-            self._order, self.position = None, 0
-            self.epoch += 1
-        if self.seen > self.seen_at_last_row:
-            self._evaluate()
-        return "finished"
+            self._order = None
+            cursor.finish_epoch()
+        return ""
+
+    def _take_parts(self) -> None:
+        """Take the rule and the engine of the phase where they change, and the initial weights for a restart."""
+        stage = self.course.stage(self.cursor.phase)
+        if stage is not self._stage and self.course.make_parts is not None:
+            if stage is Stage.RESTART:
+                self.model.load_state_dict(self._initial)
+            self.rule, self.engine = self.course.make_parts(stage)
+            self._stage = stage
 
     def _start_epoch(self) -> Tensor:
+        epoch = self.cursor.epoch
         self._rule_at_start = {name: value.clone() for name, value in self.rule.state().items()}
-        self.data.train.start_epoch(self.schedule.seed, self.epoch)
-        return checked_order(self.rule, self.epoch).to(self.device)
+        self.data.train.start_epoch(self.schedule.seed, epoch)
+        return self.cursor.presented(checked_order(self.rule, epoch).to(self.device))
 
     def _train_chunk(self, order: Tensor) -> None:
-        index = order[self.position : self.position + self.schedule.chunk(self.seen)]
-        rates = self.schedule.learning_rates(self.epoch, self.position, len(index), len(order))
+        index, rates = self.cursor.next(order, self.seen)
         with self.clock, matmul_precision(self.schedule.precision), self._seeded("chunk"):
             outcome = self.engine.train(index, rates)
             batch = ScoredBatch(index, outcome.logits, self.data.train.targets[index], outcome.selected)
             self.rule.update(batch if is_builtin(self.rule) else protected(batch))
+            self.cursor.trained(batch, rates)
         self.counters.add(batch, outcome)
         self.scores.add(batch)
-        self.position, self.rate = self.position + len(index), rates[-1]
         self._unsettled += len(index)
 
     def _losses_are_finite(self, due: bool, length: int) -> bool:
@@ -128,7 +167,7 @@ class Trainer:
         On a GPU they are settled at evaluations and ends of epochs. In between they are settled for the progress bar
         alone, because where a run ends must not depend on its speed.
         """
-        border = due or self.device.type == "cpu" or self.position == length
+        border = due or self.device.type == "cpu" or self.cursor.position == length
         if not border and time.monotonic() - self._settled_at < PATIENCE:
             return True
         return self._settle() or not border
@@ -143,9 +182,11 @@ class Trainer:
         with self.eval_clock, self._seeded("evaluation"):
             test = evaluate(self.model, self.data.test)
             val_accuracy = None if self.data.val is None else accuracy(self.model, self.data.val)
+        self.by_class = [test.counts, test.correct]
         self.hidden_state.check()
         train_loss, train_accuracy = self.counters.take_interval()
-        length = len(self._order) if self._order is not None else 1
+        cursor, length = self.cursor, len(self._order) if self._order is not None else 1
+        store = None if self.course.replay is None else self.course.replay.store
         context = EvalContext(
             schedule=self.schedule,
             counters=self.counters,
@@ -153,8 +194,8 @@ class Trainer:
             energy=self.energy if self.energy.enabled else None,
             minimum=self.energy.minimum() if self.energy.enabled else None,
             epoch=round(self.epochs_done, 6),
-            updates_possible=self.schedule.updates_possible(self.epoch, self.position, length, len(self.data.train)),
-            learning_rate=self.rate if self.seen else None,
+            updates_possible=cursor.updates_possible(length),
+            learning_rate=cursor.rate if self.seen else None,
             train_seconds=self.clock.seconds,
             eval_seconds=self.eval_clock.seconds,
             train_loss=train_loss,
@@ -164,6 +205,8 @@ class Trainer:
             worst_class_accuracy=test.worst_class_accuracy,
             calibration_error=test.calibration_error,
             test_loss=test.loss,
+            phases=self._progress(),
+            memory_samples=None if store is None else len(store),
         )
         self.rows, self._tested = self.rows + 1, test
         self.last_test_accuracy, self.seen_at_last_row = test.accuracy, self.seen
@@ -175,6 +218,11 @@ class Trainer:
             with self._seeded("evaluation"):
                 self._tested = evaluate(self.model, self.data.test)
         return self._tested.predictions.cpu(), self._tested.confidences.cpu()
+
+    def _progress(self) -> Progress:
+        """Accuracies by phase at the last evaluation."""
+        counts, correct = self.by_class
+        return progress(self.course.phases, self.cursor.phase, counts, correct, self.phase_ends)
 
     def _checkpoint_if_due(self, evaluated: bool) -> None:
         every = self.schedule.checkpoint_every
@@ -194,19 +242,24 @@ class Trainer:
             "counters": self.counters.state(),
             "scores": self.scores.state(),
             "energy": self.energy.state(),
+            "cursor": self.cursor.state(),
+            "initial": self._initial,
             "seconds": [self.clock.seconds, self.eval_clock.seconds],
             "progress": {name: getattr(self, name) for name in PROGRESS},
         }
 
     def restore(self, state: dict[str, Any]) -> None:
         """Continue from a `state` of the same settings."""
+        for name in PROGRESS:
+            setattr(self, name, state["progress"][name])
+        self.cursor.restore(state["cursor"])
+        self._initial = state["initial"]
+        self._take_parts()
         self.model.load_state_dict(state["model"])
         self.engine.restore(state["engine"])
         self.counters.restore(state["counters"])
         self.scores.restore(state["scores"])
         self.energy.restore(state["energy"])
-        for name in PROGRESS:
-            setattr(self, name, state["progress"][name])
         # The epoch's order is not saved: the rule makes it again from its state at the start of the epoch.
         self.rule.restore(state["rule_at_epoch_start"])
         self._order = self._start_epoch()

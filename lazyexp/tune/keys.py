@@ -14,7 +14,7 @@ from lazyexp.errors import UserError
 
 # Keys that a search or its finals set themselves, and what to do.
 RESERVED = {"runs_dir": "is FOLDER/runs in a search; set --folder", "overwrite": "a trial is trained once"}
-GROUPS = (*NAMES, "plasticity")
+GROUPS = (*NAMES, "plasticity", "stream", "memory")
 
 
 def plain_key(key: str) -> str:

@@ -13,15 +13,17 @@ from lazyexp.report.headline import MAX_MISSED
 from lazyexp.report.intervals import Interval, interval
 from lazyexp.report.methods import standings as method_rows
 from lazyexp.report.read import Run, read_runs
+from lazyexp.report.scaling_figures import exponent
 from lazyexp.report.speedups import crossing
+from lazyexp.report.streams import ends, phase_table, stores
 from lazyexp.report.style import looks
 from lazyexp.report.tables import final_table, run_table, speedup_table
 
 __all__ = [
-    "BASELINE", "MAX_MISSED", "Comparison", "Configuration", "Group", "Run", "comparisons", "crossing",
-    "energy_blocks", "energy_table", "final_table", "interval", "looks", "markdown", "matched_groups", "method_rows",
-    "number", "ratio", "read_runs", "rule_order", "run_table", "short", "speedup_table", "time_table", "tuned_groups",
-    "with_interval", "within_table", "without_dash",
+    "BASELINE", "MAX_MISSED", "Comparison", "Configuration", "Group", "Run", "comparisons", "crossing", "ends",
+    "energy_blocks", "energy_table", "exponent", "final_table", "interval", "looks", "markdown", "matched_groups",
+    "method_rows", "number", "phase_table", "ratio", "read_runs", "rule_order", "run_table", "short",
+    "speedup_table", "stores", "time_table", "tuned_groups", "with_interval", "within_table", "without_dash",
 ]  # fmt: skip
 
 
