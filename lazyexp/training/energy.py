@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from lazyexp.training.clock import Clock
+from lazyexp.training.products import outer
 
 
 class Energy:
@@ -61,7 +62,7 @@ class Energy:
             if len(delta) == 1:
                 self._add_rank_one(delta, inputs, rate)
             else:
-                self.add_change(delta.t() @ inputs, rate)
+                self.add_change(outer(delta, inputs), rate)
                 self.add_change(delta.sum(0), rate)
 
     def add_rank_one_steps(self, deltas: Tensor, inputs: Tensor) -> None:

@@ -19,6 +19,7 @@ from lazyexp.rules import ScoredBatch
 from lazyexp.training.counters import Outcome
 from lazyexp.training.engine import EngineSpec
 from lazyexp.training.fast.layers import Layers, divisor, is_plain_sgd, on_device
+from lazyexp.training.products import add_outer, affine
 from lazyexp.training.selection import Selector
 
 # Samples in a block: enough for matrix speed, few enough that the corrections stay in the cache.
@@ -105,11 +106,11 @@ class Deferred:
         """The arithmetic of a block, from its inputs to the changed weights. Returns the number of updates."""
         buffers, size = self.buffers, slots[-1].stop
         inputs = buffers.inputs[:size]
-        torch.addmm(self.layers.biases[0], inputs, self.layers.weights[0].t(), out=buffers.zs[0][:size])
+        affine(inputs, self.layers.weights[0], self.layers.biases[0], out=buffers.zs[0][:size])
         torch.mm(inputs, inputs.t(), out=buffers.gram[:size, :size]).add_(1)
         updates = sum(self._train_batch(slot, index, targets, selected) for slot in slots)
         changes = buffers.deltas[0][:size]
-        self.layers.weights[0].addmm_(changes.t(), inputs)
+        add_outer(self.layers.weights[0], changes, inputs)
         self.layers.biases[0].add_(changes.sum(0))
         return updates
 

@@ -12,6 +12,7 @@ from lazyexp.rules import ScoredBatch
 from lazyexp.training.counters import Outcome
 from lazyexp.training.engine import EngineSpec
 from lazyexp.training.fast.layers import Layers, divisor, is_sgd
+from lazyexp.training.products import add_outer, outer
 from lazyexp.training.selection import Selector
 
 
@@ -68,7 +69,7 @@ class Direct:
         """Change all weights by the gradients delta^T h, as torch.optim.SGD would."""
         if self.plain:
             for layer, (delta, h) in enumerate(zip(deltas, inputs, strict=True)):
-                self.layers.weights[layer].addmm_(delta.t(), h, alpha=-rate)
+                add_outer(self.layers.weights[layer], delta, h, alpha=-rate)
                 self.layers.biases[layer].add_(delta.sum(0), alpha=-rate)
                 self.energy.add_step(delta, h, rate)
             return
@@ -76,13 +77,13 @@ class Direct:
         if self.momentum and not self.decay:  # adding to the velocity directly saves a pass over the weights
             for layer, (delta, h) in enumerate(zip(deltas, inputs, strict=True)):
                 weight, bias = self.velocity[layer], self.velocity[len(deltas) + layer]
-                weight.addmm_(delta.t(), h, beta=self.momentum)
+                add_outer(weight, delta, h, beta=self.momentum)
                 bias.mul_(self.momentum).add_(delta.sum(0))
             for parameter, velocity in zip(self._parameters(), self.velocity, strict=True):
                 parameter.add_(velocity, alpha=-rate)
             self.energy.after_step()
             return
-        gradients = [delta.t() @ h for delta, h in zip(deltas, inputs, strict=True)]
+        gradients = [outer(delta, h) for delta, h in zip(deltas, inputs, strict=True)]
         gradients += [delta.sum(0) for delta in deltas]
         for position, (parameter, gradient) in enumerate(zip(self._parameters(), gradients, strict=True)):
             if self.decay:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.modules import module as torch_module
 
 from lazyexp.config.schema import OptimizerConfig
+from lazyexp.training.products import affine, matmul
 
 Presented = TypeVar("Presented")
 Selected = TypeVar("Selected")
@@ -85,23 +86,28 @@ class Layers:
 
     def first(self, inputs: Tensor) -> Tensor:
         """Pre-activations of the first hidden layer: (b, in) -> (b, width)."""
-        return torch.addmm(self.biases[0], inputs, self.weights[0].t())
+        return affine(inputs, self.weights[0], self.biases[0])
 
     def rest(self, z: Tensor) -> tuple[list[Tensor], list[Tensor], Tensor]:
         """From the first pre-activations (b, width): all z, all h, and the logits (b, classes)."""
         zs, hs = [z], [torch.empty_like(z)]
         self.activate(z, hs[0])
         for weight, bias in zip(self.weights[1:-1], self.biases[1:-1], strict=True):
-            zs.append(torch.addmm(bias, hs[-1], weight.t()))
+            zs.append(affine(hs[-1], weight, bias))
             hs.append(torch.empty_like(zs[-1]))
             self.activate(zs[-1], hs[-1])
-        return zs, hs, torch.addmm(self.biases[-1], hs[-1], self.weights[-1].t())
+        return zs, hs, affine(hs[-1], self.weights[-1], self.biases[-1])
+
+    @torch.inference_mode()
+    def logits(self, inputs: Tensor) -> Tensor:
+        """The logits (b, classes) of inputs (b, ...)."""
+        return self.rest(self.first(inputs.flatten(1)))[2]
 
     def backward(self, last: Tensor, zs: list[Tensor], hs: list[Tensor]) -> list[Tensor]:
         """The deltas of all layers, first to last, given the last one (b, classes)."""
         deltas = [last]
         for weight, z, h in zip(self.weights[:0:-1], zs[::-1], hs[::-1], strict=True):
-            deltas.append(deltas[-1] @ weight)
+            deltas.append(matmul(deltas[-1], weight))
             self.differentiate(deltas[-1], z, h, deltas[-1])
         return deltas[::-1]
 

@@ -23,6 +23,7 @@ from lazyexp.rules import ScoredBatch
 from lazyexp.training.counters import Outcome
 from lazyexp.training.engine import EngineSpec
 from lazyexp.training.fast.layers import Layers, divisor
+from lazyexp.training.products import add_outer
 from lazyexp.training.selection import Selector
 
 BLOCK = 512
@@ -94,7 +95,7 @@ class Block:
                 start = self._advance(start, stop)
         if self.number:
             changes = self.changes[: self.number]
-            self.layers.weights[0].addmm_(changes.t(), self.trained[: self.number])
+            add_outer(self.layers.weights[0], changes, self.trained[: self.number])
             self.layers.biases[0].add_(changes.sum(0))
 
     def _correct(self, start: int, stop: int, rows: slice) -> None:

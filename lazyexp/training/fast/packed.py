@@ -20,6 +20,7 @@ from lazyexp.training.engine import Engine, EngineSpec
 from lazyexp.training.fast.bf16 import Bfloat16Scorer
 from lazyexp.training.fast.bf16_split import SplitScorer
 from lazyexp.training.fast.int8 import Int8Scorer
+from lazyexp.training.fast.layers import Layers
 from lazyexp.training.guards import forward
 from lazyexp.training.modes import eval_mode
 from lazyexp.training.selection import Selector
@@ -48,6 +49,7 @@ class ModelScorer:
 
     def __init__(self, spec: EngineSpec) -> None:
         self.model, self.samples = spec.model, spec.samples
+        self.plain = Layers(spec.model) if Layers.fit(spec.model) else None
 
     def weights_changed(self) -> None: ...
 
@@ -56,6 +58,8 @@ class ModelScorer:
 
     def __call__(self, index: Tensor) -> tuple[Tensor, Tensor]:
         inputs, targets = self.samples.batch(index)
+        if self.plain is not None:
+            return self.plain.logits(inputs), targets
         with eval_mode(self.model), torch.no_grad():
             return forward(self.model, inputs).clone(), targets  # a custom model may reuse its output
 
