@@ -26,6 +26,7 @@ from lazyexp.runs.trackers import Tracking
 from lazyexp.training import EngineSpec, Trainer, TrainingSchedule, make_engine
 from lazyexp.training.clock import Clock
 from lazyexp.training.energy import Energy
+from lazyexp.training.folding import onto_components
 from lazyexp.training.isolation import isolated
 from lazyexp.training.precision import fastest_scoring_precision
 from lazyexp.utils.terminal import log
@@ -66,7 +67,8 @@ def _run(config: Settings, concurrent: bool) -> RunResult:
     rule, device = make_rule(config.rule), pick_device(config.device)
     data = prepare_data(config, device)
     if config.packing.precision == "auto":
-        fastest = fastest_scoring_precision(config.model.name == "mlp", data.train.pixels)
+        projected = bool(config.packing.components or config.dataset.components)
+        fastest = fastest_scoring_precision(config.model.name == "mlp", data.train.pixels, projected)
         config = replace(config, packing=replace(config.packing, precision=fastest))
     with attribute_custom_errors(config):
         constants = constant_columns(config, data, rule, device)
@@ -80,7 +82,10 @@ def _run(config: Settings, concurrent: bool) -> RunResult:
         check_output(model, data.test.part(0, 2)[0], data.classes, f"model={config.model.name}")
         with attribute_custom_errors(config):
             rule.start(RunInfo(len(data.train), config.batch_size, config.epochs, config.seed, device))
-        energy = Energy(model, Clock(device), config.energy)
+        clock = Clock(device)
+        if config.dataset.components is not None:
+            onto_components(data, model, config.dataset.components, clock, config.seed)
+        energy = Energy(model, clock, config.energy)
         engine = make_engine(config.engine, engine_spec(config, model, data, rule, energy))
         with Recorder(
             target,

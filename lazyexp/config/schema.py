@@ -69,6 +69,12 @@ class DatasetConfig(Freezable):
     imbalance: float = setting(
         1.0, "size of the last class relative to the first; exponential in between", above=0, at_most=1
     )
+    components: int | None = setting(
+        None,
+        "train on so many principal components of the inputs (mlp); the saved network takes inputs; energy counts "
+        "the weights of the components",
+        at_least=1,
+    )
     scale: str = setting(
         "standard", "scaling of inputs", choices={"standard": "zero mean, unit variance", "unit": "0 to 1"}
     )
@@ -156,6 +162,9 @@ class PackingConfig(Freezable):
             "int8": "mlp on a CPU",
             "auto": "the fastest of this machine",
         },
+    )
+    components: int | None = setting(
+        None, "score on so many principal components of the inputs (mlp on a CPU); null: on all inputs", at_least=1
     )
 
 

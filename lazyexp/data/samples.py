@@ -78,6 +78,11 @@ class Samples:
     def __len__(self) -> int:
         return len(self.targets)
 
+    @property
+    def augmented(self) -> bool:
+        """Whether the inputs of a sample change from epoch to epoch."""
+        return bool(self.max_shift)
+
     def start_epoch(self, seed: int, epoch: int) -> None:
         """Draws this epoch's shifts."""
         if self.max_shift:

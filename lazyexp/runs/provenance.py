@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from lazyexp import __version__
-from lazyexp.training.products import library
+from lazyexp.utils.products import library
 
 if TYPE_CHECKING:
     from lazyexp.data import Data

@@ -152,7 +152,7 @@ class Recorder:
                 "data_sha256": np.array(self.data.sha256),
             }
         )
-        self.folder.write_model(on_cpu(trainer.model.state_dict()))
+        self.folder.write_model(on_cpu(trainer.trained_model()))
         self._facts["sessions"][-1]["end"] = self._facts["end"] = now()
         self._facts["sessions"][-1]["suspended_seconds"] = round(sum(clock.suspended for clock in self._clocks), 3)
         self._facts["status"] = status

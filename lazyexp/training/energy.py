@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from lazyexp.training.clock import Clock
-from lazyexp.training.products import outer
+from lazyexp.utils.products import outer
 
 
 class Energy:

@@ -81,8 +81,5 @@ def _outputs(model: nn.Module, samples: Samples) -> Iterator[tuple[Tensor, Tenso
                 inputs, targets = samples.part(start, start + size)
                 if inputs.untyped_storage().data_ptr() == samples.pixels.untyped_storage().data_ptr():
                     inputs = inputs.clone()  # a view of the data, which a model must not be able to change
-                if plain is None:
-                    logits = forward(model, inputs)
-                else:
-                    logits = plain.logits(inputs)
+                logits = forward(model, inputs) if plain is None else plain.logits(inputs)
             yield logits, targets

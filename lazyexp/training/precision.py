@@ -34,18 +34,18 @@ def in_use() -> dict[str, str]:
     }
 
 
-def fastest_scoring_precision(mlp: bool, pixels: torch.Tensor) -> str:
+def fastest_scoring_precision(mlp: bool, pixels: torch.Tensor, projected: bool = False) -> str:
     """What `packing.precision=auto` means for a model, its data and this machine: bfloat16, int8 or float32.
 
     bfloat16 where the CPU multiplies it (AVX512-BF16, AMX); int8 where it has only VNNI and the pixels are bytes.
     Both were measured to be several times as fast as float32 there (docs/performance.md). float32 on a GPU, where
-    nothing was measured.
+    nothing was measured, and instead of int8 for scores that are `projected` on components, which are no bytes.
     """
     if not mlp or pixels.is_cuda:
         return "float32"
     if _has("avx512_bf16"):
         return "bfloat16"
-    return "int8" if _has("vnni") and pixels.dtype == torch.uint8 else "float32"
+    return "int8" if _has("vnni") and pixels.dtype == torch.uint8 and not projected else "float32"
 
 
 def _has(feature: str) -> bool:

@@ -17,6 +17,7 @@ from lazyexp.training.energy import Energy
 from lazyexp.training.engine import Engine
 from lazyexp.training.evaluation import accuracy, evaluate
 from lazyexp.training.fast.layers import Layers
+from lazyexp.training.folding import components_of, folded, restore_components
 from lazyexp.training.guards import HiddenState, warm_up
 from lazyexp.training.isolation import seeded
 from lazyexp.training.precision import matmul_precision
@@ -170,6 +171,7 @@ class Trainer:
         """What a resumed run needs besides its settings; tensors and plain values only."""
         if self._unsettled:
             self._settle()
+        components = components_of(self.data)
         return {
             "model": self.model.state_dict(),
             "engine": self.engine.state(),
@@ -180,11 +182,20 @@ class Trainer:
             "energy": self.energy.state(),
             "seconds": [self.clock.seconds, self.eval_clock.seconds],
             "progress": {name: getattr(self, name) for name in PROGRESS},
+            **({} if components is None else {"components": components.state()}),
         }
+
+    def trained_model(self) -> dict[str, Any]:
+        """The state_dict of the network of the inputs of the data set."""
+        components = components_of(self.data)
+        state = self.model.state_dict()
+        return state if components is None else folded(state, components)
 
     def restore(self, state: dict[str, Any]) -> None:
         """Continue from a `state` of the same settings."""
         self.model.load_state_dict(state["model"])
+        if "components" in state:
+            restore_components(self.data, state["components"])
         self.engine.restore(state["engine"])
         self.counters.restore(state["counters"])
         self.scores.restore(state["scores"])

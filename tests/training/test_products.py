@@ -12,10 +12,11 @@ from lazyexp.data import Samples
 from lazyexp.models.builtin import make_model
 from lazyexp.rules import RunInfo, make_rule
 from lazyexp.runs import provenance
-from lazyexp.training import EngineSpec, make_engine, products
+from lazyexp.training import EngineSpec, make_engine
 from lazyexp.training.clock import Clock
 from lazyexp.training.energy import Energy
 from lazyexp.training.evaluation import evaluate
+from lazyexp.utils import products
 
 CPU = torch.device("cpu")
 SETTINGS = [

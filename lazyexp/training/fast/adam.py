@@ -11,7 +11,7 @@ from lazyexp.training.engine import EngineSpec
 from lazyexp.training.fast.direct import Direct
 from lazyexp.training.fast.layers import Layers
 from lazyexp.training.optimizers import Stepper, make_optimizer
-from lazyexp.training.products import outer
+from lazyexp.utils.products import outer
 
 # Optimizers with a fused kernel; SGD has other engines.
 OPTIMIZERS = ("adam", "adamw")

@@ -18,9 +18,9 @@ from torch import Tensor
 from lazyexp.rules import ScoredBatch
 from lazyexp.training.counters import Outcome
 from lazyexp.training.engine import EngineSpec
-from lazyexp.training.fast.layers import Layers, divisor, is_plain_sgd, on_device
-from lazyexp.training.products import add_outer, affine
+from lazyexp.training.fast.layers import Changed, Layers, divisor, is_plain_sgd, on_device
 from lazyexp.training.selection import Selector
+from lazyexp.utils.products import add_outer, affine
 
 # Samples in a block: enough for matrix speed, few enough that the corrections stay in the cache.
 BLOCK = 128
@@ -57,6 +57,7 @@ class Deferred:
         self.captured = spec.samples.pixels.is_cuda and not self.selector.scores
         self.block = (GPU_BLOCK if self.captured else BLOCK) // self.batch_size * self.batch_size
         self.selects = False
+        self.changed: Changed | None = None
         self.buffers = Buffers(self.layers, self.block)
         self.slots = self._slots(self.block)
         if self.captured:
@@ -112,6 +113,8 @@ class Deferred:
         changes = buffers.deltas[0][:size]
         add_outer(self.layers.weights[0], changes, inputs)
         self.layers.biases[0].add_(changes.sum(0))
+        if self.changed is not None:
+            self.changed(changes, inputs, index)
         return updates
 
     def _capture(self) -> torch.cuda.CUDAGraph:

@@ -11,9 +11,9 @@ from torch import Tensor
 from lazyexp.rules import ScoredBatch
 from lazyexp.training.counters import Outcome
 from lazyexp.training.engine import EngineSpec
-from lazyexp.training.fast.layers import Layers, divisor, is_sgd
-from lazyexp.training.products import add_outer, outer
+from lazyexp.training.fast.layers import Changed, Layers, divisor, is_sgd
 from lazyexp.training.selection import Selector
+from lazyexp.utils.products import add_outer, outer
 
 
 class Direct:
@@ -33,6 +33,7 @@ class Direct:
         self.batch_size, self.reduction = spec.batch_size, spec.reduction
         self.momentum, self.decay = spec.optimizer.momentum, spec.optimizer.weight_decay
         self.plain = not (self.momentum or self.decay)
+        self.changed: Changed | None = None
         self.velocity = [torch.zeros_like(parameter) for parameter in self._parameters()] if self.momentum else []
 
     @torch.inference_mode()
@@ -61,7 +62,10 @@ class Direct:
             if weight is not None and weight.dtype != torch.bool:
                 last.mul_(weight.unsqueeze(1))
             last.div_(divisor(size, number, self.reduction))
-            self._step(self.layers.backward(last, zs, hs), [inputs, *hs], rate)
+            deltas = self.layers.backward(last, zs, hs)
+            self._step(deltas, [inputs, *hs], rate)
+            if self.changed is not None:
+                self.changed(deltas[0].mul_(-rate), inputs, batch if weight is None else batch[mask])
             updates += 1
         return Outcome(torch.cat(parts), index, len(index), updates, selected, selected)
 

@@ -10,10 +10,13 @@ from torch import Tensor, nn
 from torch.nn.modules import module as torch_module
 
 from lazyexp.config.schema import OptimizerConfig
-from lazyexp.training.products import affine, matmul
+from lazyexp.utils.products import affine, matmul
 
 Presented = TypeVar("Presented")
 Selected = TypeVar("Selected")
+
+# Called after an update of the first layer by W += deltas^T inputs: deltas (b, width), inputs (b, in), index (b,).
+Changed = Callable[[Tensor, Tensor, Tensor], None]
 
 # activation: (z into h), (dL/dh, z, h into dL/dz); the kernels that autograd calls.
 _aten = torch.ops.aten

@@ -23,8 +23,8 @@ from lazyexp.rules import ScoredBatch
 from lazyexp.training.counters import Outcome
 from lazyexp.training.engine import EngineSpec
 from lazyexp.training.fast.layers import Layers, divisor
-from lazyexp.training.products import add_outer
 from lazyexp.training.selection import Selector
+from lazyexp.utils.products import add_outer
 
 BLOCK = 512
 # Scoring a window has a fixed cost of about COST scored samples, so windows of sqrt(2 COST / rate) samples balance it

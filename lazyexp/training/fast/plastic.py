@@ -14,7 +14,7 @@ from lazyexp.training.counters import Outcome
 from lazyexp.training.engine import EngineSpec
 from lazyexp.training.fast.direct import Direct
 from lazyexp.training.fast.layers import Layers, is_plain_sgd
-from lazyexp.training.products import outer
+from lazyexp.utils.products import outer
 
 
 class Largest(Direct):

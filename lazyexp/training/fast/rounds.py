@@ -23,8 +23,8 @@ from lazyexp.rules import ScoredBatch
 from lazyexp.training.counters import Outcome
 from lazyexp.training.engine import EngineSpec
 from lazyexp.training.fast.layers import Layers, divisor, is_sgd, on_device
-from lazyexp.training.products import add_outer, outer
 from lazyexp.training.selection import Selector
+from lazyexp.utils.products import add_outer, outer
 
 # Samples that can be scored in the time of a round's other work: one launch of 5 us and about thirty small kernels of
 # 1 to 2 us each, against 0.05 us for a sample of 784 x 1000 at 30 TFLOP/s.
