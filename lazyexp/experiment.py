@@ -28,7 +28,7 @@ from lazyexp.training.clock import Clock
 from lazyexp.training.energy import Energy
 from lazyexp.training.folding import onto_components
 from lazyexp.training.isolation import isolated
-from lazyexp.training.precision import fastest_scoring_precision
+from lazyexp.training.precision import fastest_scoring_precision, slow_precision_note
 from lazyexp.utils.terminal import log
 
 
@@ -70,6 +70,9 @@ def _run(config: Settings, concurrent: bool) -> RunResult:
         projected = bool(config.packing.components or config.dataset.components)
         fastest = fastest_scoring_precision(config.model.name == "mlp", data.train.pixels, projected)
         config = replace(config, packing=replace(config.packing, precision=fastest))
+    slow = slow_precision_note(config.precision, device)
+    if slow:
+        log(f"note: {slow}")
     with attribute_custom_errors(config):
         constants = constant_columns(config, data, rule, device)
     with RunFolder(Path(config.runs_dir).expanduser() / constants["run_id"], constants) as folder:
@@ -132,6 +135,7 @@ def engine_spec(config: Settings, model: torch.nn.Module, data: Data, rule: Rule
         plasticity=config.plasticity,
         packing=config.packing,
         seed=config.seed,
+        precision=config.precision,
     )
 
 

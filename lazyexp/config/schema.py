@@ -211,7 +211,11 @@ class Config(Freezable):
     precision: str = setting(
         "float32",
         "precision of matrix products while training",
-        choices={"float32": "", "tf32": "on a GPU", "bfloat16": "where the processor multiplies it"},
+        choices={
+            "float32": "",
+            "tf32": "on a GPU",
+            "bfloat16": "factors of large products; weights stay float32; autocast in the autograd engine",
+        },
     )
     checkpoint_every: float = setting(60.0, "seconds between checkpoints; 0: at every evaluation", at_least=0)
     tracker: str | None = setting(

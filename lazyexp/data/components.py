@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lazyexp.data.samples import Samples
+from lazyexp.data.samples import PART, Samples
 from lazyexp.errors import UserError
 from lazyexp.utils.products import affine, matmul, outer
 from lazyexp.utils.seeding import generator
@@ -18,8 +18,6 @@ from lazyexp.utils.seeding import generator
 SAMPLE, NUMBERS = 4096, 2**26
 # Up to so many inputs the eigenvectors are computed exactly, beyond by subspace iteration with EXTRA directions.
 EXACT, EXTRA, ITERATIONS = 256, 10, 2
-# Samples that are projected at once.
-PART = 2048
 
 
 @dataclass(frozen=True)
@@ -95,7 +93,7 @@ class ComponentSamples(Samples):
     def restore(self, state: dict[str, Any]) -> None:
         """Project on the components of a checkpoint."""
         self.components = Components(state["mean"], state["basis"])
-        original = self.original
+        original, self._rounded = self.original, None
         if original.augmented:
             self.pixels = original.pixels
             return

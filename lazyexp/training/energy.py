@@ -75,6 +75,7 @@ class Energy:
                 self._add_rank_one(deltas, inputs, 1.0)
 
     def _add_rank_one(self, deltas: Tensor, inputs: Tensor, rate: float) -> None:
+        inputs = inputs.to(deltas.dtype)
         size = deltas.abs().sum(1).double() * (inputs.abs().sum(1).double() + 1)
         self.l1 += size.sum() * rate
         self.l0 += ((deltas != 0).sum(1) * ((inputs != 0).sum(1) + 1)).sum()

@@ -12,14 +12,14 @@ TORCH_NAMES = {"float32": "highest", "tf32": "high", "bfloat16": "medium"}
 
 
 @contextmanager
-def matmul_precision(name: str) -> Iterator[None]:
+def matmul_precision(name: str, device: torch.device) -> Iterator[None]:
     """Set the precision of float32 matrix products inside the block: float32, tf32 or bfloat16.
 
-    `float32` is exact. `tf32` is for GPUs. `bfloat16` lets PyTorch round factors to bfloat16, with sums in float32,
-    where the processor has instructions for it (AMX, AVX512-BF16).
+    `float32` is exact. `tf32` is for GPUs. `bfloat16` lets PyTorch round factors on a GPU. On a CPU PyTorch would do
+    so for the smallest products, which it makes slower; there the engines round the factors of large ones.
     """
     former = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision(TORCH_NAMES[name])
+    torch.set_float32_matmul_precision(TORCH_NAMES[name if device.type == "cuda" else "float32"])
     try:
         yield
     finally:
@@ -46,6 +46,13 @@ def fastest_scoring_precision(mlp: bool, pixels: torch.Tensor, projected: bool =
     if _has("avx512_bf16"):
         return "bfloat16"
     return "int8" if _has("vnni") and pixels.dtype == torch.uint8 and not projected else "float32"
+
+
+def slow_precision_note(name: str, device: torch.device) -> str | None:
+    """A note if the setting `precision` is slower here than float32."""
+    if name != "bfloat16" or device.type == "cuda" or _has("avx512_bf16") or _has("amx_tile"):
+        return None
+    return "precision=bfloat16: this processor does not multiply bfloat16, so training is slower than with float32"
 
 
 def _has(feature: str) -> bool:

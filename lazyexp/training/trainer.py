@@ -71,7 +71,7 @@ class Trainer:
 
     def run(self) -> str:
         """Train to the end. Returns the status: finished, stopped, diverged or interrupted."""
-        with matmul_precision(self.schedule.precision), self._seeded("warm_up"):
+        with matmul_precision(self.schedule.precision, self.device), self._seeded("warm_up"):
             warm_up(self.model, self.data.test)
         while self.epoch < self.schedule.epochs:
             if self._order is None:
@@ -106,7 +106,7 @@ class Trainer:
     def _train_chunk(self, order: Tensor) -> None:
         index = order[self.position : self.position + self.schedule.chunk(self.seen)]
         rates = self.schedule.learning_rates(self.epoch, self.position, len(index), len(order))
-        with self.clock, matmul_precision(self.schedule.precision), self._seeded("chunk"):
+        with self.clock, matmul_precision(self.schedule.precision, self.device), self._seeded("chunk"):
             outcome = self.engine.train(index, rates)
             batch = ScoredBatch(index, outcome.logits, self.data.train.targets[index], outcome.selected)
             self.rule.update(batch if is_builtin(self.rule) else protected(batch))

@@ -5,7 +5,7 @@ also contains, uses their AVX-512: about twice as fast for large products, slowe
 order of summation. The choice follows from the processor and the shape alone, never from a measurement, so a resumed
 run continues with the same arithmetic.
 
-Factors in bfloat16 are multiplied as such, with weights rounded for the product; results are float32.
+If the samples are in bfloat16 and there are 32 or more, the other factor is rounded, too; results are float32.
 """
 
 from __future__ import annotations
@@ -83,6 +83,11 @@ def _onednn(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return product
 
 
+def _rounds(x: Tensor, other: Tensor) -> bool:
+    """Whether the product of x with `other` has bfloat16 factors: rounding the other one pays off for many rows."""
+    return x.dtype == BF16 != other.dtype and len(x) >= ROWS
+
+
 def _to_onednn(x: Tensor, outputs: int) -> bool:
     """Whether oneDNN computes the product of x (b, in) with `outputs` columns or rows."""
     return (
@@ -97,9 +102,10 @@ def _to_onednn(x: Tensor, outputs: int) -> bool:
 
 def affine(x: Tensor, weight: Tensor, bias: Tensor, out: Tensor | None = None) -> Tensor:
     """X weight^T + bias, into `out` if it is given: (b, in), (out, in), (out,) -> (b, out)."""
-    if x.dtype == BF16 != weight.dtype:
+    if _rounds(x, weight):
         result = torch.addmm(bias.to(BF16), x, weight.to(BF16).t())
         return result.to(weight.dtype) if out is None else out.copy_(result)
+    x = x.to(weight.dtype)
     if _to_onednn(x, len(weight)):
         result = _onednn(x, weight, bias)
         return result if out is None else out.copy_(result)
@@ -108,16 +114,18 @@ def affine(x: Tensor, weight: Tensor, bias: Tensor, out: Tensor | None = None) -
 
 def matmul(x: Tensor, weight: Tensor) -> Tensor:
     """X weight: (b, out), (out, in) -> (b, in)."""
-    if x.dtype == BF16 != weight.dtype:
+    if _rounds(x, weight):
         return (x @ weight.to(BF16)).to(weight.dtype)
+    x = x.to(weight.dtype)
     return _onednn(x, weight.t(), None) if _to_onednn(x, weight.shape[1]) else x @ weight
 
 
 def outer(delta: Tensor, x: Tensor, out: Tensor | None = None) -> Tensor:
     """delta^T x, into `out` if it is given: (b, out), (b, in) -> (out, in), in the precision of delta."""
-    if x.dtype == BF16 != delta.dtype:
+    if _rounds(x, delta):
         result = delta.to(BF16).t() @ x
         return result.to(delta.dtype) if out is None else out.copy_(result)
+    x = x.to(delta.dtype)
     if _to_onednn(x, delta.shape[1]):
         result = _onednn(delta.t(), x.t(), None)
         return result if out is None else out.copy_(result)
@@ -126,8 +134,8 @@ def outer(delta: Tensor, x: Tensor, out: Tensor | None = None) -> Tensor:
 
 def add_outer(weight: Tensor, delta: Tensor, x: Tensor, alpha: float = 1.0, beta: float = 1.0) -> None:
     """weight <- beta weight + alpha delta^T x, in place."""
-    if x.dtype == delta.dtype and not _to_onednn(x, delta.shape[1]):
-        weight.addmm_(delta.t(), x, beta=beta, alpha=alpha)
+    if not _rounds(x, delta) and not _to_onednn(x.to(delta.dtype), delta.shape[1]):
+        weight.addmm_(delta.t(), x.to(delta.dtype), beta=beta, alpha=alpha)
         return
     if beta != 1.0:
         weight.mul_(beta)

@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lazyexp.data.components import PART, Components, principal_components
+from lazyexp.data.components import Components, principal_components
+from lazyexp.data.samples import PART
 from lazyexp.errors import UserError
 from lazyexp.training.engine import EngineSpec
 from lazyexp.training.fast.layers import Layers

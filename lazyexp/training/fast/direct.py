@@ -28,7 +28,7 @@ class Direct:
         return None
 
     def __init__(self, spec: EngineSpec) -> None:
-        self.layers, self.samples, self.energy = Layers(spec.model), spec.samples, spec.energy
+        self.layers, self.samples, self.energy = Layers(spec.model, spec.rounded), spec.samples, spec.energy
         self.selector = Selector(spec.rule)
         self.batch_size, self.reduction = spec.batch_size, spec.reduction
         self.momentum, self.decay = spec.optimizer.momentum, spec.optimizer.weight_decay
@@ -42,8 +42,7 @@ class Direct:
         selected = torch.ones_like(index, dtype=torch.bool)
         batches = zip(index.split(self.batch_size), selected.split(self.batch_size), rates, strict=True)
         for batch, mask, rate in batches:
-            images, targets = self.samples.batch(batch)
-            inputs = images.flatten(1)
+            inputs, targets = self.layers.batch(self.samples, batch)
             zs, hs, logits = self.layers.rest(self.layers.first(inputs))
             parts.append(logits)
             number = size = len(batch)
@@ -63,7 +62,7 @@ class Direct:
                 last.mul_(weight.unsqueeze(1))
             last.div_(divisor(size, number, self.reduction))
             deltas = self.layers.backward(last, zs, hs)
-            self._step(deltas, [inputs, *hs], rate)
+            self._step(deltas, [inputs, *map(self.layers.factor, hs[:-1]), hs[-1]], rate)
             if self.changed is not None:
                 self.changed(deltas[0].mul_(-rate), inputs, batch if weight is None else batch[mask])
             updates += 1

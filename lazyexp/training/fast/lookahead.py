@@ -39,7 +39,7 @@ class LookAhead:
     """
 
     def __init__(self, spec: EngineSpec) -> None:
-        self.layers, self.samples, self.energy = Layers(spec.model), spec.samples, spec.energy
+        self.layers, self.samples, self.energy = Layers(spec.model, spec.rounded), spec.samples, spec.energy
         self.selector = Selector(spec.rule)
         self.batch_size, self.reduction = spec.batch_size, spec.reduction
         self.block = BLOCK // self.batch_size * self.batch_size
@@ -75,9 +75,9 @@ class Block:
 
     def __init__(self, engine: LookAhead, index: Tensor, rates: list[float]) -> None:
         self.engine, self.layers, self.index, self.rates = engine, engine.layers, index, rates
-        images, self.targets = engine.samples.batch(index)
-        self.inputs = images.flatten(1)
-        self.z = self.layers.first(self.inputs)
+        inputs, self.targets = self.layers.batch(engine.samples, index)
+        self.z = self.layers.first(inputs)
+        self.inputs = inputs.to(self.z.dtype)  # for small products, which are slower in bfloat16
         self.logits = self.z.new_empty(len(index), self.layers.classes)
         self.onehot = F.one_hot(self.targets, self.layers.classes).to(self.z.dtype)
         self.selected = torch.zeros(len(index), dtype=torch.bool, device=index.device)
