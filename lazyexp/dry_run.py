@@ -140,10 +140,10 @@ def _timed(run: Prepared) -> float:
     from lazyexp.experiment import build, training_schedule
     from lazyexp.training.pace import measure
 
-    model, rule, engine, _, course = build(run)
-    schedule = training_schedule(run.config)
-    presented = course.planned(run.data.train.targets, run.data.classes)
-    return measure(schedule, run.data, model, rule, engine).seconds(presented, schedule.eval_every)
+    built, schedule = build(run), training_schedule(run.config)
+    presented = built.course.planned(built.data.train.targets, built.data.classes)
+    pace = measure(schedule, built.data, built.model, built.rule, built.engine)
+    return pace.seconds(presented, schedule.eval_every)
 
 
 def _kind(config: Settings) -> str:

@@ -29,8 +29,9 @@ from lazyexp.training import Engine, EngineSpec, Trainer, TrainingSchedule, make
 from lazyexp.training.clock import Clock
 from lazyexp.training.course import Course, Stage
 from lazyexp.training.energy import Energy
+from lazyexp.training.folding import onto_components
 from lazyexp.training.isolation import isolated
-from lazyexp.training.precision import fastest_scoring_precision
+from lazyexp.training.precision import fastest_scoring_precision, slow_precision_note
 from lazyexp.utils.terminal import Position, log
 from lazyexp.utils.workers import first_in_sweep
 
@@ -94,21 +95,37 @@ def prepare(config: Settings, data: Data | None = None) -> Prepared:
 def fitted(config: Settings, data: Data) -> Settings:
     """The settings with those filled in that depend on the data."""
     if config.packing.precision == "auto":
-        fastest = fastest_scoring_precision(config.model.name == "mlp", data.train.pixels)
+        projected = bool(config.packing.components or config.dataset.components)
+        fastest = fastest_scoring_precision(config.model.name == "mlp", data.train.pixels, projected)
         config = replace(config, packing=replace(config.packing, precision=fastest))
     return config
 
 
-def build(run: Prepared) -> tuple[torch.nn.Module, Rule, Engine, Energy, Course]:
+@dataclass(frozen=True)
+class Built:
+    """What trains, and what is trained on."""
+
+    data: Data
+    model: torch.nn.Module
+    rule: Rule
+    engine: Engine
+    energy: Energy
+    course: Course
+
+
+def build(run: Prepared) -> Built:
     """The network, checked, and what trains it. Raises UserError."""
-    config, data = run.config, run.data
+    config, data = run.config, replace(run.data)
     model = make_model(config.model, data.shape, data.classes, config.seed).to(run.device)
     check_output(model, data.test.part(0, 2)[0], data.classes, f"model={config.model.name}")
-    energy = Energy(model, Clock(run.device), config.energy)
+    clock = Clock(run.device)
+    if config.dataset.components is not None:
+        onto_components(data, model, config.dataset.components, clock, config.seed)
+    energy = Energy(model, clock, config.energy)
     course = make_course(config, data, model, energy)
     with attribute_custom_errors(config):
         rule, engine = make_parts(config, data, model, energy, course, course.stage(0))
-    return model, rule, engine, energy, course
+    return Built(data, model, rule, engine, energy, course)
 
 
 def _run(config: Settings, position: Position | None) -> RunResult:
@@ -123,10 +140,13 @@ def _run(config: Settings, position: Position | None) -> RunResult:
             return RunResult(folder.path, done["status"], done, repeated=True)
         target = folder.replacement() if done else folder
 
-        model, rule, engine, energy, course = build(prepared)
-        warning = single_sample_warning(model, config.batch_size, f"model={config.model.name}")
-        if warning and (position is None or first_in_sweep(warning)):
-            log(warning)
+        built = build(prepared)
+        for warning in (
+            single_sample_warning(built.model, config.batch_size, f"model={config.model.name}"),
+            slow_precision_note(config.precision, prepared.device),
+        ):
+            if warning and (position is None or first_in_sweep(warning)):
+                log(warning)
         with Recorder(
             target,
             data,
@@ -137,7 +157,16 @@ def _run(config: Settings, position: Position | None) -> RunResult:
             position=position,
             sources=custom_sources(config),
         ) as recorder:
-            trainer = Trainer(training_schedule(config), data, model, rule, engine, energy, recorder, course)
+            trainer = Trainer(
+                training_schedule(config),
+                built.data,
+                built.model,
+                built.rule,
+                built.engine,
+                built.energy,
+                recorder,
+                built.course,
+            )
             recorder.start(trainer)
             with attribute_custom_errors(config):
                 status = trainer.run()
@@ -198,6 +227,7 @@ def engine_spec(config: Settings, model: torch.nn.Module, data: Data, rule: Rule
         plasticity=config.plasticity,
         packing=config.packing,
         seed=config.seed,
+        precision=config.precision,
     )
 
 

@@ -54,6 +54,12 @@ class DatasetConfig(Freezable):
     imbalance: float = setting(
         1.0, "size of the last class relative to the first; exponential in between", above=0, at_most=1
     )
+    components: int | None = setting(
+        None,
+        "train on so many principal components of the inputs (mlp); the saved network takes inputs; energy counts "
+        "the weights of the components",
+        at_least=1,
+    )
     scale: str = setting(
         "standard", "scaling of inputs", choices={"standard": "zero mean, unit variance", "unit": "0 to 1"}
     )
@@ -148,6 +154,9 @@ class PackingConfig(Freezable):
             "auto": "the fastest of this machine",
         },
     )
+    components: int | None = setting(
+        None, "score on so many principal components of the inputs (mlp on a CPU); null: on all inputs", at_least=1
+    )
 
 
 @dataclass
@@ -193,7 +202,11 @@ class Config(Freezable):
     precision: str = setting(
         "float32",
         "precision of matrix products while training",
-        choices={"float32": "", "tf32": "on a GPU", "bfloat16": "where the processor multiplies it"},
+        choices={
+            "float32": "",
+            "tf32": "on a GPU",
+            "bfloat16": "factors of large products; weights stay float32; autocast in the autograd engine",
+        },
     )
     checkpoint_every: float = setting(60.0, "seconds between checkpoints; 0: at every evaluation", at_least=0)
     tracker: str | None = setting(

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import copy
+import math
 
 import torch
 from torch import Tensor
 
 from lazyexp.data.raw import Raw
 from lazyexp.utils.seeding import generator
+
+# Inputs in bfloat16 are kept up to so many bytes. They are computed for so many samples at once.
+STORE, PART = 2**30, 2048
 
 
 def scaling(raw: Raw, index: Tensor, scale: str) -> tuple[float, float]:
@@ -76,9 +80,15 @@ class Samples:
             self._window = window[:, : self.shape[1], : self.shape[2]].flatten().to(pixels.device)
             self._row = width
         self.pixels = pixels.flatten(1)
+        self._rounded: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.targets)
+
+    @property
+    def augmented(self) -> bool:
+        """Whether the inputs of a sample change from epoch to epoch."""
+        return bool(self.max_shift)
 
     def start_epoch(self, seed: int, epoch: int) -> None:
         """Draws this epoch's shifts."""
@@ -101,6 +111,17 @@ class Samples:
         else:
             pixels = self.pixels.index_select(0, index)
         return pixels, self.targets.index_select(0, index)
+
+    def rounded(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        """As `batch`, with flat inputs (b, d) in bfloat16. They are kept unless they change or are too many."""
+        if self.augmented or 2 * len(self) * math.prod(self.shape) > STORE:
+            inputs, targets = self.batch(index)
+            return inputs.flatten(1).to(torch.bfloat16), targets
+        if self._rounded is None:
+            self._rounded = self.targets.new_empty((len(self), math.prod(self.shape)), dtype=torch.bfloat16)
+            for start in range(0, len(self), PART):
+                self._rounded[start : start + PART] = self.part(start, start + PART)[0].flatten(1)
+        return self._rounded.index_select(0, index), self.targets.index_select(0, index)
 
     def part(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
         """Inputs and targets from start to stop without augmentation, for evaluation (max_shift=0 only).

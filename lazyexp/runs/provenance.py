@@ -16,6 +16,7 @@ import torch
 
 from lazyexp import __version__
 from lazyexp.runs.inputs import Inputs
+from lazyexp.utils.products import library
 
 if TYPE_CHECKING:
     from lazyexp.data import Data
@@ -57,13 +58,14 @@ def session(device: torch.device) -> dict[str, Any]:
             "float32_matmul": torch.get_float32_matmul_precision(),
             "cudnn": "tf32" if torch.backends.cudnn.allow_tf32 else "float32",
         },
+        "products": library(),
         "git_commit": _git_commit(),
     }
 
 
 def changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """Return what differs between two sessions and can affect results or times, one phrase each."""
-    pairs = {name: (before.get(name), now[name]) for name in ("device", "threads", "git_commit")}
+    pairs = {name: (before.get(name), now[name]) for name in ("device", "threads", "products", "git_commit")}
     for name in ("lazyexp", "torch"):
         pairs[name] = ((before.get("versions") or {}).get(name), now["versions"][name])
     return [f"{name} was {old}, is now {new}" for name, (old, new) in pairs.items() if old is not None and old != new]

@@ -163,7 +163,7 @@ class Recorder:
         )
         if status != "interrupted":
             self._write_predictions(trainer)
-        self.folder.write_model(on_cpu(trainer.model.state_dict()))
+        self.folder.write_model(on_cpu(trainer.trained_model()))
         self._facts["sessions"][-1]["end"] = self._facts["end"] = now()
         self._facts["sessions"][-1]["suspended_seconds"] = round(sum(clock.suspended for clock in self._clocks), 3)
         self._facts["status"] = status

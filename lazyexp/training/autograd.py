@@ -59,6 +59,7 @@ class AutogradEngine:
         self.stepper = Stepper(optimizer, spec.optimizer.lr, spec.energy)
         self.hidden_state = HiddenState.of_optimizer(optimizer)
         self.seed, self.calls = spec.seed, 0
+        self.autocast = spec.precision == "bfloat16"
 
     def train(self, index: Tensor, rates: list[float]) -> Outcome:
         self.calls += 1
@@ -88,7 +89,7 @@ class AutogradEngine:
         inputs, targets = self.samples.batch(index)
         self._set_mode(training=self.one_pass, samples=len(index))
         with torch.set_grad_enabled(self.one_pass):
-            graph = forward(self.model, inputs)
+            graph = self._forward(inputs)
         logits = graph.detach() if self.plain else graph.detach().clone()  # a custom model may reuse its output
         weight = self.selector.select(ScoredBatch(index, logits, targets))
         selected = torch.ones_like(index, dtype=torch.bool) if weight is None else weight != 0
@@ -96,7 +97,7 @@ class AutogradEngine:
         if number:
             if not self.one_pass:
                 self._set_mode(training=True, samples=number)
-                graph, targets = forward(self.model, inputs[selected]), targets[selected]
+                graph, targets = self._forward(inputs[selected]), targets[selected]
                 weight = None if weight is None else weight[selected]
             self._step(graph, targets, weight, divisor(len(index), number, self.reduction), rate)
         return logits, selected, number
@@ -109,10 +110,10 @@ class AutogradEngine:
         if number < len(index):
             self._set_mode(training=False, samples=len(index) - number)
             with torch.no_grad():
-                parts.append((~selected, forward(self.model, inputs[~selected]).clone()))
+                parts.append((~selected, self._forward(inputs[~selected]).clone()))
         if number:
             self._set_mode(training=True, samples=number)
-            graph = forward(self.model, inputs[selected])
+            graph = self._forward(inputs[selected])
             parts.append((selected, graph.detach().clone()))
             divide_by = divisor(len(index), number, self.reduction)
             self._step(graph, targets[selected], weight[selected], divide_by, rate)
@@ -120,6 +121,14 @@ class AutogradEngine:
         for mask, values in parts:
             logits[mask] = values
         return logits, selected, number
+
+    def _forward(self, inputs: Tensor) -> Tensor:
+        """The logits of inputs, with products in bfloat16 if precision=bfloat16, as autocast chooses them."""
+        if not self.autocast:
+            return forward(self.model, inputs)
+        with torch.autocast(inputs.device.type, torch.bfloat16):
+            logits = forward(self.model, inputs)
+        return logits.float() if logits.dtype == torch.bfloat16 else logits
 
     def _step(self, logits: Tensor, targets: Tensor, weight: Tensor | None, divide_by: int, rate: float) -> None:
         """One optimizer step by the gradient of the weighted, summed loss over `divide_by`."""

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from lazyexp.training.clock import Clock
+from lazyexp.utils.products import outer
 
 
 class Energy:
@@ -61,7 +62,7 @@ class Energy:
             if len(delta) == 1:
                 self._add_rank_one(delta, inputs, rate)
             else:
-                self.add_change(delta.t() @ inputs, rate)
+                self.add_change(outer(delta, inputs), rate)
                 self.add_change(delta.sum(0), rate)
 
     def add_rank_one_steps(self, deltas: Tensor, inputs: Tensor) -> None:
@@ -74,6 +75,7 @@ class Energy:
                 self._add_rank_one(deltas, inputs, 1.0)
 
     def _add_rank_one(self, deltas: Tensor, inputs: Tensor, rate: float) -> None:
+        inputs = inputs.to(deltas.dtype)
         size = deltas.abs().sum(1).double() * (inputs.abs().sum(1).double() + 1)
         self.l1 += size.sum() * rate
         self.l0 += ((deltas != 0).sum(1) * ((inputs != 0).sum(1) + 1)).sum()

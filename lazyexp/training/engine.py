@@ -31,6 +31,7 @@ class EngineSpec:
     plasticity: PlasticityConfig = field(default_factory=PlasticityConfig)
     packing: PackingConfig = field(default_factory=PackingConfig)
     seed: int = 0
+    precision: str = "float32"
 
     def __post_init__(self) -> None:
         rule = self.rule
@@ -44,6 +45,11 @@ class EngineSpec:
         """Divisor of a batch's summed gradient, `batch` or `selected`: the setting, or the rule's default."""
         default = self.rule.reduction
         return self.optimizer.reduction or ("batch" if default == "full_batch" else default)
+
+    @property
+    def rounded(self) -> bool:
+        """Whether large products of the hand-derived engines have bfloat16 factors. On a GPU PyTorch decides."""
+        return self.precision == "bfloat16" and not self.samples.targets.is_cuda
 
     @property
     def block_size(self) -> int:

@@ -88,7 +88,7 @@ def accuracy(model: nn.Module, samples: Samples) -> float:
 
 def _outputs(model: nn.Module, samples: Samples) -> Iterator[tuple[Tensor, Tensor]]:
     """Logits and targets of all samples, part by part, of the model in evaluation mode."""
-    plain = Layers.fit(model)
+    plain = Layers(model) if Layers.fit(model) else None
     size = 4096 if plain else 512  # a deep network may keep megabytes per sample
     with eval_mode(model):
         for start in range(0, len(samples), size):
@@ -97,6 +97,5 @@ def _outputs(model: nn.Module, samples: Samples) -> Iterator[tuple[Tensor, Tenso
                 inputs, targets = samples.part(start, start + size)
                 if inputs.untyped_storage().data_ptr() == samples.pixels.untyped_storage().data_ptr():
                     inputs = inputs.clone()  # a view of the data, which a model must not be able to change
-                with torch.inference_mode(plain):
-                    logits = forward(model, inputs)
+                logits = forward(model, inputs) if plain is None else plain.logits(inputs)
             yield logits, targets

@@ -43,7 +43,7 @@ def measure(schedule: TrainingSchedule, data: Data, model: nn.Module, rule: Rule
     while position < len(order) and time.monotonic() - began < LIMIT:
         index = order[position : position + size]
         start = time.monotonic()
-        with matmul_precision(schedule.precision):
+        with matmul_precision(schedule.precision, data.train.targets.device):
             rates = schedule.learning_rates(0, position, len(index), len(order))
             outcome = engine.train(index, rates)
             rule.update(ScoredBatch(index, outcome.logits, data.train.targets[index], outcome.selected))

@@ -19,6 +19,7 @@ from lazyexp.training.energy import Energy
 from lazyexp.training.engine import Engine
 from lazyexp.training.evaluation import Quality, accuracy, evaluate
 from lazyexp.training.fast.layers import Layers
+from lazyexp.training.folding import components_of, folded, restore_components
 from lazyexp.training.guards import HiddenState, warm_up
 from lazyexp.training.isolation import seeded
 from lazyexp.training.precision import matmul_precision
@@ -94,7 +95,7 @@ class Trainer:
 
     def run(self) -> str:
         """Train to the end. Returns the status: finished, stopped, diverged or interrupted."""
-        with matmul_precision(self.schedule.precision), self._seeded("warm_up"):
+        with matmul_precision(self.schedule.precision, self.device), self._seeded("warm_up"):
             warm_up(self.model, self.data.test)
         if not self.rows:
             self._evaluate()  # before training
@@ -152,7 +153,7 @@ class Trainer:
 
     def _train_chunk(self, order: Tensor) -> None:
         index, rates = self.cursor.next(order, self.seen)
-        with self.clock, matmul_precision(self.schedule.precision), self._seeded("chunk"):
+        with self.clock, matmul_precision(self.schedule.precision, self.device), self._seeded("chunk"):
             outcome = self.engine.train(index, rates)
             batch = ScoredBatch(index, outcome.logits, self.data.train.targets[index], outcome.selected)
             self.rule.update(batch if is_builtin(self.rule) else protected(batch))
@@ -234,6 +235,7 @@ class Trainer:
         """What a resumed run needs besides its settings; tensors and plain values only."""
         if self._unsettled:
             self._settle()
+        components = components_of(self.data)
         return {
             "model": self.model.state_dict(),
             "engine": self.engine.state(),
@@ -246,7 +248,14 @@ class Trainer:
             "initial": self._initial,
             "seconds": [self.clock.seconds, self.eval_clock.seconds],
             "progress": {name: getattr(self, name) for name in PROGRESS},
+            **({} if components is None else {"components": components.state()}),
         }
+
+    def trained_model(self) -> dict[str, Any]:
+        """The state_dict of the network of the inputs of the data set."""
+        components = components_of(self.data)
+        state = self.model.state_dict()
+        return state if components is None else folded(state, components)
 
     def restore(self, state: dict[str, Any]) -> None:
         """Continue from a `state` of the same settings."""
@@ -256,6 +265,8 @@ class Trainer:
         self._initial = state["initial"]
         self._take_parts()
         self.model.load_state_dict(state["model"])
+        if "components" in state:
+            restore_components(self.data, state["components"])
         self.engine.restore(state["engine"])
         self.counters.restore(state["counters"])
         self.scores.restore(state["scores"])

@@ -42,7 +42,17 @@ RULES = {
 
 
 def settings(
-    tmp_path, folder, rule="lazy", batch_size=8, optimizer="sgd", momentum=0.0, engine="auto", shift=False, custom=""
+    tmp_path,
+    folder,
+    rule="lazy",
+    batch_size=8,
+    optimizer="sgd",
+    momentum=0.0,
+    engine="auto",
+    shift=False,
+    custom="",
+    components=None,
+    scored_on=None,
 ):
     config = Config(
         epochs=3, eval_every=250, batch_size=batch_size, engine=engine, device="cpu", checkpoint_every=0,
@@ -52,6 +62,7 @@ def settings(
     config.optimizer.name, config.optimizer.momentum, config.optimizer.schedule = optimizer, momentum, "cosine"
     config.dataset.augment = ["shift"] if shift else []
     config.packing.block_size = 64 if rule == "packed" else 0
+    config.dataset.components, config.packing.components = components, scored_on
     if custom:  # a module with Net, data and Descent
         config.model._target_, config.model.width = f"{custom}.Net", Config().model.width
         config.dataset._target_, config.dataset.train_size = f"{custom}.data", None
@@ -82,6 +93,21 @@ def assert_resumes_exactly(monkeypatch, tmp_path, **options):
     one, other = (np.load(folder / "learned.npz") for folder in (broken, whole.folder))
     assert all(np.array_equal(one[key], other[key]) for key in one)
     return whole
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"components": 9},
+        {"components": 9, "shift": True, "engine": "autograd"},
+        {"scored_on": 9, "rule": "packed"},
+        {"scored_on": 9, "rule": "packed", "momentum": 0.9},
+        {"scored_on": 9, "rule": "packed", "shift": True},
+        {"scored_on": 9, "rule": "packed", "components": 20},
+    ],
+)
+def test_runs_on_components(monkeypatch, tmp_path, options):
+    assert_resumes_exactly(monkeypatch, tmp_path, **options)
 
 
 # A network with training and evaluation modes, data that are not images, an optimizer with a state.

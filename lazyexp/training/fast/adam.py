@@ -11,6 +11,7 @@ from lazyexp.training.engine import EngineSpec
 from lazyexp.training.fast.direct import Direct
 from lazyexp.training.fast.layers import Layers
 from lazyexp.training.optimizers import Stepper, make_optimizer
+from lazyexp.utils.products import outer
 
 # Optimizers with a fused kernel; SGD has other engines.
 OPTIMIZERS = ("adam", "adamw")
@@ -39,7 +40,7 @@ class DirectAdam(Direct):
     def _step(self, deltas: list[Tensor], inputs: list[Tensor], rate: float) -> None:
         layers = len(deltas)
         for layer, (delta, h) in enumerate(zip(deltas, inputs, strict=True)):
-            torch.mm(delta.t(), h, out=self.gradients[layer])
+            outer(delta, h, out=self.gradients[layer])
             torch.sum(delta, 0, out=self.gradients[layers + layer])
         self.stepper.step(rate)
 

@@ -18,8 +18,9 @@ from torch import Tensor
 from lazyexp.rules import ScoredBatch
 from lazyexp.training.counters import Outcome
 from lazyexp.training.engine import EngineSpec
-from lazyexp.training.fast.layers import Layers, divisor, is_plain_sgd, on_device
+from lazyexp.training.fast.layers import Changed, Layers, divisor, is_plain_sgd, on_device
 from lazyexp.training.selection import Selector
+from lazyexp.utils.products import add_outer, affine
 
 # Samples in a block: enough for matrix speed, few enough that the corrections stay in the cache.
 BLOCK = 128
@@ -49,13 +50,14 @@ class Deferred:
         return None
 
     def __init__(self, spec: EngineSpec) -> None:
-        self.layers, self.samples, self.energy = Layers(spec.model), spec.samples, spec.energy
+        self.layers, self.samples, self.energy = Layers(spec.model, spec.rounded), spec.samples, spec.energy
         self.selector = Selector(spec.rule)
         self.batch_size, self.reduction = spec.batch_size, spec.reduction
         # If the decisions need no logits, the host need not wait for them, and a block can be a CUDA graph.
         self.captured = spec.samples.pixels.is_cuda and not self.selector.scores
         self.block = (GPU_BLOCK if self.captured else BLOCK) // self.batch_size * self.batch_size
         self.selects = False
+        self.changed: Changed | None = None
         self.buffers = Buffers(self.layers, self.block)
         self.slots = self._slots(self.block)
         if self.captured:
@@ -87,8 +89,8 @@ class Deferred:
     def _train_block(self, index: Tensor, rates: Tensor, logits: Tensor, selected: Tensor) -> int:
         """Train on a block; fill in `logits` and `selected`. Returns the number of updates."""
         size, buffers = len(index), self.buffers
-        images, targets = self.samples.batch(index)
-        buffers.inputs[:size] = images.flatten(1)
+        inputs, targets = self.layers.batch(self.samples, index)
+        buffers.inputs[:size] = inputs
         buffers.onehot[:size] = F.one_hot(targets, self.layers.classes)
         buffers.step[:size, 0] = rates / -self.batch_size
         slots = self.slots
@@ -96,21 +98,23 @@ class Deferred:
             slots = self._slots(size)
             last = slots[-1]
             last.step.mul_(self.batch_size / (last.stop - last.start))
-        updates = self._compute(slots, index, targets, selected)
+        updates = self._compute(slots, inputs, index, targets, selected)
         logits.copy_(buffers.logits[:size])
         self._count_energy(slots, size)
         return updates
 
-    def _compute(self, slots: list[Slot], index: Tensor, targets: Tensor, selected: Tensor) -> int:
+    def _compute(self, slots: list[Slot], inputs: Tensor, index: Tensor, targets: Tensor, selected: Tensor) -> int:
         """The arithmetic of a block, from its inputs to the changed weights. Returns the number of updates."""
         buffers, size = self.buffers, slots[-1].stop
-        inputs = buffers.inputs[:size]
-        torch.addmm(self.layers.biases[0], inputs, self.layers.weights[0].t(), out=buffers.zs[0][:size])
-        torch.mm(inputs, inputs.t(), out=buffers.gram[:size, :size]).add_(1)
+        affine(inputs, self.layers.weights[0], self.layers.biases[0], out=buffers.zs[0][:size])
+        buffers.gram[:size, :size] = inputs @ inputs.t()
+        buffers.gram[:size, :size].add_(1)
         updates = sum(self._train_batch(slot, index, targets, selected) for slot in slots)
         changes = buffers.deltas[0][:size]
-        self.layers.weights[0].addmm_(changes.t(), inputs)
+        add_outer(self.layers.weights[0], changes, inputs)
         self.layers.biases[0].add_(changes.sum(0))
+        if self.changed is not None:
+            self.changed(changes, inputs, index)
         return updates
 
     def _capture(self) -> torch.cuda.CUDAGraph:
@@ -127,12 +131,12 @@ class Deferred:
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
             for _ in range(3):
-                self._compute(self.slots, index, index, selected)
+                self._compute(self.slots, self.buffers.inputs, index, index, selected)
                 self._count_energy(self.slots, self.block)
         torch.cuda.current_stream().wait_stream(side)
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
-            self._compute(self.slots, index, index, selected)
+            self._compute(self.slots, self.buffers.inputs, index, index, selected)
             self._count_energy(self.slots, self.block)
         return graph
 

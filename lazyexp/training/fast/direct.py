@@ -11,8 +11,9 @@ from torch import Tensor
 from lazyexp.rules import ScoredBatch
 from lazyexp.training.counters import Outcome
 from lazyexp.training.engine import EngineSpec
-from lazyexp.training.fast.layers import Layers, divisor, is_sgd
+from lazyexp.training.fast.layers import Changed, Layers, divisor, is_sgd
 from lazyexp.training.selection import Selector
+from lazyexp.utils.products import add_outer, outer
 
 
 class Direct:
@@ -27,11 +28,12 @@ class Direct:
         return None
 
     def __init__(self, spec: EngineSpec) -> None:
-        self.layers, self.samples, self.energy = Layers(spec.model), spec.samples, spec.energy
+        self.layers, self.samples, self.energy = Layers(spec.model, spec.rounded), spec.samples, spec.energy
         self.selector = Selector(spec.rule)
         self.batch_size, self.reduction = spec.batch_size, spec.reduction
         self.momentum, self.decay = spec.optimizer.momentum, spec.optimizer.weight_decay
         self.plain = not (self.momentum or self.decay)
+        self.changed: Changed | None = None
         self.velocity = [torch.zeros_like(parameter) for parameter in self._parameters()] if self.momentum else []
 
     @torch.inference_mode()
@@ -40,8 +42,7 @@ class Direct:
         selected = torch.ones_like(index, dtype=torch.bool)
         batches = zip(index.split(self.batch_size), selected.split(self.batch_size), rates, strict=True)
         for batch, mask, rate in batches:
-            images, targets = self.samples.batch(batch)
-            inputs = images.flatten(1)
+            inputs, targets = self.layers.batch(self.samples, batch)
             zs, hs, logits = self.layers.rest(self.layers.first(inputs))
             parts.append(logits)
             number = size = len(batch)
@@ -60,7 +61,10 @@ class Direct:
             if weight is not None and weight.dtype != torch.bool:
                 last.mul_(weight.unsqueeze(1))
             last.div_(divisor(size, number, self.reduction))
-            self._step(self.layers.backward(last, zs, hs), [inputs, *hs], rate)
+            deltas = self.layers.backward(last, zs, hs)
+            self._step(deltas, [inputs, *map(self.layers.factor, hs[:-1]), hs[-1]], rate)
+            if self.changed is not None:
+                self.changed(deltas[0].mul_(-rate), inputs, batch if weight is None else batch[mask])
             updates += 1
         return Outcome(torch.cat(parts), index, len(index), updates, selected, selected)
 
@@ -68,7 +72,7 @@ class Direct:
         """Change all weights by the gradients delta^T h, as torch.optim.SGD would."""
         if self.plain:
             for layer, (delta, h) in enumerate(zip(deltas, inputs, strict=True)):
-                self.layers.weights[layer].addmm_(delta.t(), h, alpha=-rate)
+                add_outer(self.layers.weights[layer], delta, h, alpha=-rate)
                 self.layers.biases[layer].add_(delta.sum(0), alpha=-rate)
                 self.energy.add_step(delta, h, rate)
             return
@@ -76,13 +80,13 @@ class Direct:
         if self.momentum and not self.decay:  # adding to the velocity directly saves a pass over the weights
             for layer, (delta, h) in enumerate(zip(deltas, inputs, strict=True)):
                 weight, bias = self.velocity[layer], self.velocity[len(deltas) + layer]
-                weight.addmm_(delta.t(), h, beta=self.momentum)
+                add_outer(weight, delta, h, beta=self.momentum)
                 bias.mul_(self.momentum).add_(delta.sum(0))
             for parameter, velocity in zip(self._parameters(), self.velocity, strict=True):
                 parameter.add_(velocity, alpha=-rate)
             self.energy.after_step()
             return
-        gradients = [delta.t() @ h for delta, h in zip(deltas, inputs, strict=True)]
+        gradients = [outer(delta, h) for delta, h in zip(deltas, inputs, strict=True)]
         gradients += [delta.sum(0) for delta in deltas]
         for position, (parameter, gradient) in enumerate(zip(self._parameters(), gradients, strict=True)):
             if self.decay:

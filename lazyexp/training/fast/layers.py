@@ -10,9 +10,14 @@ from torch import Tensor, nn
 from torch.nn.modules import module as torch_module
 
 from lazyexp.config.schema import OptimizerConfig
+from lazyexp.data import Samples
+from lazyexp.utils.products import affine, matmul
 
 Presented = TypeVar("Presented")
 Selected = TypeVar("Selected")
+
+# Called after an update of the first layer by W += deltas^T inputs: deltas (b, width), inputs (b, in), index (b,).
+Changed = Callable[[Tensor, Tensor, Tensor], None]
 
 # activation: (z into h), (dL/dh, z, h into dL/dz); the kernels that autograd calls.
 _aten = torch.ops.aten
@@ -46,13 +51,16 @@ class Layers:
     Shapes: weight (out, in), bias (out,), a batch (b, in). With z_l = h_(l-1) W_l^T + b_l and h_l = f(z_l), the
     gradient of the summed softmax cross-entropy is delta_L = softmax(z_L) - onehot,
     delta_l = (delta_(l+1) W_(l+1)) * f'(z_l), dW_l = delta_l^T h_(l-1), db_l = sum of delta_l over the batch.
+
+    With `rounded`, the factors of all products but those of the last layer are in bfloat16.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, rounded: bool = False) -> None:
         assert isinstance(model, nn.Sequential)  # see `fit`
         linears = [layer for layer in model if isinstance(layer, nn.Linear)]
         self.weights = [layer.weight.detach() for layer in linears]
         self.biases = [layer.bias.detach() for layer in linears]
+        self.rounded = rounded
         self.activate, self.differentiate = ACTIVATIONS[type(model[2])]
         self.inputs, self.classes = self.weights[0].shape[1], self.weights[-1].shape[0]
         self.width, self.depth = self.weights[0].shape[0], len(linears) - 1
@@ -83,25 +91,42 @@ class Layers:
             and not _intervenes(model)
         )
 
+    def factor(self, values: Tensor) -> Tensor:
+        """Values of hidden units as a factor of a product: in bfloat16 if products are rounded."""
+        return values.to(torch.bfloat16) if self.rounded else values
+
+    def batch(self, samples: Samples, index: Tensor) -> tuple[Tensor, Tensor]:
+        """Flat inputs (b, in), as a factor of a product, and targets (b,) of the samples `index` (b,)."""
+        if self.rounded:
+            return samples.rounded(index)
+        inputs, targets = samples.batch(index)
+        return inputs.flatten(1), targets
+
     def first(self, inputs: Tensor) -> Tensor:
         """Pre-activations of the first hidden layer: (b, in) -> (b, width)."""
-        return torch.addmm(self.biases[0], inputs, self.weights[0].t())
+        return affine(inputs, self.weights[0], self.biases[0])
 
     def rest(self, z: Tensor) -> tuple[list[Tensor], list[Tensor], Tensor]:
         """From the first pre-activations (b, width): all z, all h, and the logits (b, classes)."""
         zs, hs = [z], [torch.empty_like(z)]
         self.activate(z, hs[0])
         for weight, bias in zip(self.weights[1:-1], self.biases[1:-1], strict=True):
-            zs.append(torch.addmm(bias, hs[-1], weight.t()))
+            zs.append(affine(self.factor(hs[-1]), weight, bias))
             hs.append(torch.empty_like(zs[-1]))
             self.activate(zs[-1], hs[-1])
-        return zs, hs, torch.addmm(self.biases[-1], hs[-1], self.weights[-1].t())
+        return zs, hs, affine(hs[-1], self.weights[-1], self.biases[-1])
+
+    @torch.inference_mode()
+    def logits(self, inputs: Tensor) -> Tensor:
+        """The logits (b, classes) of inputs (b, ...)."""
+        return self.rest(self.first(inputs.flatten(1)))[2]
 
     def backward(self, last: Tensor, zs: list[Tensor], hs: list[Tensor]) -> list[Tensor]:
         """The deltas of all layers, first to last, given the last one (b, classes)."""
         deltas = [last]
         for weight, z, h in zip(self.weights[:0:-1], zs[::-1], hs[::-1], strict=True):
-            deltas.append(deltas[-1] @ weight)
+            last_layer = weight is self.weights[-1]
+            deltas.append(matmul(deltas[-1] if last_layer else self.factor(deltas[-1]), weight))
             self.differentiate(deltas[-1], z, h, deltas[-1])
         return deltas[::-1]
 

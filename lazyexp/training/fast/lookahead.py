@@ -24,6 +24,7 @@ from lazyexp.training.counters import Outcome
 from lazyexp.training.engine import EngineSpec
 from lazyexp.training.fast.layers import Layers, divisor
 from lazyexp.training.selection import Selector
+from lazyexp.utils.products import add_outer
 
 BLOCK = 512
 # Scoring a window has a fixed cost of about COST scored samples, so windows of sqrt(2 COST / rate) samples balance it
@@ -38,7 +39,7 @@ class LookAhead:
     """
 
     def __init__(self, spec: EngineSpec) -> None:
-        self.layers, self.samples, self.energy = Layers(spec.model), spec.samples, spec.energy
+        self.layers, self.samples, self.energy = Layers(spec.model, spec.rounded), spec.samples, spec.energy
         self.selector = Selector(spec.rule)
         self.batch_size, self.reduction = spec.batch_size, spec.reduction
         self.block = BLOCK // self.batch_size * self.batch_size
@@ -74,9 +75,9 @@ class Block:
 
     def __init__(self, engine: LookAhead, index: Tensor, rates: list[float]) -> None:
         self.engine, self.layers, self.index, self.rates = engine, engine.layers, index, rates
-        images, self.targets = engine.samples.batch(index)
-        self.inputs = images.flatten(1)
-        self.z = self.layers.first(self.inputs)
+        inputs, self.targets = self.layers.batch(engine.samples, index)
+        self.z = self.layers.first(inputs)
+        self.inputs = inputs.to(self.z.dtype)  # for small products, which are slower in bfloat16
         self.logits = self.z.new_empty(len(index), self.layers.classes)
         self.onehot = F.one_hot(self.targets, self.layers.classes).to(self.z.dtype)
         self.selected = torch.zeros(len(index), dtype=torch.bool, device=index.device)
@@ -94,7 +95,7 @@ class Block:
                 start = self._advance(start, stop)
         if self.number:
             changes = self.changes[: self.number]
-            self.layers.weights[0].addmm_(changes.t(), self.trained[: self.number])
+            add_outer(self.layers.weights[0], changes, self.trained[: self.number])
             self.layers.biases[0].add_(changes.sum(0))
 
     def _correct(self, start: int, stop: int, rows: slice) -> None:

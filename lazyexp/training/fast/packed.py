@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, TypeGuard
 
 import torch
 from torch import Tensor
@@ -19,7 +19,11 @@ from lazyexp.training.counters import Outcome
 from lazyexp.training.engine import Engine, EngineSpec
 from lazyexp.training.fast.bf16 import Bfloat16Scorer
 from lazyexp.training.fast.bf16_split import SplitScorer
+from lazyexp.training.fast.components import ComponentScorer
+from lazyexp.training.fast.deferred import Deferred
+from lazyexp.training.fast.direct import Direct
 from lazyexp.training.fast.int8 import Int8Scorer
+from lazyexp.training.fast.layers import Layers
 from lazyexp.training.guards import forward
 from lazyexp.training.modes import eval_mode
 from lazyexp.training.selection import Selector
@@ -48,6 +52,7 @@ class ModelScorer:
 
     def __init__(self, spec: EngineSpec) -> None:
         self.model, self.samples = spec.model, spec.samples
+        self.plain = Layers(spec.model) if Layers.fit(spec.model) else None
 
     def weights_changed(self) -> None: ...
 
@@ -56,6 +61,8 @@ class ModelScorer:
 
     def __call__(self, index: Tensor) -> tuple[Tensor, Tensor]:
         inputs, targets = self.samples.batch(index)
+        if self.plain is not None:
+            return self.plain.logits(inputs), targets
         with eval_mode(self.model), torch.no_grad():
             return forward(self.model, inputs).clone(), targets  # a custom model may reuse its output
 
@@ -72,6 +79,16 @@ SCORERS: dict[str, Callable[[EngineSpec], Scorer]] = {
 }
 
 
+def make_scorer(spec: EngineSpec) -> Scorer:
+    """The scorer of the settings `packing.components` and `packing.precision`."""
+    return ComponentScorer(spec) if spec.packing.components else SCORERS[spec.packing.precision](spec)
+
+
+def reports_changes(engine: Engine) -> TypeGuard[Deferred | Direct]:
+    """Whether an engine calls `changed` with every update of the first layer."""
+    return type(engine) is Deferred or (type(engine) is Direct and engine.plain)
+
+
 class Packed:
     """Selects samples in blocks of up to packing.block_size; `inner` trains on full batches of the selected ones."""
 
@@ -86,7 +103,9 @@ class Packed:
     def __init__(self, spec: EngineSpec, inner: Engine) -> None:
         self.inner, self.selector, self.batch_size = inner, Selector(spec.rule), spec.batch_size
         self.block_size, self.share = spec.block_size, 1.0  # share: of samples that were selected recently
-        self.scorer = SCORERS[spec.packing.precision](spec)
+        self.scorer = make_scorer(spec)
+        if isinstance(self.scorer, ComponentScorer) and reports_changes(inner):
+            inner.changed, self.scorer.follows = self.scorer.follow, True
         self.queue = torch.empty(0, dtype=torch.int64, device=spec.samples.targets.device)
 
     def train(self, index: Tensor, rates: list[float]) -> Outcome:
@@ -133,8 +152,11 @@ class Packed:
         return self.block_size if wanted >= self.block_size else 1 << int(math.log2(max(wanted, 1)))
 
     def state(self) -> dict[str, Any]:
-        return {"queue": self.queue, "share": self.share, "inner": self.inner.state()}
+        scorer = {"scorer": self.scorer.state()} if isinstance(self.scorer, ComponentScorer) else {}
+        return {"queue": self.queue, "share": self.share, "inner": self.inner.state(), **scorer}
 
     def restore(self, state: dict[str, Any]) -> None:
         self.queue, self.share = state["queue"], state["share"]
         self.inner.restore(state["inner"])
+        if isinstance(self.scorer, ComponentScorer):
+            self.scorer.restore(state["scorer"])

@@ -14,6 +14,7 @@ from lazyexp.training.counters import Outcome
 from lazyexp.training.engine import EngineSpec
 from lazyexp.training.fast.direct import Direct
 from lazyexp.training.fast.layers import Layers, is_plain_sgd
+from lazyexp.utils.products import outer
 
 
 class Largest(Direct):
@@ -140,7 +141,7 @@ class Cached(Direct):
 
 def changes(deltas: list[Tensor], inputs: list[Tensor], rate: float) -> list[Tensor]:
     """The changes by plain SGD of all weights, then of all biases."""
-    weights = [(delta.t() @ h).mul_(-rate) for delta, h in zip(deltas, inputs, strict=True)]
+    weights = [outer(delta, h).mul_(-rate) for delta, h in zip(deltas, inputs, strict=True)]
     return weights + [delta.sum(0).mul_(-rate) for delta in deltas]
 
 

@@ -24,6 +24,7 @@ from lazyexp.training.counters import Outcome
 from lazyexp.training.engine import EngineSpec
 from lazyexp.training.fast.layers import Layers, divisor, is_sgd, on_device
 from lazyexp.training.selection import Selector
+from lazyexp.utils.products import add_outer, outer
 
 # Samples that can be scored in the time of a round's other work: one launch of 5 us and about thirty small kernels of
 # 1 to 2 us each, against 0.05 us for a sample of 784 x 1000 at 30 TFLOP/s.
@@ -208,7 +209,7 @@ class Rounds:
             self._step(deltas, inputs, rate, updates)
             return updates, deltas
         for weights, bias, delta, h in zip(self.layers.weights, self.layers.biases, deltas, inputs, strict=True):
-            weights.addmm_(delta.t(), h)
+            add_outer(weights, delta, h)
             bias.add_(delta.sum(0))
             if self.batch_size > 1:
                 self.energy.add_step(delta, h)
@@ -217,7 +218,7 @@ class Rounds:
     def _step(self, deltas: list[Tensor], inputs: list[Tensor], rate: Tensor, on: Tensor) -> None:
         """What torch.optim.SGD does with the gradients delta^T h if `on` is 1; nothing if it is 0."""
         self.energy.before_step()
-        gradients = [delta.t() @ h for delta, h in zip(deltas, inputs, strict=True)]
+        gradients = [outer(delta, h) for delta, h in zip(deltas, inputs, strict=True)]
         gradients += [delta.sum(0) for delta in deltas]
         on = on.to(rate.dtype)
         keep, step = 1 - on * (1 - self.momentum), on * -rate
