@@ -94,7 +94,7 @@ def prepare(config: Settings, data: Data | None = None) -> Prepared:
 def fitted(config: Settings, data: Data) -> Settings:
     """The settings with those filled in that depend on the data."""
     if config.packing.precision == "auto":
-        fastest = fastest_scoring_precision(config.model.name == "mlp", data.train.pixels)
+        fastest = fastest_scoring_precision(config.model.name == "mlp" and data.train.affine, data.train.pixels)
         config = replace(config, packing=replace(config.packing, precision=fastest))
     return config
 

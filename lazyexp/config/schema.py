@@ -48,6 +48,7 @@ class DatasetConfig(Freezable):
         None, "size of dataset.subset; null: samples selected at least once", at_least=1
     )
     val_size: int = setting(0, "training samples held out for val_accuracy", at_least=0)
+    test_size: int | None = setting(None, "test on a class-balanced subset of this size", at_least=1)
     label_noise: float = setting(
         0.0, "share of training labels that are replaced by wrong ones", at_least=0, at_most=1
     )
@@ -55,13 +56,31 @@ class DatasetConfig(Freezable):
         1.0, "size of the last class relative to the first; exponential in between", above=0, at_most=1
     )
     scale: str = setting(
-        "standard", "scaling of inputs", choices={"standard": "zero mean, unit variance", "unit": "0 to 1"}
+        "standard",
+        "scaling of inputs",
+        choices={
+            "standard": "zero mean, unit variance",
+            "channel": "the same for every channel by itself",
+            "unit": "0 to 1",
+        },
     )
     blur: float = setting(0.0, "standard deviation in pixels of a Gaussian blur of all images; 0: off", at_least=0)
     augment: Any = setting(
-        [], "random changes of training images, a list", choices={"shift": "translation by up to max_shift pixels"}
+        [],
+        "random changes of training images, a list",
+        choices={
+            "shift": "translation by up to max_shift pixels",
+            "crop": "window of the image's size in the padded image",
+            "flip": "mirrored left to right, or not",
+            "cutout": "a square of zeros",
+        },
     )
     max_shift: int = setting(2, "largest translation in pixels, for augment=shift", at_least=1)
+    padding: int = setting(4, "pixels added on every side, for augment=crop", at_least=1)
+    padding_mode: str = setting(
+        "zeros", "pixels of the padding, for augment=crop", choices={"zeros": "", "reflect": "mirror of the image"}
+    )
+    cutout_size: int = setting(16, "side of the square in pixels, for augment=cutout", at_least=1)
 
 
 @dataclass

@@ -112,6 +112,8 @@ def _check_dataset(config: Config) -> None:
     require(custom or not data.options, "dataset.options", data.options, f"empty for dataset={data.name}")
     require(data.name != "folder" or bool(data.path), "dataset.path", data.path, "set for dataset=folder")
     require(data.name == "folder" or not data.path, "dataset.path", data.path, "null unless dataset=folder")
+    both = "shift" in data.augment and "crop" in data.augment
+    require(not both, "dataset.augment", data.augment, "without shift or without crop, which differ in padding alone")
     scored = bool(data.subset) and data.subset != "random"
     require(
         scored or data.subset_score == "learned",

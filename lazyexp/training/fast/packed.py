@@ -81,6 +81,9 @@ class Packed:
     def misfit(spec: EngineSpec) -> str | None:
         if spec.plasticity.name == "cached":
             return "plasticity=cached: its time is counted in presented samples; set packing.block_size=0"
+        precision = spec.packing.precision
+        if precision != "float32" and not spec.samples.affine:
+            return f"packing.precision={precision}: must be float32 for dataset.scale=channel and augment=cutout"
         return None
 
     def __init__(self, spec: EngineSpec, inner: Engine) -> None:
