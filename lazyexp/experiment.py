@@ -137,7 +137,8 @@ def _run(config: Settings, position: Position | None) -> RunResult:
             position=position,
             sources=custom_sources(config),
         ) as recorder:
-            trainer = Trainer(training_schedule(config), data, model, rule, engine, energy, recorder, course)
+            schedule = training_schedule(config, energy.clock)
+            trainer = Trainer(schedule, data, model, rule, engine, energy, recorder, course)
             recorder.start(trainer)
             with attribute_custom_errors(config):
                 status = trainer.run()
@@ -156,6 +157,7 @@ def prepare_data(config: Settings, device: torch.device) -> Data:
         source = str(Path(config.model.features).expanduser().resolve())
         features = load_features(source)
         data = with_features(data, features.extract, features.sha256, config.dataset.scale, source)
+    data.train.label_smoothing = config.loss.label_smoothing
     if config.batch_size > len(data.train):
         raise UserError(f"batch_size={config.batch_size}: larger than the training set ({len(data.train)})")
     return data
@@ -198,11 +200,12 @@ def engine_spec(config: Settings, model: torch.nn.Module, data: Data, rule: Rule
         plasticity=config.plasticity,
         packing=config.packing,
         seed=config.seed,
+        precision=config.precision,
     )
 
 
-def training_schedule(config: Settings) -> TrainingSchedule:
-    """What the trainer needs of the settings."""
+def training_schedule(config: Settings, clock: Clock) -> TrainingSchedule:
+    """What the trainer needs of the settings. `clock` measures the seconds of training."""
     return TrainingSchedule(
         seed=config.seed,
         epochs=config.epochs,
@@ -211,6 +214,10 @@ def training_schedule(config: Settings) -> TrainingSchedule:
         lr=config.optimizer.lr,
         schedule=config.optimizer.schedule,
         warmup=config.optimizer.warmup,
+        milestones=config.optimizer.milestones,
+        gamma=config.optimizer.gamma,
+        max_seconds=config.max_seconds,
+        seconds=lambda: clock.seconds,
         precision=config.precision,
         stop_at=config.stop_at,
         checkpoint_every=config.checkpoint_every,

@@ -15,6 +15,7 @@ MODELS = Registry(
     {
         "mlp": "lazyexp.models.builtin.mlp",
         "cnn": "lazyexp.models.builtin.cnn",
+        "resnet": "lazyexp.models.resnet.resnet",
         "torchvision": "lazyexp.models.torchvision.classifier",
     }
 )

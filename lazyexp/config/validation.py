@@ -130,13 +130,16 @@ def _check_model(model: ModelConfig) -> None:
     """Refuse keys that the chosen network would ignore."""
     default = ModelConfig()
     if model._target_ or model.name == "torchvision":
-        for key in ("width", "depth", "activation", "init"):
+        for key in ("width", "depth", "activation", "init", "norm"):
             given = getattr(model, key)
             require(
                 given == getattr(default, key), f"model.{key}", given, f"unset here; use model.options.{key}=VALUE"
             )
     else:
         require(not model.options, "model.options", model.options, f"empty for model={model.name}")
+    require(model.name == "resnet" or model.norm == "batch", "model.norm", model.norm, "batch unless model=resnet")
+    whole = model.name != "resnet" or (model.depth >= 8 and model.depth % 6 == 2)
+    require(whole, "model.depth", model.depth, "8, 20, 32, 44, 56 or another 6n + 2 for model=resnet")
     require(model.name == "torchvision" or not model.arch, "model.arch", model.arch, "null unless model=torchvision")
 
 
@@ -155,6 +158,25 @@ def _check_optimizer(config: Config) -> None:
         "optimizer.momentum",
         optimizer.momentum,
         f"0 for optimizer={optimizer.name}; {hint}",
+    )
+    require(
+        not optimizer.nesterov or optimizer.momentum > 0,
+        "optimizer.nesterov",
+        optimizer.nesterov,
+        "false without optimizer.momentum",
+    )
+    stepwise = optimizer.schedule in ("multistep", "exponential")
+    require(
+        optimizer.milestones is None or optimizer.schedule == "multistep",
+        "optimizer.milestones",
+        optimizer.milestones,
+        "null unless optimizer.schedule=multistep",
+    )
+    require(
+        optimizer.gamma is None or stepwise,
+        "optimizer.gamma",
+        optimizer.gamma,
+        "null unless optimizer.schedule=multistep or exponential",
     )
     require(
         optimizer.warmup == 0 or optimizer.schedule != "onecycle",
@@ -185,6 +207,12 @@ def _check_execution(config: Config) -> None:
         "plasticity.name",
         config.plasticity.name,
         "all or largest with stream.base_rule or memory.restart_epochs, which begin with an empty transient store",
+    )
+    require(
+        config.plasticity.name == "all" or config.loss.label_smoothing == 0,
+        "loss.label_smoothing",
+        config.loss.label_smoothing,
+        "0 unless plasticity=all",
     )
     for key in ("runs_dir", "data_dir"):
         folder = getattr(config, key)

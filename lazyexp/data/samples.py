@@ -80,6 +80,9 @@ class Samples:
     `augmentation` changes images at random; `max_shift` is short for one that pads by so many zeros. The draw depends
     on seed, epoch and sample alone, so it is the same for rules that skip samples. `channels` (2, channels) replaces
     `scale` and `offset` by factors and offsets per channel.
+
+    Attributes:
+        label_smoothing: Share of a target's probability that the loss spreads over all classes.
     """
 
     def __init__(
@@ -97,6 +100,7 @@ class Samples:
         self.targets, self.scale, self.offset, self.dtype = targets, scale, offset, dtype
         self.augmentation = augmentation or Augmentation(padding=max_shift)
         self.channels = None if channels is None else channels.to(targets.device, dtype).view(2, -1, 1, 1)
+        self.label_smoothing = 0.0
         self._draws: Draws | None = None
         if self.augmentation.padding:
             pixels = self.augmentation.pad(pixels)

@@ -31,6 +31,7 @@ class EngineSpec:
     plasticity: PlasticityConfig = field(default_factory=PlasticityConfig)
     packing: PackingConfig = field(default_factory=PackingConfig)
     seed: int = 0
+    precision: str = "float32"
 
     def __post_init__(self) -> None:
         rule = self.rule

@@ -7,6 +7,8 @@ from contextlib import contextmanager
 
 import torch
 
+from lazyexp.utils.terminal import log
+
 # The setting `precision` in the words of torch.set_float32_matmul_precision.
 TORCH_NAMES = {"float32": "highest", "tf32": "high", "bfloat16": "medium"}
 
@@ -32,6 +34,16 @@ def in_use() -> dict[str, str]:
         "float32_matmul": torch.get_float32_matmul_precision(),
         "cudnn": "tf32" if torch.backends.cudnn.allow_tf32 else "float32",
     }
+
+
+def note_if_slow(precision: str, device: torch.device) -> None:
+    """Log a note if autocast to bfloat16 is slower than float32 on this CPU."""
+    supported = _has("avx512_bf16") or _has("amx_tile")
+    if precision == "bfloat16" and device.type == "cpu" and not supported:
+        log(
+            "note: precision=bfloat16: this processor has no instructions for bfloat16; convolutions can be ten times "
+            "slower than in float32"
+        )
 
 
 def fastest_scoring_precision(mlp: bool, pixels: torch.Tensor) -> str:

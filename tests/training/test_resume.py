@@ -42,8 +42,9 @@ RULES = {
 
 
 def settings(
-    tmp_path, folder, rule="lazy", batch_size=8, optimizer="sgd", momentum=0.0, engine="auto", shift=False, custom=""
-):
+    tmp_path, folder, rule="lazy", batch_size=8, optimizer="sgd", momentum=0.0, engine="auto", shift=False, custom="",
+    resnet=None, precision="float32",
+):  # fmt: skip
     config = Config(
         epochs=3, eval_every=250, batch_size=batch_size, engine=engine, device="cpu", checkpoint_every=0,
         runs_dir=str(tmp_path / folder), rule={"name": rule, **RULES[rule]},
@@ -52,6 +53,12 @@ def settings(
     config.optimizer.name, config.optimizer.momentum, config.optimizer.schedule = optimizer, momentum, "cosine"
     config.dataset.augment = ["shift"] if shift else []
     config.packing.block_size = 64 if rule == "packed" else 0
+    if resnet:  # and all that goes with it in the protocols of CIFAR
+        config.model.name, config.model.depth, config.model.width, config.model.norm = "resnet", 8, 2, resnet
+        config.precision, config.loss.label_smoothing, config.dataset.train_size = precision, 0.1, 300
+        config.optimizer.momentum, config.optimizer.nesterov, config.optimizer.schedule = 0.9, True, "multistep"
+        config.dataset.augment, config.dataset.padding_mode = ["crop", "flip", "cutout"], "reflect"
+        config.dataset.cutout_size, config.dataset.scale, config.eval_every = 2, "channel", 125
     if custom:  # a module with Net, data and Descent
         config.model._target_, config.model.width = f"{custom}.Net", Config().model.width
         config.dataset._target_, config.dataset.train_size = f"{custom}.data", None
@@ -147,6 +154,15 @@ def test_every_rule(monkeypatch, tmp_path, rule, batch_size):
 )
 def test_every_engine_and_optimizer(monkeypatch, tmp_path, rule, options):
     assert_resumes_exactly(monkeypatch, tmp_path, rule=rule, **options)
+
+
+@pytest.mark.parametrize("precision", ["float32", pytest.param("bfloat16", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("norm", ["batch", pytest.param("group", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "rule", [rule if rule in ("lazy", "infobatch") else pytest.param(rule, marks=pytest.mark.slow) for rule in RULES]
+)
+def test_every_rule_with_a_resnet(monkeypatch, tmp_path, rule, norm, precision):
+    assert_resumes_exactly(monkeypatch, tmp_path, rule=rule, batch_size=32, resnet=norm, precision=precision)
 
 
 @pytest.mark.parametrize("revision_epochs", [2, 3])

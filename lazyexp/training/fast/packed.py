@@ -47,7 +47,7 @@ class ModelScorer:
     """The model itself, in its own precision and in evaluation mode."""
 
     def __init__(self, spec: EngineSpec) -> None:
-        self.model, self.samples = spec.model, spec.samples
+        self.model, self.samples, self.precision = spec.model, spec.samples, spec.precision
 
     def weights_changed(self) -> None: ...
 
@@ -57,7 +57,7 @@ class ModelScorer:
     def __call__(self, index: Tensor) -> tuple[Tensor, Tensor]:
         inputs, targets = self.samples.batch(index)
         with eval_mode(self.model), torch.no_grad():
-            return forward(self.model, inputs).clone(), targets  # a custom model may reuse its output
+            return forward(self.model, inputs, self.precision).clone(), targets  # a custom model may reuse its output
 
 
 def bfloat16_scorer(spec: EngineSpec) -> Scorer:
@@ -89,6 +89,7 @@ class Packed:
     def __init__(self, spec: EngineSpec, inner: Engine) -> None:
         self.inner, self.selector, self.batch_size = inner, Selector(spec.rule), spec.batch_size
         self.block_size, self.share = spec.block_size, 1.0  # share: of samples that were selected recently
+        self.label_smoothing = spec.samples.label_smoothing
         self.scorer = SCORERS[spec.packing.precision](spec)
         self.queue = torch.empty(0, dtype=torch.int64, device=spec.samples.targets.device)
 
@@ -102,7 +103,7 @@ class Packed:
             position += len(block)
             scores, targets = self.scorer(block)
             forwards = forwards + self.scorer.again(len(block))
-            mask = self._select(ScoredBatch(block, scores, targets))
+            mask = self._select(ScoredBatch(block, scores, targets, None, self.label_smoothing))
             selected = block[mask]
             logits.append(scores)
             masks.append(mask)
