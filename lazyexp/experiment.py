@@ -184,7 +184,8 @@ def make_parts(
     rule = make_rule({"name": config.stream.base_rule} if base else config.rule)
     last = max(number for number in range(len(phases)) if course.stage(number) is stage)
     epochs = course.first_epoch(last + 1)
-    rule.start(RunInfo(len(data.train), config.batch_size, epochs, config.seed, data.train.targets.device))
+    device = data.train.targets.device
+    rule.start(RunInfo(len(data.train), config.batch_size, epochs, config.seed, device, data.index))
     return rule, make_engine(config.engine, engine_spec(config, model, data, rule, energy))
 
 

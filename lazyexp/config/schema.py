@@ -47,6 +47,14 @@ class DatasetConfig(Freezable):
     subset_size: int | None = setting(
         None, "size of dataset.subset; null: samples selected at least once", at_least=1
     )
+    subset_choice: str = setting(
+        "top",
+        "samples of dataset.subset by their scores",
+        choices={"top": "the highest", "ccs": "stratified, as many of each of 50 intervals (arXiv 2210.15809)"},
+    )
+    subset_cutoff: float = setting(
+        0.0, "ccs: share of the samples, highest scores first, that is dropped before", at_least=0, below=1
+    )
     val_size: int = setting(0, "training samples held out for val_accuracy", at_least=0)
     test_size: int | None = setting(None, "test on a class-balanced subset of this size", at_least=1)
     label_noise: float = setting(

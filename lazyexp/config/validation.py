@@ -124,6 +124,19 @@ def _check_dataset(config: Config) -> None:
     require(
         scored or data.subset_size is None, "dataset.subset_size", data.subset_size, "null without dataset.subset"
     )
+    require(
+        scored or data.subset_choice == "top",
+        "dataset.subset_choice",
+        data.subset_choice,
+        "top without dataset.subset",
+    )
+    stratified = data.subset_choice == "ccs"
+    require(
+        stratified or data.subset_cutoff == 0,
+        "dataset.subset_cutoff",
+        data.subset_cutoff,
+        "0 unless dataset.subset_choice=ccs",
+    )
 
 
 def _check_model(model: ModelConfig) -> None:

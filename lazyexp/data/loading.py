@@ -104,8 +104,9 @@ def load_data(
     if index is not None:
         candidates = index
     elif config.subset:
+        cutoff = config.subset_cutoff if config.subset_choice == "ccs" else None
         chosen = choose(
-            scorers(config.subset), candidates, available, sha256, config.subset_score, config.subset_size
+            scorers(config.subset), candidates, available, sha256, config.subset_score, config.subset_size, cutoff
         )
         if random_subset:
             chosen = balanced_split(raw.train_targets, candidates, len(chosen), "subset")[0].sort().values

@@ -120,6 +120,14 @@ class Samples:
         """Whether the inputs of a batch are `scale` * `bytes` + `offset`."""
         return self.channels is None and not self.augmentation.cutout
 
+    @property
+    def factors(self) -> tuple[Tensor, Tensor]:
+        """Scale and offset, (1,) or (channels,) float64 on the CPU."""
+        if self.channels is None:
+            return torch.tensor([self.scale], dtype=torch.float64), torch.tensor([self.offset], dtype=torch.float64)
+        scale, offset = self.channels.double().flatten(1).cpu()
+        return scale, offset
+
     def start_epoch(self, seed: int, epoch: int) -> None:
         """Draws this epoch's changes."""
         if self.augmented:

@@ -16,13 +16,18 @@ from lazyexp.utils.seeding import generator
 
 @dataclass(frozen=True)
 class RunInfo:
-    """What a rule may know about its run. `samples`: size of the training set."""
+    """What a rule may know about its run.
+
+    `samples`: size of the training set. `positions` (samples,): of the training samples in the data set as it was
+    read; None: 0, 1, ...
+    """
 
     samples: int
     batch_size: int
     epochs: int
     seed: int
     device: torch.device
+    positions: Tensor | None = None
 
 
 class ScoredBatch:

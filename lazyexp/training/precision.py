@@ -41,8 +41,8 @@ def note_if_slow(precision: str, device: torch.device) -> None:
     supported = _has("avx512_bf16") or _has("amx_tile")
     if precision == "bfloat16" and device.type == "cpu" and not supported:
         log(
-            "note: precision=bfloat16: this processor has no instructions for bfloat16; convolutions can be ten times "
-            "slower than in float32"
+            "note: precision=bfloat16: this processor has no instructions for bfloat16; convolutions can be ten "
+            "times slower than in float32"
         )
 
 

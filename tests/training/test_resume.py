@@ -38,6 +38,11 @@ RULES = {
     "order_dp": {},
     "smrd": {},
     "srd": {"decay": 0.8},
+    "seta": {},
+    "bls": {},
+    "bls_of_seta": {"name": "bls", "method": "seta"},
+    "repb": {"window": 2},
+    "rho_loss": {"keep": 0.5},
 }
 
 
