@@ -19,6 +19,7 @@ from lazyexp.training.modes import batch_norms
 from lazyexp.training.optimizers import Stepper, make_optimizer
 from lazyexp.training.precision import note_if_slow
 from lazyexp.training.selection import Selector
+from lazyexp.utils.terminal import log
 
 
 class AutogradEngine:
@@ -57,6 +58,12 @@ class AutogradEngine:
         self.batch_size, self.reduction = spec.batch_size, spec.reduction
         self.norms = batch_norms(spec.model)
         self.plain = Layers.fit(spec.model)
+        if self.norms and self.selector.scores and spec.batch_size > 1:
+            log(
+                "note: with BatchNorm every batch is trained on as a whole, so that selecting samples saves no time; "
+                "packing.block_size scores in evaluation mode and trains on full batches of selected samples, and "
+                "normalisation within a sample (model=resnet model.norm=group) lets unselected samples be skipped"
+            )
         self.one_pass = not self.selector.selects or self.plain or bool(self.norms)
         optimizer = make_optimizer(spec.optimizer, spec.model.parameters())
         self.stepper = Stepper(optimizer, spec.optimizer.lr, spec.energy)
