@@ -140,7 +140,8 @@ def _timed(run: Prepared) -> float:
     from lazyexp.experiment import build, training_schedule
     from lazyexp.training.pace import measure
 
-    built, schedule = build(run), training_schedule(run.config)
+    built = build(run)
+    schedule = training_schedule(run.config, built.energy.clock)
     presented = built.course.planned(built.data.train.targets, built.data.classes)
     pace = measure(schedule, built.data, built.model, built.rule, built.engine)
     return pace.seconds(presented, schedule.eval_every)

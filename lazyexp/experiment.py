@@ -96,7 +96,8 @@ def fitted(config: Settings, data: Data) -> Settings:
     """The settings with those filled in that depend on the data."""
     if config.packing.precision == "auto":
         projected = bool(config.packing.components or config.dataset.components)
-        fastest = fastest_scoring_precision(config.model.name == "mlp", data.train.pixels, projected)
+        linear = config.model.name == "mlp" and data.train.affine
+        fastest = fastest_scoring_precision(linear, data.train.pixels, projected)
         config = replace(config, packing=replace(config.packing, precision=fastest))
     return config
 
@@ -158,7 +159,7 @@ def _run(config: Settings, position: Position | None) -> RunResult:
             sources=custom_sources(config),
         ) as recorder:
             trainer = Trainer(
-                training_schedule(config),
+                training_schedule(config, built.energy.clock),
                 built.data,
                 built.model,
                 built.rule,
@@ -185,6 +186,7 @@ def prepare_data(config: Settings, device: torch.device) -> Data:
         source = str(Path(config.model.features).expanduser().resolve())
         features = load_features(source)
         data = with_features(data, features.extract, features.sha256, config.dataset.scale, source)
+    data.train.label_smoothing = config.loss.label_smoothing
     if config.batch_size > len(data.train):
         raise UserError(f"batch_size={config.batch_size}: larger than the training set ({len(data.train)})")
     return data
@@ -211,7 +213,8 @@ def make_parts(
     rule = make_rule({"name": config.stream.base_rule} if base else config.rule)
     last = max(number for number in range(len(phases)) if course.stage(number) is stage)
     epochs = course.first_epoch(last + 1)
-    rule.start(RunInfo(len(data.train), config.batch_size, epochs, config.seed, data.train.targets.device))
+    device = data.train.targets.device
+    rule.start(RunInfo(len(data.train), config.batch_size, epochs, config.seed, device, data.index))
     return rule, make_engine(config.engine, engine_spec(config, model, data, rule, energy))
 
 
@@ -231,8 +234,8 @@ def engine_spec(config: Settings, model: torch.nn.Module, data: Data, rule: Rule
     )
 
 
-def training_schedule(config: Settings) -> TrainingSchedule:
-    """What the trainer needs of the settings."""
+def training_schedule(config: Settings, clock: Clock) -> TrainingSchedule:
+    """What the trainer needs of the settings. `clock` measures the seconds of training."""
     return TrainingSchedule(
         seed=config.seed,
         epochs=config.epochs,
@@ -241,6 +244,10 @@ def training_schedule(config: Settings) -> TrainingSchedule:
         lr=config.optimizer.lr,
         schedule=config.optimizer.schedule,
         warmup=config.optimizer.warmup,
+        milestones=config.optimizer.milestones,
+        gamma=config.optimizer.gamma,
+        max_seconds=config.max_seconds,
+        seconds=lambda: clock.seconds,
         precision=config.precision,
         stop_at=config.stop_at,
         checkpoint_every=config.checkpoint_every,

@@ -7,6 +7,8 @@
 #         sweeps          the named sweeps of conf/sweep/ (about four hours)
 #         fair_fight      equal trials for six rules, and with shifts for three (three hours)
 #         methods_trials  equal trials for every rule (an hour and a half)
+#         cifar10         every rule with a ResNet on a subset of CIFAR-10 (four hours); not part of all
+#         cifar10_gpu     published protocols with ResNet-18, for a GPU; not part of all
 # FOLDER  folder of the runs, runs/reproduce by default: FOLDER/PAGE for docs/results/PAGE.md
 # --quick all parts at sizes that take about ten minutes on one core. The figures then mean little.
 #
@@ -19,7 +21,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 part=all
 case "${1:-}" in
-  sweeps | fair_fight | methods_trials)
+  sweeps | fair_fight | methods_trials | cifar10 | cifar10_gpu)
     part=$1
     shift
     ;;
@@ -154,6 +156,23 @@ fair_fight() {
     search shifts/trials/$rule $shift_trials $rule rule_label="$(label $rule)" "${shifts[@]}"
   done
   finals shifts/trials/finals $((seeds / 2)) "${searches[@]}" --slack 0 0.001
+}
+
+# Every rule on the same network and schedule, and shorter schedules of backprop.
+cifar10() {
+  local small=()
+  [ ${#quick[@]} = 0 ] || small=(dataset.train_size=1000 dataset.test_size=500 epochs=2 eval_every=1000 model.width=4 "seed=0,1")
+  runs cifar10/matched sweep=cifar10 "${small[@]}"
+  [ ${#quick[@]} != 0 ] || runs cifar10/matched sweep=cifar10 rule=backprop epochs=4,6,8
+}
+
+# The protocols of the methods' authors, with the published network.
+cifar10_gpu() {
+  local small=() name
+  [ ${#quick[@]} = 0 ] || small=(dataset.train_size=1000 dataset.test_size=500 epochs=2 eval_every=1000 "seed=0,1")
+  for name in infobatch ies pdd kakurenbo deepcore; do
+    runs cifar10_gpu/$name sweep=cifar10_$name "${small[@]}"
+  done
 }
 
 # The name of a rule in reports: the search of `spaced` includes packing, which makes it `fast_lazy`.

@@ -237,7 +237,8 @@ def test_named_sweeps_are_runs_with_a_matched_control(name):
 def test_the_promised_sweeps_exist():
     promised = "headline width dataset_size augmentation learning_rate batch_size energy datasets coreset rules"
     promised += " mistake_gating incremental replay scaling batch_limits"
-    more = "equal_seconds shifts failure methods"
+    more = "equal_seconds shifts failure methods cifar10 cifar10_infobatch cifar10_ies cifar10_pdd cifar10_kakurenbo"
+    more += " cifar10_deepcore"
     assert set(promised.split()) <= set(SWEEPS) <= {*promised.split(), *more.split()}
 
 

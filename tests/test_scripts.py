@@ -18,11 +18,12 @@ from lazyexp.settings import checked
 
 ROOT = Path(__file__).resolve().parent.parent
 SEARCHES = {"fair_fight", "methods_trials"}
+CIFAR = {"cifar10", "cifar10_gpu"}  # hours on two cores, and days without a GPU: parts that are asked for
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("size", [[], ["--quick"]], ids=["full", "quick"])
-@pytest.mark.parametrize("part", ["", "sweeps", "fair_fight", "methods_trials"])
+@pytest.mark.parametrize("part", ["", "sweeps", "fair_fight", "methods_trials", "cifar10", "cifar10_gpu"])
 def test_reproduce_asks_for_all_runs_with_settings_that_exist(part, size, tmp_path):
     """A stand-in for Python only notes the command lines; all of them must be valid."""
     (tmp_path / "python").write_text('#!/bin/sh\necho "$@" >>"$NOTES"\n')
@@ -32,7 +33,7 @@ def test_reproduce_asks_for_all_runs_with_settings_that_exist(part, size, tmp_pa
     command = [ROOT / "scripts" / "reproduce.sh", *filter(None, [part]), *size, tmp_path / "runs"]
     subprocess.run(command, env=environment, check=True)
     lines = [line for line in notes.read_text().splitlines() if "lazyexp.report" not in line]
-    comparisons = 0 if part in ("sweeps", "methods_trials") else 3 if size else 4
+    comparisons = 0 if part in ("sweeps", "methods_trials", *CIFAR) else 3 if size else 4
     methods = part in ("", "methods_trials")
     assert sum("--finals" in line for line in lines) == comparisons + methods
     assert sum("rule_label=fast_lazy" in line for line in lines) == max(0, comparisons - 1)
@@ -41,7 +42,10 @@ def test_reproduce_asks_for_all_runs_with_settings_that_exist(part, size, tmp_pa
     commands = [line.partition(" --")[0].split()[2:] for line in lines if "--finals" not in line]
     sweeps = {word for command in commands for word in command if word.startswith("sweep=")}
     named = {f"sweep={path.stem}" for path in (ROOT / "conf" / "sweep").glob("*.yaml")}
-    assert sweeps == (set() if part in SEARCHES else named)
+    cifar = {word for word in named if word.startswith("sweep=cifar10")}
+    gpu = cifar - {"sweep=cifar10"}
+    parts = {"cifar10": cifar - gpu, "cifar10_gpu": gpu}
+    assert sweeps == parts.get(part, set() if part in SEARCHES else named - cifar)
     if part:
         return  # the settings are those of all parts
     register()

@@ -15,6 +15,7 @@ MODELS = Registry(
     {
         "mlp": "lazyexp.models.builtin.mlp",
         "cnn": "lazyexp.models.builtin.cnn",
+        "resnet": "lazyexp.models.resnet.resnet",
         "torchvision": "lazyexp.models.torchvision.classifier",
     }
 )
@@ -73,6 +74,22 @@ _RULES = {
     "order_dp": (
         "lazyexp.rules.order_dp.OrderDP",
         "the top=0.85 with the largest losses of a random subset=0.75 (arXiv 2606.08574)",
+    ),
+    "seta": (
+        "lazyexp.rules.seta.SeTa",
+        "a window=0.9 of groups=5 of losses, from easy to hard, of a random share (arXiv 2503.13385)",
+    ),
+    "bls": (
+        "lazyexp.rules.batch_loss_score.BatchLossScore",
+        "as infobatch or seta, by averages of batch losses, alpha=0.9 (arXiv 2604.04681)",
+    ),
+    "repb": (
+        "lazyexp.rules.repb.RePB",
+        "all but a share ratio=0.5 of those below their batch's mean loss, reweighted (ICLR 2026)",
+    ),
+    "rho_loss": (
+        "lazyexp.rules.rho_loss.RhoLoss",
+        "the keep=0.1 of a batch with the largest loss minus irreducible loss (arXiv 2206.07137)",
     ),
 }
 RULES = Registry({name: path for name, (path, _) in _RULES.items()})

@@ -61,7 +61,7 @@ def network_label(model: ModelConfig) -> str:
     """The network's part of a run's name."""
     if model._target_ or model.arch:
         return model.arch or model.name
-    return f"w{model.width}"
+    return f"resnet{model.depth}" if model.name == "resnet" else f"w{model.width}"
 
 
 def differing(config: Config) -> dict[str, Any]:

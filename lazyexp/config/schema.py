@@ -47,7 +47,16 @@ class DatasetConfig(Freezable):
     subset_size: int | None = setting(
         None, "size of dataset.subset; null: samples selected at least once", at_least=1
     )
+    subset_choice: str = setting(
+        "top",
+        "samples of dataset.subset by their scores",
+        choices={"top": "the highest", "ccs": "stratified, as many of each of 50 intervals (arXiv 2210.15809)"},
+    )
+    subset_cutoff: float = setting(
+        0.0, "ccs: share of the samples, highest scores first, that is dropped before", at_least=0, below=1
+    )
     val_size: int = setting(0, "training samples held out for val_accuracy", at_least=0)
+    test_size: int | None = setting(None, "test on a class-balanced subset of this size", at_least=1)
     label_noise: float = setting(
         0.0, "share of training labels that are replaced by wrong ones", at_least=0, at_most=1
     )
@@ -61,13 +70,31 @@ class DatasetConfig(Freezable):
         at_least=1,
     )
     scale: str = setting(
-        "standard", "scaling of inputs", choices={"standard": "zero mean, unit variance", "unit": "0 to 1"}
+        "standard",
+        "scaling of inputs",
+        choices={
+            "standard": "zero mean, unit variance",
+            "channel": "the same for every channel by itself",
+            "unit": "0 to 1",
+        },
     )
     blur: float = setting(0.0, "standard deviation in pixels of a Gaussian blur of all images; 0: off", at_least=0)
     augment: Any = setting(
-        [], "random changes of training images, a list", choices={"shift": "translation by up to max_shift pixels"}
+        [],
+        "random changes of training images, a list",
+        choices={
+            "shift": "translation by up to max_shift pixels",
+            "crop": "window of the image's size in the padded image",
+            "flip": "mirrored left to right, or not",
+            "cutout": "a square of zeros",
+        },
     )
     max_shift: int = setting(2, "largest translation in pixels, for augment=shift", at_least=1)
+    padding: int = setting(4, "pixels added on every side, for augment=crop", at_least=1)
+    padding_mode: str = setting(
+        "zeros", "pixels of the padding, for augment=crop", choices={"zeros": "", "reflect": "mirror of the image"}
+    )
+    cutout_size: int = setting(16, "side of the square in pixels, for augment=cutout", at_least=1)
 
 
 @dataclass
@@ -85,8 +112,13 @@ class ModelConfig(Freezable):
         "train the network on the features of a frozen one, all its layers but the last: folder of a finished run or "
         "file of torchvision's weights",
     )
-    width: int = setting(1000, "hidden units per layer; cnn: channels of the first stage", at_least=1)
-    depth: int = setting(1, "hidden layers, 0: one linear layer; cnn: stages", at_least=0)
+    width: int = setting(1000, "hidden units per layer; cnn, resnet: channels of the first stage", at_least=1)
+    depth: int = setting(1, "hidden layers, 0: one linear layer; cnn: stages; resnet: layers, 6n + 2", at_least=0)
+    norm: str = setting(
+        "batch",
+        "normalisation (resnet)",
+        choices={"batch": "of each channel over the batch", "group": "of each sample"},
+    )
     activation: str = setting("relu", "activation function", choices=("relu", "leaky_relu", "gelu", "tanh"))
     init: str = setting(
         "uniform",
@@ -104,19 +136,42 @@ class OptimizerConfig(Freezable):
     options: dict[str, Any] = setting({}, "arguments of a custom optimizer: optimizer.options.NAME=VALUE")
     lr: float = setting(0.01, "learning rate (every optimizer)", above=0)
     momentum: float = setting(0.0, "momentum (sgd)", at_least=0, below=1)
+    nesterov: bool = setting(False, "Nesterov momentum (sgd)")
     weight_decay: float = setting(
         0.0, "weight decay (sgd, adam: added to the gradient; adamw: decoupled)", at_least=0
     )
     schedule: str = setting(
         "linear",
         "learning-rate schedule",
-        choices={"constant": "", "linear": "to zero", "cosine": "to zero", "onecycle": "up, then down"},
+        choices={
+            "constant": "",
+            "linear": "to zero",
+            "cosine": "to zero",
+            "onecycle": "up, then down",
+            "multistep": "times gamma at each milestone",
+            "exponential": "times gamma after each epoch",
+        },
+    )
+    milestones: list[int] | None = setting(
+        None, "multistep: epochs after which the rate falls; null: 1/2 and 3/4 of all", at_least=1
+    )
+    gamma: float | None = setting(
+        None, "multistep, exponential: factor on the rate; null: 0.1 and 0.96", above=0, at_most=1
     )
     warmup: float = setting(0.0, "share of the run over which the learning rate rises from 0", at_least=0, below=1)
     reduction: str | None = setting(
         None,
         "divisor of a batch's gradient; null: the rule's own",
         choices={"batch": "the batch size", "selected": "the number of selected samples"},
+    )
+
+
+@dataclass
+class LossConfig(Freezable):
+    """The keys `loss.*`."""
+
+    label_smoothing: float = setting(
+        0.0, "share of the target's probability that is spread over all classes", at_least=0, below=1
     )
 
 
@@ -190,6 +245,9 @@ class Config(Freezable):
         at_most=1,
         wanted="an accuracy greater than 0, at most 1",
     )
+    max_seconds: float | None = setting(
+        None, "end the run, and its learning-rate schedule, after so many seconds of training", above=0
+    )
     data_dir: str = setting("data", "folder of data sets in torchvision's layout; default $LAZYEXP_DATA, else data")
     runs_dir: str = setting("runs", "folder of results")
     overwrite: bool = setting(False, "repeat a finished run")
@@ -216,6 +274,7 @@ class Config(Freezable):
     model: ModelConfig = field(default_factory=ModelConfig)
     rule: dict[str, Any] = setting({"name": "lazy"}, "sample-selection rule, with its own options")
     rule_label: str | None = setting(None, "name of the rule in reports; null: rule.name")
+    loss: LossConfig = field(default_factory=LossConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     plasticity: PlasticityConfig = field(default_factory=PlasticityConfig)
     packing: PackingConfig = field(default_factory=PackingConfig)

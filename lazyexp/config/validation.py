@@ -112,6 +112,8 @@ def _check_dataset(config: Config) -> None:
     require(custom or not data.options, "dataset.options", data.options, f"empty for dataset={data.name}")
     require(data.name != "folder" or bool(data.path), "dataset.path", data.path, "set for dataset=folder")
     require(data.name == "folder" or not data.path, "dataset.path", data.path, "null unless dataset=folder")
+    both = "shift" in data.augment and "crop" in data.augment
+    require(not both, "dataset.augment", data.augment, "without shift or without crop, which differ in padding alone")
     scored = bool(data.subset) and data.subset != "random"
     require(
         scored or data.subset_score == "learned",
@@ -122,19 +124,35 @@ def _check_dataset(config: Config) -> None:
     require(
         scored or data.subset_size is None, "dataset.subset_size", data.subset_size, "null without dataset.subset"
     )
+    require(
+        scored or data.subset_choice == "top",
+        "dataset.subset_choice",
+        data.subset_choice,
+        "top without dataset.subset",
+    )
+    stratified = data.subset_choice == "ccs"
+    require(
+        stratified or data.subset_cutoff == 0,
+        "dataset.subset_cutoff",
+        data.subset_cutoff,
+        "0 unless dataset.subset_choice=ccs",
+    )
 
 
 def _check_model(model: ModelConfig) -> None:
     """Refuse keys that the chosen network would ignore."""
     default = ModelConfig()
     if model._target_ or model.name == "torchvision":
-        for key in ("width", "depth", "activation", "init"):
+        for key in ("width", "depth", "activation", "init", "norm"):
             given = getattr(model, key)
             require(
                 given == getattr(default, key), f"model.{key}", given, f"unset here; use model.options.{key}=VALUE"
             )
     else:
         require(not model.options, "model.options", model.options, f"empty for model={model.name}")
+    require(model.name == "resnet" or model.norm == "batch", "model.norm", model.norm, "batch unless model=resnet")
+    whole = model.name != "resnet" or (model.depth >= 8 and model.depth % 6 == 2)
+    require(whole, "model.depth", model.depth, "8, 20, 32, 44, 56 or another 6n + 2 for model=resnet")
     require(model.name == "torchvision" or not model.arch, "model.arch", model.arch, "null unless model=torchvision")
 
 
@@ -153,6 +171,25 @@ def _check_optimizer(config: Config) -> None:
         "optimizer.momentum",
         optimizer.momentum,
         f"0 for optimizer={optimizer.name}; {hint}",
+    )
+    require(
+        not optimizer.nesterov or optimizer.momentum > 0,
+        "optimizer.nesterov",
+        optimizer.nesterov,
+        "false without optimizer.momentum",
+    )
+    stepwise = optimizer.schedule in ("multistep", "exponential")
+    require(
+        optimizer.milestones is None or optimizer.schedule == "multistep",
+        "optimizer.milestones",
+        optimizer.milestones,
+        "null unless optimizer.schedule=multistep",
+    )
+    require(
+        optimizer.gamma is None or stepwise,
+        "optimizer.gamma",
+        optimizer.gamma,
+        "null unless optimizer.schedule=multistep or exponential",
     )
     require(
         optimizer.warmup == 0 or optimizer.schedule != "onecycle",
@@ -198,6 +235,12 @@ def _check_execution(config: Config) -> None:
         "plasticity.name",
         config.plasticity.name,
         "all or largest with stream.base_rule or memory.restart_epochs, which begin with an empty transient store",
+    )
+    require(
+        config.plasticity.name == "all" or config.loss.label_smoothing == 0,
+        "loss.label_smoothing",
+        config.loss.label_smoothing,
+        "0 unless plasticity=all",
     )
     for key in ("runs_dir", "data_dir"):
         folder = getattr(config, key)

@@ -85,7 +85,7 @@ class ComponentSamples(Samples):
 
     def __init__(self, samples: Samples, components: Components) -> None:
         super().__init__(samples.pixels[:0], samples.targets, dtype=samples.dtype)
-        self.original = samples
+        self.original, self.label_smoothing = samples, samples.label_smoothing
         self.shape = (components.basis.shape[1],)
         self.restore(components.state())
 

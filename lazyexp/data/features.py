@@ -21,7 +21,8 @@ def with_features(data: Data, extract: nn.Module, sha256: str, scale: str, what:
     Args:
         extract: from pixels as stored (b, ...) to features (b, d).
         sha256: fingerprint of `extract`.
-        scale: `standard`: zero mean and unit variance over all features of the training samples; `unit`: unchanged.
+        scale: `standard`: zero mean and unit variance over all features of the training samples, as `channel`;
+            `unit`: unchanged.
         what: name of the source, for errors.
 
     Raises:
@@ -36,7 +37,7 @@ def with_features(data: Data, extract: nn.Module, sha256: str, scale: str, what:
             f"model.features={what}: the features are {tuple(train.shape)}, must be two-dimensional floats"
         )
     factor, offset = 1.0, 0.0
-    if scale == "standard":
+    if scale != "unit":
         mean, std = float(train.double().mean()), float(train.double().std(unbiased=False)) or 1.0
         factor, offset = 1.0 / std, -mean / std
     made = {name: Samples(values[name], part.targets, factor, offset) for name, part in _parts(data).items()}

@@ -13,6 +13,7 @@ from torch import Tensor
 from lazyexp.config.imports import resolve
 from lazyexp.config.registry import DATASETS
 from lazyexp.config.schema import DatasetConfig
+from lazyexp.data.augmentation import Augmentation
 from lazyexp.data.blur import blurred
 from lazyexp.data.corrupt import add_label_noise, make_imbalanced
 from lazyexp.data.custom import load_custom
@@ -98,34 +99,46 @@ def load_data(
     targets[candidates], noisy[candidates] = add_label_noise(
         raw.train_targets, candidates, config.label_noise, raw.classes
     )
-    scale, offset = scaling(raw, candidates, config.scale)
+    scaled = scaling(raw, candidates, config.scale)
     subset = None
     if index is not None:
         candidates = index
     elif config.subset:
+        cutoff = config.subset_cutoff if config.subset_choice == "ccs" else None
         chosen = choose(
-            scorers(config.subset), candidates, available, sha256, config.subset_score, config.subset_size
+            scorers(config.subset), candidates, available, sha256, config.subset_score, config.subset_size, cutoff
         )
         if random_subset:
             chosen = balanced_split(raw.train_targets, candidates, len(chosen), "subset")[0].sort().values
         candidates, subset = chosen, hashlib.sha256(chosen.numpy().data).hexdigest()
-    max_shift = _max_shift(raw, config)
+    changes = augmentation(raw, config)
+    test = torch.arange(len(raw.test_targets))
+    if config.test_size is not None:
+        if config.test_size > len(test):
+            raise UserError(f"dataset.test_size={config.test_size}: larger than the test set, {len(test)} samples")
+        test = balanced_split(raw.test_targets, test, config.test_size, "test_size")[0].sort().values
 
-    def samples(pixels: Tensor, labels: Tensor, shift: int = 0) -> Samples:
-        return Samples(pixels.to(device), labels.to(device), scale, offset, shift, dtype)
+    def samples(pixels: Tensor, labels: Tensor, changes: Augmentation | None = None) -> Samples:
+        return Samples(
+            pixels.to(device),
+            labels.to(device),
+            scaled.scale,
+            scaled.offset,
+            dtype=dtype,
+            augmentation=changes,
+            channels=scaled.channels,
+        )
 
-    everything = len(candidates) == available
-    train_pixels = raw.train_images if everything else raw.train_images[candidates]
     return Data(
-        train=samples(train_pixels, targets[candidates], max_shift),
-        test=samples(raw.test_images, raw.test_targets),
+        train=samples(_rows(raw.train_images, candidates), targets[candidates], changes),
+        test=samples(_rows(raw.test_images, test), raw.test_targets[test]),
         val=samples(raw.train_images[held_out], raw.train_targets[held_out]) if config.val_size else None,
         index=candidates,
         classes=raw.classes,
         shape=tuple(raw.train_images.shape[1:]),
         sha256=sha256,
         subset=subset,
-        counts={"train": available, "test": len(raw.test_targets), "used": len(candidates), "val": config.val_size},
+        counts={"train": available, "test": len(test), "used": len(candidates), "val": config.val_size},
         notes=raw.notes + (unit_notes(raw) if config.scale == "unit" else []),
         noisy=noisy[candidates],
         class_names=raw.class_names,
@@ -145,17 +158,26 @@ def _select(raw: Raw, config: DatasetConfig) -> tuple[Tensor, Tensor]:
     return held_out, make_imbalanced(raw.train_targets, index.sort().values, config.imbalance, raw.classes)
 
 
-def _max_shift(raw: Raw, config: DatasetConfig) -> int:
-    """The largest shift in pixels, 0 without. Raises UserError if the samples cannot be shifted so far."""
-    shift = config.max_shift if "shift" in config.augment else 0
-    if shift and raw.train_images.dim() != 4:
-        raise UserError(
-            f"dataset.augment={config.augment}: must be [] for samples of shape {tuple(raw.train_images.shape[1:])}, "
-            "which are not images"
-        )
-    if shift and shift >= min(raw.train_images.shape[2:]):
-        raise UserError(f"dataset.max_shift={shift}: must be smaller than the images")
-    return shift
+def _rows(images: Tensor, index: Tensor) -> Tensor:
+    """The images at the sorted positions `index`; without a copy if those are all."""
+    return images if len(index) == len(images) else images[index]
+
+
+def augmentation(raw: Raw, config: DatasetConfig) -> Augmentation:
+    """The changes of training images that the settings ask for. Raises UserError if the samples do not allow them."""
+    kinds, shape = config.augment, tuple(raw.train_images.shape[1:])
+    if kinds and raw.train_images.dim() != 4:
+        raise UserError(f"dataset.augment={kinds}: must be [] for samples of shape {shape}, which are not images")
+    if "shift" in kinds and config.max_shift >= min(shape[1:]):
+        raise UserError(f"dataset.max_shift={config.max_shift}: must be smaller than the images")
+    if "crop" in kinds and config.padding >= min(shape[1:]):
+        raise UserError(f"dataset.padding={config.padding}: must be smaller than the images")
+    return Augmentation(
+        padding=config.max_shift if "shift" in kinds else config.padding if "crop" in kinds else 0,
+        reflect="crop" in kinds and config.padding_mode == "reflect",
+        flip="flip" in kinds,
+        cutout=config.cutout_size if "cutout" in kinds else 0,
+    )
 
 
 def balanced_split(targets: Tensor, index: Tensor, size: int, purpose: str) -> tuple[Tensor, Tensor]:

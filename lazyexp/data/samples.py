@@ -1,37 +1,62 @@
-"""Samples on the device: images stored as bytes, gathered, shifted and scaled for every batch; or tokens."""
+"""Samples on the device: images stored as bytes, gathered, changed and scaled for every batch; or tokens."""
 
 from __future__ import annotations
 
 import copy
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from lazyexp.data.augmentation import Augmentation, Draws, Windows
 from lazyexp.data.raw import Raw
-from lazyexp.utils.seeding import generator
+from lazyexp.errors import UserError
 
 # Inputs in bfloat16 are kept up to so many bytes. They are computed for so many samples at once.
 STORE, PART = 2**30, 2048
 
 
-def scaling(raw: Raw, index: Tensor, scale: str) -> tuple[float, float]:
-    """(a, b) so that a * pixel + b is the input of the network.
+@dataclass(frozen=True)
+class Scaling:
+    """Inputs of the network are `scale` * pixel + `offset`, or as `channels` (2, channels) says per channel."""
+
+    scale: float = 1.0
+    offset: float = 0.0
+    channels: Tensor | None = None
+
+
+def scaling(raw: Raw, index: Tensor, scale: str) -> Scaling:
+    """The scaling of inputs.
 
     `unit`: 0 to `raw.white` becomes 0 to 1. `standard`: zero mean, unit variance over the pixels of the training
-    samples `index`, exactly (whole numbers are counted, not summed in floating point). Tokens are never scaled.
+    samples `index`, exactly (whole numbers are counted, not summed in floating point). `channel`: the same for every
+    channel by itself. Tokens are never scaled. Raises UserError.
     """
+    if scale == "channel" and raw.train_images.dim() != 4:
+        shape = tuple(raw.train_images.shape[1:])
+        raise UserError(
+            f"dataset.scale=channel: is for images, not for samples of shape {shape}; use standard or unit"
+        )
     if raw.train_images.dtype == torch.int64:
-        return 1.0, 0.0
+        return Scaling()
     if scale == "unit":
-        return 1.0 / raw.white, 0.0
-    if raw.train_images.is_floating_point():
-        pixels = raw.train_images[index].double()
-        mean, std = float(pixels.mean()), float(pixels.std(unbiased=False))
+        return Scaling(1.0 / raw.white)
+    if scale == "channel":
+        values = [standardisation(raw.train_images[:, [c]], index) for c in range(raw.train_images.shape[1])]
+        return Scaling(channels=torch.tensor(values, dtype=torch.float64).t())
+    return Scaling(*standardisation(raw.train_images, index))
+
+
+def standardisation(pixels: Tensor, index: Tensor) -> tuple[float, float]:
+    """(a, b) so that a * pixel + b has zero mean and unit variance over the samples `index` of `pixels`."""
+    if pixels.is_floating_point():
+        chosen = pixels[index].double()
+        mean, std = float(chosen.mean()), float(chosen.std(unbiased=False))
     else:
         counts = torch.zeros(256, dtype=torch.float64)
         for part in torch.split(index, 20000):  # bincount needs 8 bytes a pixel
-            counts += torch.bincount(raw.train_images[part].flatten(), minlength=256)
+            counts += torch.bincount(pixels[part].flatten(), minlength=256)
         values = torch.arange(256, dtype=torch.float64)
         mean = float((counts * values).sum() / counts.sum())
         std = float(((counts * (values - mean) ** 2).sum() / counts.sum()).sqrt())
@@ -56,8 +81,12 @@ class Samples:
 
     Samples may have another shape (n, ...); int64 entries are tokens, which reach the network unscaled.
 
-    With `max_shift` every sample is shifted by up to that many pixels in each direction and the edges are filled with
-    zeros. The draw depends on seed, epoch and sample alone, so it is the same for rules that skip samples.
+    `augmentation` changes images at random; `max_shift` is short for one that pads by so many zeros. The draw depends
+    on seed, epoch and sample alone, so it is the same for rules that skip samples. `channels` (2, channels) replaces
+    `scale` and `offset` by factors and offsets per channel.
+
+    Attributes:
+        label_smoothing: Share of a target's probability that the loss spreads over all classes.
     """
 
     def __init__(
@@ -68,17 +97,18 @@ class Samples:
         offset: float = 0.0,
         max_shift: int = 0,
         dtype: torch.dtype = torch.float32,
+        augmentation: Augmentation | None = None,
+        channels: Tensor | None = None,
     ) -> None:
         self.shape = tuple(pixels.shape[1:])
         self.targets, self.scale, self.offset, self.dtype = targets, scale, offset, dtype
-        self.max_shift = max_shift
-        if max_shift:
-            pixels = torch.nn.functional.pad(pixels, (max_shift,) * 4)
-            height, width = pixels.shape[2:]
-            window = torch.arange(height * width).view(1, height, width)
-            window = window + height * width * torch.arange(self.shape[0]).view(-1, 1, 1)
-            self._window = window[:, : self.shape[1], : self.shape[2]].flatten().to(pixels.device)
-            self._row = width
+        self.augmentation = augmentation or Augmentation(padding=max_shift)
+        self.channels = None if channels is None else channels.to(targets.device, dtype).view(2, -1, 1, 1)
+        self.label_smoothing = 0.0
+        self._draws: Draws | None = None
+        if self.augmentation.padding:
+            pixels = self.augmentation.pad(pixels)
+            self._windows = Windows(pixels, *self.shape[1:])
         self.pixels = pixels.flatten(1)
         self._rounded: Tensor | None = None
 
@@ -87,30 +117,44 @@ class Samples:
 
     @property
     def augmented(self) -> bool:
-        """Whether the inputs of a sample change from epoch to epoch."""
-        return bool(self.max_shift)
+        """Whether images are changed at random."""
+        return self.augmentation != Augmentation()
+
+    @property
+    def affine(self) -> bool:
+        """Whether the inputs of a batch are `scale` * `bytes` + `offset`."""
+        return self.channels is None and not self.augmentation.cutout
+
+    @property
+    def factors(self) -> tuple[Tensor, Tensor]:
+        """Scale and offset, (1,) or (channels,) float64 on the CPU."""
+        if self.channels is None:
+            return torch.tensor([self.scale], dtype=torch.float64), torch.tensor([self.offset], dtype=torch.float64)
+        scale, offset = self.channels.double().flatten(1).cpu()
+        return scale, offset
 
     def start_epoch(self, seed: int, epoch: int) -> None:
-        """Draws this epoch's shifts."""
-        if self.max_shift:
-            draws = torch.randint(
-                2 * self.max_shift + 1, (2, len(self)), generator=generator(seed, "augment", epoch)
-            ).to(self.pixels.device)
-            self._corner = draws[0] * self._row + draws[1]
+        """Draws this epoch's changes."""
+        if self.augmented:
+            self._draws = Draws(self.augmentation, self.shape, len(self), seed, epoch).to(self.pixels.device)
 
     def batch(self, index: Tensor) -> tuple[Tensor, Tensor]:
         """Inputs (b, channels, height, width) and targets (b,) of the samples `index` (b,), as new tensors."""
         pixels, targets = self.bytes(index)
-        return self._scaled(pixels), targets
+        inputs = self._scaled(pixels)
+        return inputs if self._draws is None else self._draws.cut(inputs, index), targets
 
     def bytes(self, index: Tensor) -> tuple[Tensor, Tensor]:
-        """The samples `index` (b,) before scaling: (b, channels * height * width) and (b,)."""
-        if self.max_shift:
-            positions = (self._corner[index] + index * self.pixels.shape[1])[:, None] + self._window
-            pixels = self.pixels.view(-1)[positions]
+        """The samples `index` (b,) before scaling and cutout: (b, channels * height * width) and (b,)."""
+        targets = self.targets.index_select(0, index)
+        if self._draws is None:
+            assert not self.augmented, "start_epoch comes first"
+            return self.pixels.index_select(0, index), targets
+        if self.augmentation.padding:
+            images = self._windows(index, self._draws.corner[index])
         else:
-            pixels = self.pixels.index_select(0, index)
-        return pixels, self.targets.index_select(0, index)
+            images = self.pixels.index_select(0, index).view(-1, *self.shape)
+        return self._draws.mirror(images, index).flatten(1), targets
 
     def rounded(self, index: Tensor) -> tuple[Tensor, Tensor]:
         """As `batch`, with flat inputs (b, d) in bfloat16. They are kept unless they change or are too many."""
@@ -124,7 +168,7 @@ class Samples:
         return self._rounded.index_select(0, index), self.targets.index_select(0, index)
 
     def part(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
-        """Inputs and targets from start to stop without augmentation, for evaluation (max_shift=0 only).
+        """Inputs and targets from start to stop without augmentation, for evaluation (without padding only).
 
         The inputs are new tensors: a network that changes them in place does not change the data.
         """
@@ -140,7 +184,10 @@ class Samples:
     def _scaled(self, pixels: Tensor) -> Tensor:
         if pixels.dtype == torch.int64:
             return pixels.view(-1, *self.shape)
-        values = pixels.to(self.dtype, copy=True).mul_(self.scale)
+        values = pixels.to(self.dtype, copy=True)
+        if self.channels is not None:
+            return values.view(-1, *self.shape).mul_(self.channels[0]).add_(self.channels[1])
+        values.mul_(self.scale)
         if self.offset:
             values.add_(self.offset)
         return values.view(-1, *self.shape)

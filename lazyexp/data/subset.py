@@ -23,6 +23,9 @@ SCORES = {
 }
 
 
+STRATA = 50
+
+
 def scorers(subset: str) -> list[Path]:
     """The files learned.npz of `dataset.subset`: one path, or several by wildcards. Raises UserError if none exists.
 
@@ -36,9 +39,18 @@ def scorers(subset: str) -> list[Path]:
     return found
 
 
-def choose(paths: list[Path], index: Tensor, available: int, sha256: str, score: str, size: int | None) -> Tensor:
+def choose(
+    paths: list[Path],
+    index: Tensor,
+    available: int,
+    sha256: str,
+    score: str,
+    size: int | None,
+    cutoff: float | None = None,
+) -> Tensor:
     """The samples of `index` with the highest scores, averaged over the runs that wrote `paths` (learned.npz).
 
+    With a `cutoff` the share with the highest scores is left out and the others are chosen by `stratified`.
     `size` None: as many as the run selected, for a single run. Ties are broken at random, equally in every run.
     Forgetting: a sample that was never classified correctly ranks first (Toneva et al. 2019). `available` and
     `sha256` are those of the whole data set. Raises UserError.
@@ -57,7 +69,33 @@ def choose(paths: list[Path], index: Tensor, available: int, sha256: str, score:
         )
     shuffled = candidates[torch.randperm(len(candidates), generator=generator(0, "subset_score"))]
     ranked = values[shuffled].argsort(descending=True, stable=True)
+    if cutoff is not None:
+        kept = shuffled[ranked[int(cutoff * len(ranked)) :]]
+        if wanted > len(kept):
+            raise UserError(f"dataset.subset_size={wanted}: larger than the {len(kept)} samples after subset_cutoff")
+        return kept[stratified(values[kept], wanted)].sort().values
     return shuffled[ranked[:wanted]].sort().values
+
+
+def stratified(scores: Tensor, size: int) -> Tensor:
+    """Positions (size,) of samples spread evenly over 50 intervals of the scores (n,), at random within each.
+
+    Coverage-centric coreset selection (Zheng et al., ICLR 2023, arXiv 2210.15809) as in the authors' code: the
+    intervals share the size evenly, and what a small one cannot use is left to the larger ones. An infinite score
+    counts as the highest finite one plus 1.
+    """
+    finite = scores[scores.isfinite()]
+    highest = finite.max() if len(finite) else scores.new_zeros(())
+    scores = scores.nan_to_num(posinf=float(highest) + 1)
+    low, high = scores.min(), scores.max()
+    strata = ((scores - low) / (high - low) * STRATA).nan_to_num().long().clamp_max(STRATA - 1)
+    shuffled = torch.randperm(len(scores), generator=generator(0, "ccs"))
+    groups = [shuffled[strata[shuffled] == stratum] for stratum in range(STRATA)]
+    chosen = []
+    for number, group in enumerate(sorted(groups, key=len)):
+        chosen.append(group[: size // (STRATA - number)])
+        size -= len(chosen[-1])
+    return torch.cat(chosen)
 
 
 def _scores(path: Path, available: int, sha256: str, score: str) -> tuple[Tensor, Tensor]:

@@ -16,24 +16,37 @@ from lazyexp.utils.seeding import generator
 
 @dataclass(frozen=True)
 class RunInfo:
-    """What a rule may know about its run. `samples`: size of the training set."""
+    """What a rule may know about its run.
+
+    `samples`: size of the training set. `positions` (samples,): of the training samples in the data set as it was
+    read; None: 0, 1, ...
+    """
 
     samples: int
     batch_size: int
     epochs: int
     seed: int
     device: torch.device
+    positions: Tensor | None = None
 
 
 class ScoredBatch:
     """A batch after its forward pass.
 
     `index` (b,) int64: positions in the training set. `logits` (b, classes). `targets` (b,) int64. `selected` (b,)
-    bool: the samples that updated the weights; None until the rule has decided.
+    bool: the samples that updated the weights; None until the rule has decided. `label_smoothing`: that of the loss.
     """
 
-    def __init__(self, index: Tensor, logits: Tensor, targets: Tensor, selected: Tensor | None = None) -> None:
+    def __init__(
+        self,
+        index: Tensor,
+        logits: Tensor,
+        targets: Tensor,
+        selected: Tensor | None = None,
+        label_smoothing: float = 0.0,
+    ) -> None:
         self.index, self.logits, self.targets, self.selected = index, logits, targets, selected
+        self.label_smoothing = label_smoothing
 
     @cached_property
     def wrong(self) -> Tensor:
@@ -42,8 +55,8 @@ class ScoredBatch:
 
     @cached_property
     def loss(self) -> Tensor:
-        """(b,) softmax cross-entropy."""
-        return F.cross_entropy(self.logits, self.targets, reduction="none")
+        """(b,) softmax cross-entropy, the loss that is minimised."""
+        return F.cross_entropy(self.logits, self.targets, reduction="none", label_smoothing=self.label_smoothing)
 
     @cached_property
     def confidence(self) -> Tensor:

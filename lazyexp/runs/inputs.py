@@ -35,8 +35,7 @@ class Inputs:
     def of(cls, data: Data) -> Inputs:
         """The inputs of a data set."""
         kind = str(data.test.pixels.dtype).removeprefix("torch.")
-        numbers = (data.test.scale, data.test.offset)
-        scale, offset = (torch.as_tensor(value).double().flatten().tolist() for value in numbers)
+        scale, offset = (numbers.tolist() for numbers in data.test.factors)
         return cls(data.shape, data.classes, kind, scale, offset)
 
     @classmethod

@@ -104,7 +104,9 @@ def _is_plain(rule: dict[str, Any]) -> bool:
 def _comparable(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings in which two matched runs are equal; those that an older version did not know are defaults."""
     kept = {key: value for key, value in settings.items() if key not in (*NOT_IN_RUN_ID, "rule")}
-    subset = {"subset": None, "subset_score": "learned", "subset_size": None}
+    plain = DatasetConfig()
+    keys = ("subset", "subset_score", "subset_size", "subset_choice", "subset_cutoff")
+    subset = {key: getattr(plain, key) for key in keys}
     data = {**asdict(DatasetConfig()), **kept["dataset"], **subset}
     defaults = {
         "plasticity": asdict(PlasticityConfig()),

@@ -100,7 +100,9 @@ def load_features(source: str, download: bool = True) -> Features:
     rebuilt = rebuild(path, download)
     samples = rebuilt.data.train
     trunk = without_last_layer(rebuilt.model, source)
-    extract = nn.Sequential(Affine(samples.scale, samples.offset), trunk)
+    channels = (-1, *[1] * (len(rebuilt.data.shape) - 1))
+    scale, offset = (numbers.float().view(channels) for numbers in samples.factors)
+    extract = nn.Sequential(Affine(scale, offset), trunk)
     return Features(extract.eval(), file_sha256(path / "model.pt"))
 
 

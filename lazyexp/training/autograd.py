@@ -18,6 +18,7 @@ from lazyexp.training.isolation import seeded
 from lazyexp.training.modes import batch_norms
 from lazyexp.training.optimizers import Stepper, make_optimizer
 from lazyexp.training.selection import Selector
+from lazyexp.utils.terminal import log
 
 
 class AutogradEngine:
@@ -38,6 +39,8 @@ class AutogradEngine:
     (`Packed`) scores in evaluation mode and moves running statistics with its batches of selected samples, so the
     model is scored and tested under the statistics with which it was trained.
 
+    With precision=bfloat16 all passes are under autocast: weights, gradients and the loss stay float32.
+
     Models that draw random numbers, as for dropout, find the global generators seeded anew for every call of `train`,
     so that runs repeat and resume.
     """
@@ -54,12 +57,18 @@ class AutogradEngine:
         self.batch_size, self.reduction = spec.batch_size, spec.reduction
         self.norms = batch_norms(spec.model)
         self.plain = Layers.fit(spec.model)
+        if self.norms and self.selector.scores and spec.batch_size > 1:
+            log(
+                "note: with BatchNorm every batch is trained on as a whole, so that selecting samples saves no time; "
+                "packing.block_size scores in evaluation mode and trains on full batches of selected samples, and "
+                "normalisation within a sample (model=resnet model.norm=group) lets unselected samples be skipped"
+            )
         self.one_pass = not self.selector.selects or self.plain or bool(self.norms)
         optimizer = make_optimizer(spec.optimizer, spec.model.parameters())
         self.stepper = Stepper(optimizer, spec.optimizer.lr, spec.energy)
         self.hidden_state = HiddenState.of_optimizer(optimizer)
-        self.seed, self.calls = spec.seed, 0
-        self.autocast = spec.precision == "bfloat16"
+        self.seed, self.calls, self.precision = spec.seed, 0, spec.precision
+        self.label_smoothing = spec.samples.label_smoothing
 
     def train(self, index: Tensor, rates: list[float]) -> Outcome:
         self.calls += 1
@@ -89,15 +98,15 @@ class AutogradEngine:
         inputs, targets = self.samples.batch(index)
         self._set_mode(training=self.one_pass, samples=len(index))
         with torch.set_grad_enabled(self.one_pass):
-            graph = self._forward(inputs)
+            graph = forward(self.model, inputs, self.precision)
         logits = graph.detach() if self.plain else graph.detach().clone()  # a custom model may reuse its output
-        weight = self.selector.select(ScoredBatch(index, logits, targets))
+        weight = self.selector.select(ScoredBatch(index, logits, targets, None, self.label_smoothing))
         selected = torch.ones_like(index, dtype=torch.bool) if weight is None else weight != 0
         number = len(index) if weight is None else int(selected.sum())
         if number:
             if not self.one_pass:
                 self._set_mode(training=True, samples=number)
-                graph, targets = self._forward(inputs[selected]), targets[selected]
+                graph, targets = forward(self.model, inputs[selected], self.precision), targets[selected]
                 weight = None if weight is None else weight[selected]
             self._step(graph, targets, weight, divisor(len(index), number, self.reduction), rate)
         return logits, selected, number
@@ -110,10 +119,10 @@ class AutogradEngine:
         if number < len(index):
             self._set_mode(training=False, samples=len(index) - number)
             with torch.no_grad():
-                parts.append((~selected, self._forward(inputs[~selected]).clone()))
+                parts.append((~selected, forward(self.model, inputs[~selected], self.precision).clone()))
         if number:
             self._set_mode(training=True, samples=number)
-            graph = self._forward(inputs[selected])
+            graph = forward(self.model, inputs[selected], self.precision)
             parts.append((selected, graph.detach().clone()))
             divide_by = divisor(len(index), number, self.reduction)
             self._step(graph, targets[selected], weight[selected], divide_by, rate)
@@ -122,17 +131,9 @@ class AutogradEngine:
             logits[mask] = values
         return logits, selected, number
 
-    def _forward(self, inputs: Tensor) -> Tensor:
-        """The logits of inputs, with products in bfloat16 if precision=bfloat16, as autocast chooses them."""
-        if not self.autocast:
-            return forward(self.model, inputs)
-        with torch.autocast(inputs.device.type, torch.bfloat16):
-            logits = forward(self.model, inputs)
-        return logits.float() if logits.dtype == torch.bfloat16 else logits
-
     def _step(self, logits: Tensor, targets: Tensor, weight: Tensor | None, divide_by: int, rate: float) -> None:
         """One optimizer step by the gradient of the weighted, summed loss over `divide_by`."""
-        loss = F.cross_entropy(logits, targets, reduction="none")
+        loss = F.cross_entropy(logits, targets, reduction="none", label_smoothing=self.label_smoothing)
         total = loss.sum() if weight is None else (loss * weight).sum()
         self.stepper.optimizer.zero_grad()
         (total / divide_by).backward()

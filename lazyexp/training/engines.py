@@ -32,8 +32,9 @@ def make_engine(name: str, spec: EngineSpec) -> Engine:
         inner = make_engine(name, replace(spec, rule=Backprop(), packing=PackingConfig()))
         return Packed(spec, inner)
     restricted = spec.plasticity.name != "all"
-    reason = ""
-    for kind in () if name == "autograd" else RESTRICTED if restricted else FAST:
+    smoothed = spec.samples.label_smoothing > 0
+    reason = "is for loss.label_smoothing=0"
+    for kind in () if name == "autograd" or smoothed else RESTRICTED if restricted else FAST:
         misfit = kind.misfit(spec)
         if misfit is None:
             return kind(spec)

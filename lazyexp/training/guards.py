@@ -17,13 +17,18 @@ from lazyexp.utils.terminal import log
 WARM_UP = 64
 
 
-def forward(model: nn.Module, inputs: Tensor) -> Tensor:
-    """`model(inputs)`. Raises UserError if the model changes its inputs in place.
+def forward(model: nn.Module, inputs: Tensor, precision: str = "float32") -> Tensor:
+    """`model(inputs)`, under autocast for `precision` bfloat16. Raises UserError if the model changes its inputs.
 
     PyTorch counts the in-place changes of a tensor, so the check costs nothing.
     """
     version = inputs._version
-    logits: Tensor = model(inputs)
+    if precision == "bfloat16":
+        with torch.autocast(inputs.device.type, torch.bfloat16):
+            logits: Tensor = model(inputs)
+        logits = logits.float() if logits.dtype == torch.bfloat16 else logits  # the loss in float32
+    else:
+        logits = model(inputs)
     if inputs._version != version:
         raise changes_its_input(model)
     return logits
@@ -34,7 +39,7 @@ def changes_its_input(model: nn.Module) -> UserError:
     return UserError(f"model {type(model).__name__}: changes its input in place; use x = x.clone() first in forward")
 
 
-def warm_up(model: nn.Module, samples: Samples) -> None:
+def warm_up(model: nn.Module, samples: Samples, precision: str = "float32") -> None:
     """Let libraries start threads and choose kernels before the clock runs, by a step of a copy of the model.
 
     Raises UserError if the model changes its inputs in place, also by ways that PyTorch does not count (`x.data`).
@@ -48,7 +53,7 @@ def warm_up(model: nn.Module, samples: Samples) -> None:
     if len(inputs) == 1:  # batch normalisation needs two samples in training mode
         inputs = torch.cat([inputs, inputs])
     before = inputs.clone()
-    forward(twin, inputs).sum().backward()
+    forward(twin, inputs, precision).sum().backward()
     if not _equal(inputs, before):
         raise changes_its_input(model)
 

@@ -33,6 +33,8 @@ def make_optimizer(config: OptimizerConfig, parameters: Iterable[Tensor], **more
             raise UserError(f"optimizer.options.{key}={config.options[key]}: optimizer.{key}={value} is set, too")
         if value:
             options[key] = value
+    if config.nesterov:
+        options["nesterov"] = True
     given = list(parameters)  # a target may look at them twice, for two groups
     with attribute_errors(f"{what}, called with {options}"):
         target = resolve(custom, "optimizer._target_") if custom else OPTIMIZERS[config.name]

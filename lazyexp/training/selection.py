@@ -17,7 +17,8 @@ def is_builtin(rule: Rule) -> bool:
 def protected(batch: ScoredBatch) -> ScoredBatch:
     """A copy for a custom rule, which may keep or change its tensors."""
     selected = None if batch.selected is None else batch.selected.clone()
-    return ScoredBatch(batch.index.clone(), batch.logits.clone(), batch.targets.clone(), selected)
+    tensors = (batch.index.clone(), batch.logits.clone(), batch.targets.clone(), selected)
+    return ScoredBatch(*tensors, batch.label_smoothing)
 
 
 class Selector:

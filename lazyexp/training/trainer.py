@@ -96,7 +96,7 @@ class Trainer:
     def run(self) -> str:
         """Train to the end. Returns the status: finished, stopped, diverged or interrupted."""
         with matmul_precision(self.schedule.precision, self.device), self._seeded("warm_up"):
-            warm_up(self.model, self.data.test)
+            warm_up(self.model, self.data.test, self.schedule.precision)
         if not self.rows:
             self._evaluate()  # before training
         while self.cursor.phase < len(self.course.phases):
@@ -120,7 +120,8 @@ class Trainer:
                     self._order = self._start_epoch()
             while cursor.position < len(self._order) or cursor.replaying:
                 self._train_chunk(self._order)
-                due = schedule.evaluation_is_due(self.seen, self.seen_at_last_row)
+                over = schedule.out_of_time()
+                due = over or schedule.evaluation_is_due(self.seen, self.seen_at_last_row)
                 finite = self._losses_are_finite(due, len(self._order))
                 if due or not finite:
                     self._evaluate()
@@ -128,6 +129,8 @@ class Trainer:
                     return "diverged"
                 if due and schedule.stop_at is not None and self.last_test_accuracy >= schedule.stop_at:
                     return "stopped"
+                if over:
+                    return "finished"
                 if self.callback.stop():
                     self.callback.checkpoint(self.state())
                     return "interrupted"
@@ -155,7 +158,8 @@ class Trainer:
         index, rates = self.cursor.next(order, self.seen)
         with self.clock, matmul_precision(self.schedule.precision, self.device), self._seeded("chunk"):
             outcome = self.engine.train(index, rates)
-            batch = ScoredBatch(index, outcome.logits, self.data.train.targets[index], outcome.selected)
+            train = self.data.train
+            batch = ScoredBatch(index, outcome.logits, train.targets[index], outcome.selected, train.label_smoothing)
             self.rule.update(batch if is_builtin(self.rule) else protected(batch))
             self.cursor.trained(batch, rates)
         self.counters.add(batch, outcome)

@@ -391,7 +391,7 @@ def test_val_size_holds_samples_out(tmp_path):
     data = load("digits", tmp_path, val_size=300)
     assert (len(data.train), len(data.val)) == (1137, 300)
     assert torch.bincount(data.val.targets).tolist() == [30] * 10
-    assert data.val.max_shift == 0
+    assert not data.val.augmented
     everything = load_raw(DatasetConfig(), "")
     again = torch.cat([data.train.pixels, data.val.pixels]).sum()
     assert again == everything.train_images.sum()

@@ -70,6 +70,20 @@ def test_a_transformer_trains_on_tokens(call, characters, rule, tmp_path):
     assert 0 < int(last["backward_samples"]) <= 1200 and last["width"] == ""
 
 
+def test_irreducible_losses_are_of_networks_that_did_not_see_the_sample(monkeypatch, tmp_path, call):
+    monkeypatch.syspath_prepend(ROOT / "examples")
+    example = importlib.import_module("irreducible_loss")
+    monkeypatch.chdir(tmp_path)
+    words = ["epochs=3", "model.width=20", "batch_size=16", "optimizer.lr=0.1", "dataset.train_size=200"]
+    example.main("losses.npy", words)
+    losses = np.load("losses.npy")
+    assert len(losses) == 1437 and np.isfinite(losses).sum() == 200
+    assert 0.1 < np.nanmean(losses) < np.log(10)
+    answer = call("rule=rho_loss", "rule.irreducible=losses.npy", "batch_size=20", "epochs=1", words[-1])
+    assert answer.code == 0, answer.err
+    assert int(rows(only_run(tmp_path) / "summary.csv")[0]["backward_samples"]) == 20
+
+
 @pytest.mark.slow
 def test_the_comparison_at_equal_seconds(characters, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)

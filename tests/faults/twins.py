@@ -40,6 +40,10 @@ CASES = [
     ("order_dp", {}, "auto", 8, "sgd", 0.0),
     ("smrd", {}, "auto", 8, "sgd", 0.0),
     ("srd", {"decay": 0.8}, "auto", 8, "sgd", 0.0),
+    ("seta", {}, "auto", 8, "sgd", 0.0),
+    ("bls", {}, "auto", 16, "sgd", 0.0),
+    ("repb", {}, "auto", 8, "sgd", 0.0),
+    ("rho_loss", {"keep": 0.5}, "auto", 16, "sgd", 0.0),
 ]
 
 

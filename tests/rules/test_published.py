@@ -28,9 +28,30 @@ def losses(*values):
 
 def test_divisors_are_those_of_the_authors():
     reductions = {name: rule.reduction for name, rule in RULES.items()}
-    for name in ("progressive", "top_loss", "composer_selective_backprop", "kakurenbo", "early_stopping", "smrd"):
+    for name in (
+        "progressive",
+        "top_loss",
+        "composer_selective_backprop",
+        "kakurenbo",
+        "early_stopping",
+        "smrd",
+        "rho_loss",
+    ):
         assert reductions[name] == "selected", name
-    others = ("backprop", "lazy", "confidence", "random", "mistake_gated", "spaced", "infobatch", "order_dp", "srd")
+    others = (
+        "backprop",
+        "lazy",
+        "confidence",
+        "random",
+        "mistake_gated",
+        "spaced",
+        "infobatch",
+        "order_dp",
+        "srd",
+        "seta",
+        "bls",
+        "repb",
+    )
     for name in others:
         assert reductions[name] == "batch", name
 
@@ -144,7 +165,7 @@ def test_composer_selects_in_every_second_batch_from_half_to_nine_tenths():
 
 def test_rules_that_decide_without_a_forward_pass():
     known = {name for name, rule in RULES.items() if rule.preselect is not Rule.preselect}
-    assert known == {"infobatch", "kakurenbo", "early_stopping", "progressive", "smrd"}
+    assert known == {"infobatch", "kakurenbo", "early_stopping", "progressive", "smrd", "bls", "repb"}
 
 
 def test_infobatch_drops_samples_and_rescales_the_others():

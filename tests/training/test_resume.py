@@ -38,22 +38,18 @@ RULES = {
     "order_dp": {},
     "smrd": {},
     "srd": {"decay": 0.8},
+    "seta": {},
+    "bls": {},
+    "bls_of_seta": {"name": "bls", "method": "seta"},
+    "repb": {"window": 2},
+    "rho_loss": {"keep": 0.5},
 }
 
 
 def settings(
-    tmp_path,
-    folder,
-    rule="lazy",
-    batch_size=8,
-    optimizer="sgd",
-    momentum=0.0,
-    engine="auto",
-    shift=False,
-    custom="",
-    components=None,
-    scored_on=None,
-):
+    tmp_path, folder, rule="lazy", batch_size=8, optimizer="sgd", momentum=0.0, engine="auto", shift=False, custom="",
+    components=None, scored_on=None, resnet=None, precision="float32",
+):  # fmt: skip
     config = Config(
         epochs=3, eval_every=250, batch_size=batch_size, engine=engine, device="cpu", checkpoint_every=0,
         runs_dir=str(tmp_path / folder), rule={"name": rule, **RULES[rule]},
@@ -63,6 +59,12 @@ def settings(
     config.dataset.augment = ["shift"] if shift else []
     config.packing.block_size = 64 if rule == "packed" else 0
     config.dataset.components, config.packing.components = components, scored_on
+    if resnet:  # and all that goes with it in the protocols of CIFAR
+        config.model.name, config.model.depth, config.model.width, config.model.norm = "resnet", 8, 2, resnet
+        config.precision, config.loss.label_smoothing, config.dataset.train_size = precision, 0.1, 300
+        config.optimizer.momentum, config.optimizer.nesterov, config.optimizer.schedule = 0.9, True, "multistep"
+        config.dataset.augment, config.dataset.padding_mode = ["crop", "flip", "cutout"], "reflect"
+        config.dataset.cutout_size, config.dataset.scale, config.eval_every = 2, "channel", 125
     if custom:  # a module with Net, data and Descent
         config.model._target_, config.model.width = f"{custom}.Net", Config().model.width
         config.dataset._target_, config.dataset.train_size = f"{custom}.data", None
@@ -173,6 +175,15 @@ def test_every_rule(monkeypatch, tmp_path, rule, batch_size):
 )
 def test_every_engine_and_optimizer(monkeypatch, tmp_path, rule, options):
     assert_resumes_exactly(monkeypatch, tmp_path, rule=rule, **options)
+
+
+@pytest.mark.parametrize("precision", ["float32", pytest.param("bfloat16", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("norm", ["batch", pytest.param("group", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "rule", [rule if rule in ("lazy", "infobatch") else pytest.param(rule, marks=pytest.mark.slow) for rule in RULES]
+)
+def test_every_rule_with_a_resnet(monkeypatch, tmp_path, rule, norm, precision):
+    assert_resumes_exactly(monkeypatch, tmp_path, rule=rule, batch_size=32, resnet=norm, precision=precision)
 
 
 @pytest.mark.parametrize("revision_epochs", [2, 3])

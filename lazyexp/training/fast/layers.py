@@ -143,8 +143,8 @@ def _intervenes(model: nn.Module) -> bool:
 
 
 def is_sgd(optimizer: OptimizerConfig) -> bool:
-    """Whether the optimizer is torch.optim.SGD."""
-    return optimizer.name == "sgd" and not optimizer._target_
+    """Whether the optimizer is torch.optim.SGD, without Nesterov momentum."""
+    return optimizer.name == "sgd" and not optimizer._target_ and not optimizer.nesterov
 
 
 def is_plain_sgd(optimizer: OptimizerConfig) -> bool:

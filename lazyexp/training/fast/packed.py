@@ -51,7 +51,7 @@ class ModelScorer:
     """The model itself, in its own precision and in evaluation mode."""
 
     def __init__(self, spec: EngineSpec) -> None:
-        self.model, self.samples = spec.model, spec.samples
+        self.model, self.samples, self.precision = spec.model, spec.samples, spec.precision
         self.plain = Layers(spec.model) if Layers.fit(spec.model) else None
 
     def weights_changed(self) -> None: ...
@@ -64,7 +64,7 @@ class ModelScorer:
         if self.plain is not None:
             return self.plain.logits(inputs), targets
         with eval_mode(self.model), torch.no_grad():
-            return forward(self.model, inputs).clone(), targets  # a custom model may reuse its output
+            return forward(self.model, inputs, self.precision).clone(), targets  # a custom model may reuse its output
 
 
 def bfloat16_scorer(spec: EngineSpec) -> Scorer:
@@ -98,11 +98,15 @@ class Packed:
     def misfit(spec: EngineSpec) -> str | None:
         if spec.plasticity.name == "cached":
             return "plasticity=cached: its time is counted in presented samples; set packing.block_size=0"
+        precision = spec.packing.precision
+        if precision != "float32" and not spec.samples.affine:
+            return f"packing.precision={precision}: must be float32 for dataset.scale=channel and augment=cutout"
         return None
 
     def __init__(self, spec: EngineSpec, inner: Engine) -> None:
         self.inner, self.selector, self.batch_size = inner, Selector(spec.rule), spec.batch_size
         self.block_size, self.share = spec.block_size, 1.0  # share: of samples that were selected recently
+        self.label_smoothing = spec.samples.label_smoothing
         self.scorer = make_scorer(spec)
         if isinstance(self.scorer, ComponentScorer) and reports_changes(inner):
             inner.changed, self.scorer.follows = self.scorer.follow, True
@@ -118,7 +122,7 @@ class Packed:
             position += len(block)
             scores, targets = self.scorer(block)
             forwards = forwards + self.scorer.again(len(block))
-            mask = self._select(ScoredBatch(block, scores, targets))
+            mask = self._select(ScoredBatch(block, scores, targets, None, self.label_smoothing))
             selected = block[mask]
             logits.append(scores)
             masks.append(mask)
