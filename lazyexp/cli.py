@@ -18,7 +18,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from lazyexp.config.compose import compose_settings, hydra_session, register
+from lazyexp.config.compose import compose_settings, hydra_session, literal_texts, register
 from lazyexp.config.paths import CONF
 from lazyexp.config.schema import Settings
 from lazyexp.config.sweeps import (
@@ -31,7 +31,7 @@ from lazyexp.config.sweeps import (
     search_path,
 )
 from lazyexp.errors import UserError
-from lazyexp.settings import checked, sweep_settings
+from lazyexp.settings import checked, settings_of, sweep_settings
 from lazyexp.utils.memory import is_out_of_memory
 from lazyexp.utils.workers import SweepFolder, asked_to_stop, note, parent_is_gone
 
@@ -134,9 +134,7 @@ def fail(message: str, code: int = 2) -> NoReturn:
 
 def single(overrides: list[str]) -> int:
     """Do one run. Returns the exit code."""
-    with hydra_session():
-        settings = checked(compose_settings(overrides))
-    end = execute(settings)
+    end = execute(settings_of(overrides))
     if end.error:
         fail(end.error, end.code)
     return end.code
@@ -145,6 +143,7 @@ def single(overrides: list[str]) -> int:
 def sweep(overrides: list[str]) -> int:
     """Do all runs of a sweep, checked before the first one starts, then write the report. Returns the exit code."""
     with hydra_session():
+        overrides = literal_texts(overrides)
         jobs = expand(overrides)
         settings = sweep_settings(jobs, search_path(overrides))
         if runs_in_parallel(overrides):
