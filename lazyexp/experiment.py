@@ -17,7 +17,7 @@ from lazyexp.config.validation import custom_targets
 from lazyexp.data import Data, load_data
 from lazyexp.errors import UserError
 from lazyexp.models.builtin import make_model
-from lazyexp.models.checks import check_output
+from lazyexp.models.checks import check_output, materialize
 from lazyexp.rules import Rule, RunInfo, make_rule
 from lazyexp.runs import matching
 from lazyexp.runs.folder import RunFolder
@@ -76,8 +76,10 @@ def _run(config: Settings, concurrent: bool) -> RunResult:
             return RunResult(folder.path, done["status"], done, repeated=True)
         target = folder.replacement() if done else folder
 
-        model = make_model(config.model, data.shape, data.classes, config.seed).to(device)
-        check_output(model, data.test.part(0, 2)[0], data.classes, f"model={config.model.name}")
+        model = make_model(config.model, data.shape, data.classes, config.seed)
+        inputs, what = data.test.part(0, 2)[0], f"model={config.model.name}"
+        materialize(model, inputs.cpu(), config.seed, what)
+        check_output(model.to(device), inputs, data.classes, what)
         with attribute_custom_errors(config):
             rule.start(RunInfo(len(data.train), config.batch_size, config.epochs, config.seed, device))
         energy = Energy(model, Clock(device), config.energy)

@@ -49,10 +49,10 @@ def _explain(error: Exception) -> str:
     unknown = re.search(r"Could not override '([^']+)'", text)
     if unknown:
         return unknown_key(unknown[1])
-    merged = re.match(r"Error merging override (\S*?)([^\s=]+)=(.*?); \2: (.*)", text)
+    merged = re.match(r"Error merging override \+*([^\s=]+)=(.*?); (?:\1: )?(.*)", text)
     if merged:
-        expected = wanted(merged[2])
-        return f"{merged[2]}={merged[3]}: must be {expected}" if expected else f"{merged[2]}={merged[3]}: {merged[4]}"
+        key, value, reason = merged.groups()
+        return f"{key}={value}: must be {wanted(key)}" if wanted(key) else f"{key}={value}: {reason}"
     if not isinstance(error, (HydraException, OmegaConfBaseException)):
         return f"these settings cannot be composed ({type(error).__name__}: {text}); see lazyexp --help"
     return text.replace(":;", ":")
