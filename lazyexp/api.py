@@ -16,14 +16,14 @@ import numpy as np
 import pandas as pd
 from omegaconf import OmegaConf
 
-from lazyexp.config.compose import hydra_session
+from lazyexp.config.compose import hydra_session, literal_texts
 from lazyexp.config.quoting import override, quote
 from lazyexp.config.schema import Config, Settings
-from lazyexp.config.sweeps import expand, refuse_named_sweep, search_path
+from lazyexp.config.sweeps import expand, search_path
 from lazyexp.errors import UserError
 from lazyexp.runs.columns import COMPLETE
 from lazyexp.runs.reader import read_json, read_rows
-from lazyexp.settings import checked, settings_of, sweep_settings
+from lazyexp.settings import checked, settings_of, settings_of_job, sweep_settings
 
 if TYPE_CHECKING:
     import torch
@@ -134,10 +134,7 @@ def run(*overrides: str, **settings: Any) -> Run:
         OSError: a file cannot be written.
         KeyboardInterrupt: the run was interrupted; everything is saved and the same call continues.
     """
-    words = [*overrides, *_words(settings)]
-    checked_settings = settings_of(words)
-    refuse_named_sweep(words)
-    return _run(checked_settings)
+    return _run(settings_of([*overrides, *_words(settings)]))
 
 
 def _run(settings: Settings) -> Run:
@@ -161,12 +158,13 @@ def sweep(*overrides: str, **settings: Any) -> list[Run]:
     if ignored:
         raise UserError(f"{ignored[0]}: from Python runs are done one after the other; use lazyexp -m for launchers")
     with hydra_session():
+        words = literal_texts(words)
         jobs = [[*job, *search_path(words)] for job in expand(words)]
         sweep_settings(jobs, [])
     runs, failed = [], []
     for job in jobs:
         try:
-            runs.append(_run(settings_of(job)))
+            runs.append(_run(settings_of_job(job)))
         except (UserError, OSError, RuntimeError) as error:
             failed.append(f"{' '.join(job)}: {error}")
     if failed:

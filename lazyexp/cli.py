@@ -16,10 +16,9 @@ import hydra
 from lazyexp import __version__
 from lazyexp.config.compose import compose_settings, hydra_session, register
 from lazyexp.config.paths import CONF
-from lazyexp.config.sweeps import refuse_named_sweep
 from lazyexp.errors import UserError
 from lazyexp.multirun import execute, sweep, task
-from lazyexp.settings import checked
+from lazyexp.settings import settings_of
 
 RUN, SWEEP, DRY_RUN = {"--run", "-r"}, {"--multirun", "-m"}, {"--dry-run"}
 # Hydra's flags that only print something; any other flag would bypass our checks.
@@ -110,10 +109,7 @@ def fail(message: str, code: int = 2) -> NoReturn:
 
 def single(overrides: list[str]) -> int:
     """Do one run. Returns the exit code."""
-    with hydra_session():
-        settings = checked(compose_settings(overrides))
-        refuse_named_sweep(overrides)
-    end = execute(settings)
+    end = execute(settings_of(overrides))
     if end.error:
         fail(end.error, end.code)
     print(end.text)

@@ -6,10 +6,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lazyexp.config.compose import hydra_session
+from lazyexp.config.compose import hydra_session, literal_texts, parse
 from lazyexp.config.run_id import NOT_IN_RUN_ID
 from lazyexp.config.schema import Settings
-from lazyexp.config.sweeps import expand, refuse_named_sweep, search_path, varied_keys
+from lazyexp.config.settings_files import check_single
+from lazyexp.config.sweeps import expand, search_path, varied_keys
 from lazyexp.errors import UserError
 from lazyexp.report.formatting import count
 from lazyexp.report.listing import Entry, held_locks, read_entry
@@ -67,10 +68,11 @@ class Planned:
 def dry_run(overrides: list[str], multirun: bool) -> str:
     """The runs of a command line as text. Nothing is written or downloaded; every kind of run is timed briefly."""
     with hydra_session():
+        overrides = literal_texts(overrides)
+        if not multirun:
+            check_single(parse(overrides))
         jobs = expand(overrides) if multirun else [overrides]
         settings = settings_of_each(jobs, search_path(overrides) if multirun else [])
-        if not multirun:
-            refuse_named_sweep(overrides)
     keys = varied_keys(jobs)
     titles = [", ".join(word for word in job if word.partition("=")[0].lstrip("+") in keys) for job in jobs]
     known: dict[str, tuple[float, bool]] = {}

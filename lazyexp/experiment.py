@@ -17,7 +17,7 @@ from lazyexp.config.validation import custom_targets
 from lazyexp.data import Data, load_data, with_features
 from lazyexp.errors import UserError
 from lazyexp.models.builtin import make_model
-from lazyexp.models.checks import check_output, single_sample_warning
+from lazyexp.models.checks import check_output, materialize, single_sample_warning
 from lazyexp.rules import Rule, RunInfo, make_rule
 from lazyexp.runs import matching
 from lazyexp.runs.folder import RunFolder
@@ -117,8 +117,10 @@ class Built:
 def build(run: Prepared) -> Built:
     """The network, checked, and what trains it. Raises UserError."""
     config, data = run.config, replace(run.data)
-    model = make_model(config.model, data.shape, data.classes, config.seed).to(run.device)
-    check_output(model, data.test.part(0, 2)[0], data.classes, f"model={config.model.name}")
+    model = make_model(config.model, data.shape, data.classes, config.seed)
+    inputs, what = data.test.part(0, 2)[0], f"model={config.model.name}"
+    materialize(model, inputs.cpu(), config.seed, what)
+    check_output(model.to(run.device), inputs, data.classes, what)
     clock = Clock(run.device)
     if config.dataset.components is not None:
         onto_components(data, model, config.dataset.components, clock, config.seed)

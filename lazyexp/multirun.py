@@ -16,7 +16,7 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from lazyexp.config.compose import hydra_session
+from lazyexp.config.compose import hydra_session, literal_texts
 from lazyexp.config.schema import Settings
 from lazyexp.config.sweeps import (
     expand,
@@ -70,6 +70,7 @@ _seconds: list[float] = []
 def sweep(overrides: list[str]) -> int:
     """Do all runs of a sweep, checked before the first one starts, then write the report. Returns the exit code."""
     with hydra_session():
+        overrides = literal_texts(overrides)
         jobs = expand(overrides)
         settings = sweep_settings(jobs, search_path(overrides))
         if runs_in_parallel(overrides):

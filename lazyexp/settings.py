@@ -11,17 +11,25 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from tqdm.auto import tqdm
 
-from lazyexp.config.compose import compose_settings, hydra_session, unknown_keys
+from lazyexp.config.compose import compose_settings, hydra_session, parse, unknown_keys
 from lazyexp.config.imports import resolve
-from lazyexp.config.messages import readable_errors
+from lazyexp.config.messages import readable_errors, unknown_key
 from lazyexp.config.schema import Settings
+from lazyexp.config.settings_files import check_single
 from lazyexp.config.validation import NUMBERS, check, check_value, custom_targets
 from lazyexp.errors import UserError
 from lazyexp.utils.terminal import NO_BAR
 
 
 def settings_of(overrides: Sequence[str]) -> Settings:
-    """The checked settings of the run with these overrides. Raises UserError."""
+    """The checked settings of the one run with these overrides. Raises UserError."""
+    with hydra_session():
+        check_single(parse(list(overrides)))
+        return checked(compose_settings(list(overrides)))
+
+
+def settings_of_job(overrides: Sequence[str]) -> Settings:
+    """The same for a run of a sweep, which may have overrides that are for sweeps only."""
     with hydra_session():
         return checked(compose_settings(list(overrides)))
 
@@ -31,7 +39,7 @@ def checked(composed: DictConfig) -> Settings:
     with readable_errors():
         unknown = unknown_keys(composed)
         if unknown:
-            raise UserError(f"{unknown[0]}: unknown key; see lazyexp --help")
+            raise UserError(unknown_key(unknown[0]))
         plain: Any = OmegaConf.to_object(composed)
     settings = check(plain)
     _check_rule(settings)

@@ -20,13 +20,11 @@ from omegaconf import DictConfig, OmegaConf
 from lazyexp.config.help import help_text
 from lazyexp.config.messages import readable_errors
 from lazyexp.config.paths import CONF
-from lazyexp.config.registry import NAMES
+from lazyexp.config.quoting import quote
 from lazyexp.config.schema import Config
-from lazyexp.config.streams import MEMORIES, STREAMS
+from lazyexp.config.settings_files import GROUPS, check_folder, folders_of
 from lazyexp.config.validation import ENTRIES
-
-# Groups of settings whose choices are registered by name; a file in conf/ says more than a name.
-GROUPS: dict[str, Any] = {**NAMES, "plasticity": ("all",), "stream": STREAMS, "memory": MEMORIES}
+from lazyexp.errors import UserError
 
 
 def register() -> None:
@@ -76,8 +74,41 @@ def parse(overrides: list[str]) -> list[Any]:
 
 def compose_settings(overrides: list[str]) -> DictConfig:
     """The settings of one run. Raises UserError with one line that names the key and the choices."""
+    parsed = parse(overrides)
+    for folder in folders_of(parsed):
+        check_folder(folder)
+    for item in parsed:
+        _check_override(item)
     with readable_errors():
-        return compose("config", overrides)
+        return compose("config", literal_texts(overrides))
+
+
+def literal_texts(overrides: list[str]) -> list[str]:
+    """The overrides with quotes around numbers and the like that are the value of a text: `runs_dir=1e3`."""
+    words = []
+    for word, item in zip(overrides, parse(overrides), strict=True):
+        entry = ENTRIES.get(item.key_or_group)
+        is_text = entry is not None and str(entry.type).startswith("str")
+        if is_text and not item.is_sweep_override() and isinstance(item.value(), (int, float)):
+            prefix, _, value = word.partition("=")
+            word = f"{prefix}={quote(value.strip())}"
+        words.append(word)
+    return words
+
+
+def _check_override(item: Any) -> None:
+    """Raise UserError for what Hydra reads otherwise than it is meant, without a word."""
+    key, word = item.key_or_group, item.input_line
+    if item.is_delete():
+        raise UserError(f"{word}: no key can be removed; give it another value")
+    value = None if item.is_sweep_override() else item.value()
+    if key in GROUPS and not isinstance(value, (str, dict)) and not item.is_sweep_override():
+        raise UserError(f"{word}: must be the name of one choice")
+    if key in ENTRIES and item.is_add():
+        raise UserError(f"{word}: the key exists; leave out the +")
+    is_bool = key in ENTRIES and str(ENTRIES[key].type) == "bool"
+    if is_bool and isinstance(value, (int, float)) and value not in (0, 1):
+        raise UserError(f"{word}: must be true or false")
 
 
 def unknown_keys(composed: DictConfig) -> list[str]:

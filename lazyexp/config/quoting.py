@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from typing import Any
 
 from lazyexp.errors import UserError
@@ -45,6 +46,17 @@ def quote(value: Any, key: str = "value") -> str:
     if isinstance(value, dict):
         return f"{{{','.join(f'{_dict_key(name, key)}:{quote(inner, key)}' for name, inner in value.items())}}}"
     raise UserError(f"{key}={value}: must be null, a bool, a number, a string, a path, a list or a dictionary")
+
+
+def quoted_word(key: str, text: str) -> str:
+    """The override of a literal text as a user types it, on a shell or as a string of Python. Empty: none exists."""
+    try:
+        word = f"{key}={_quote_text(text)}" if KEY.fullmatch(key) else ""
+    except UserError:
+        return ""
+    if not re.search(r'[\\"`$!]', word):
+        return f'"{word}"'
+    return shlex.quote(word) if word else ""
 
 
 def _quote_text(text: str) -> str:

@@ -38,16 +38,6 @@ def varied_keys(jobs: list[list[str]]) -> list[str]:
     return list(dict.fromkeys(_key(word) for job in jobs for word in job if word not in common))
 
 
-def refuse_named_sweep(overrides: list[str]) -> None:
-    """Refuse `sweep=NAME` for a single run, which would take the sweep's common settings and ignore the varied ones.
-
-    Raises UserError.
-    """
-    for word in overrides:
-        if _key(word) == "sweep" and word.partition("=")[2] not in ("", "null"):
-            raise UserError(f"{word}: names a sweep of several runs; add -m: lazyexp -m {word}")
-
-
 def _key(word: str) -> str:
     return word.partition("=")[0].lstrip("+")
 

@@ -48,6 +48,7 @@ def check(config: Config) -> Settings:
     _check_execution(config)
     check_stream(config.stream, config.epochs, config.dataset.subset)
     check_memory(config.memory)
+    _check_effects(config)
     defaults = DATASETS.get(config.dataset.name, CUSTOM_DATASET)
     given = {entry.name: getattr(config, entry.name) for entry in fields(Config)}
     if config.epochs is None:
@@ -197,6 +198,24 @@ def _check_optimizer(config: Config) -> None:
         optimizer.warmup,
         "0 for optimizer.schedule=onecycle, which has a warm-up of its own",
     )
+
+
+# Keys that have an effect only if another one has a certain value, that value, and the data sets that are downloaded.
+PLASTICITY = {"share": "largest", "threshold": "cached", "decay": "cached", "cost": "cached"}
+NOT_DOWNLOADED = ("digits", "folder")
+
+
+def _check_effects(config: Config) -> None:
+    """Refuse values other than the defaults that cannot change anything."""
+    data, plasticity = config.dataset, config.plasticity
+    shifted = "shift" in data.augment or data.max_shift == type(data)().max_shift
+    require(shifted, "dataset.max_shift", data.max_shift, "unset without dataset.augment=shift; it has no effect")
+    downloaded = data.name in DATASETS and data.name not in NOT_DOWNLOADED
+    require(downloaded or not data.mirror, "dataset.mirror", data.mirror, f"null for dataset={data.name}")
+    for key, name in PLASTICITY.items():
+        given = getattr(plasticity, key)
+        used = plasticity.name == name or given == getattr(type(plasticity)(), key)
+        require(used, f"plasticity.{key}", given, f"unset without plasticity={name}; it has no effect")
 
 
 def _check_execution(config: Config) -> None:

@@ -12,13 +12,33 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from lazyexp.config.imports import attribute_errors
 from lazyexp.errors import UserError
+from lazyexp.utils.global_seed import fixed_global_seed
+from lazyexp.utils.seeding import generator
 from lazyexp.utils.terminal import log
 
 MODULE_ATTRIBUTES = frozenset(vars(nn.Module()))
 COPY = "let it work on a copy, x = x.clone()"
+
+
+@torch.no_grad()
+def materialize(model: nn.Module, inputs: Tensor, seed: int, what: str) -> None:
+    """Draw the weights of lazy modules, such as LazyLinear, from `seed`, for `inputs` (b, ...) on the model's device.
+
+    PyTorch draws them in the first forward pass, from the caller's generator. Raises UserError.
+    """
+    if not any(is_lazy(parameter) for parameter in (*model.parameters(), *model.buffers())):
+        return
+    training = model.training
+    with (
+        fixed_global_seed(generator(seed, "lazy weights").initial_seed()),
+        attribute_errors(f"{what}, called with {tuple(inputs.shape)} {inputs.dtype}"),
+    ):
+        model.eval()(inputs.clone())
+    model.train(training)
 
 
 @torch.no_grad()
@@ -32,9 +52,14 @@ def check_output(model: nn.Module, inputs: Tensor, classes: int, what: str) -> N
     inputs = inputs.clone()
     before, version = inputs.clone(), inputs._version
     training = model.training
+    devices = [inputs.device] if inputs.device.type == "cuda" else []
     model.eval()
     try:
-        with attribute_errors(f"{what}, called with {tuple(inputs.shape)} {inputs.dtype}"):
+        with (
+            torch.random.fork_rng(devices=devices),
+            fixed_global_seed(0),
+            attribute_errors(f"{what}, called with {tuple(inputs.shape)} {inputs.dtype}"),
+        ):
             output = model(inputs)
     except UserError as error:
         if inputs.dtype != torch.int64:
@@ -90,14 +115,14 @@ def _check_training_mode(model: nn.Module, inputs: Tensor, what: str) -> None:
     """Two forward passes of a copy in training mode. Errors are left to the training, which reports them."""
     devices = [inputs.device] if inputs.device.type == "cuda" else []
     given = inputs.clone()
-    with torch.random.fork_rng(devices=devices):
+    with torch.random.fork_rng(devices=devices), fixed_global_seed(0):
         try:
             trial = copy.deepcopy(model).train()
             trial(given)
             changed = given._version > 0 or not torch.equal(given, inputs)
             first, generators = _hidden_state(trial), _generators()
             trial(inputs.clone())
-            second = _hidden_state(trial)
+            second, drawn = _hidden_state(trial), _generators() != generators
         except Exception:
             return
     if changed:
@@ -108,7 +133,7 @@ def _check_training_mode(model: nn.Module, inputs: Tensor, what: str) -> None:
             f"note: {what} keeps {hidden[0]} outside of its state_dict: a resumed run starts without it; "
             "use register_buffer or get_extra_state"
         )
-    if _generators() != generators:
+    if drawn:
         log(
             f"note: {what} draws from the random generators of Python or NumPy, which have no seed: runs do not "
             "repeat; draw with torch"

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from lazyexp.config.fields import setting
+from lazyexp.config.fields import require, setting
 from lazyexp.rules.base import Rule, RunInfo, ScoredBatch
 from lazyexp.rules.spacing import Spacing
 
@@ -29,6 +29,15 @@ class MistakeRule(Rule):
     capturable: ClassVar[bool] = True
     max_interval: int = setting(0, "skip unselected samples for up to this many epochs; 0: off", **INTERVAL)
     skip_threshold: float = setting(1.0, "confidence that skips max_interval epochs at once", at_least=0, at_most=1)
+
+    def check(self) -> None:
+        super().check()
+        require(
+            self.skip_threshold == 1 or self.max_interval > 0,
+            "rule.skip_threshold",
+            self.skip_threshold,
+            "1 unless rule.max_interval is set; it has no effect",
+        )
 
     def start(self, info: RunInfo) -> None:
         super().start(info)

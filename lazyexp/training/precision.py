@@ -53,8 +53,8 @@ def slow_precision_note(name: str, device: torch.device) -> str | None:
     if name != "bfloat16" or device.type == "cuda" or _has("avx512_bf16") or _has("amx_tile"):
         return None
     return (
-        "note: precision=bfloat16: this processor does not multiply bfloat16; training is slower than in float32, with "
-        "convolutions up to ten times"
+        "note: precision=bfloat16: this processor does not multiply bfloat16; training is slower than in float32, "
+        "with convolutions up to ten times"
     )
 
 

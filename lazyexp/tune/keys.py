@@ -8,7 +8,9 @@ from typing import Any
 
 from lazyexp.config.compose import parse
 from lazyexp.config.fields import check_setting
+from lazyexp.config.messages import unknown_key
 from lazyexp.config.registry import NAMES, RULES
+from lazyexp.config.settings_files import preset_values
 from lazyexp.config.validation import ENTRIES
 from lazyexp.errors import UserError
 
@@ -26,14 +28,18 @@ def plain_key(key: str) -> str:
 def given_values(overrides: Sequence[str]) -> dict[str, Any]:
     """The values of the keys that are given. Raises UserError for what a search cannot have."""
     parsed = parse(list(overrides))
-    values: dict[str, Any] = {}
+    values = {plain_key(key): value for key, value in preset_values(parsed).items()}
+    values.pop("runs_dir", None)  # the search has its own
     for item in parsed:
         if item.is_sweep_override():
             raise UserError(f"{item.input_line}: several values; a search needs one, or none to search the key")
         key = plain_key(item.key_or_group)
         if key in RESERVED:
             raise UserError(f"{key}: {RESERVED[key]}")
-        values[key] = item.value()
+        if item.key_or_group in GROUPS:
+            values.setdefault(key, item.value())  # a preset has the name of its part
+        else:
+            values[key] = item.value()
         group, _, rest = key.partition(".")
         if rest == "_target_" and group in GROUPS:  # a custom part: no name of a built-in one replaces it
             values.setdefault(group, None)
@@ -57,7 +63,7 @@ def check_key(key: str, values: Sequence[Any], rule: str) -> None:
     elif group in GROUPS and (group == "rule" or option.startswith("options.")):
         return  # of a custom part, which checks it
     if entry is None:
-        raise UserError(f"{key}: unknown key; see lazyexp --help")
+        raise UserError(unknown_key(key))
     for value in values:
         try:
             check_setting(entry, key, value)

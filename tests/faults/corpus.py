@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from corpus_settings import SETTINGS
 from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import Dataset, TensorDataset
@@ -1166,11 +1167,12 @@ model("batch normalisation and dropout", "value", lambda: Net(None, nn.BatchNorm
 def markdown() -> str:
     """The tables of docs/inputs.md."""
     parts = []
-    for title, cases in (("Data sets", DATA), ("Custom models", MODELS)):
+    for title, cases in (("Data sets", DATA), ("Custom models", MODELS), ("Settings", SETTINGS)):
         lines = [f"### {title}", "", "| input | outcome | message |", "|---|---|---|"]
         for one in cases:
-            text = f"`{one.text}`" if one.text else ""
-            lines.append(f"| {one.name} | {one.outcome} | {text} |")
+            text, name = (word.replace("|", "\\|").replace("\n", " ") for word in (one.text, one.name))
+            name = f"`{name}`" if "=" in name or "Python:" in name else name
+            lines.append(f"| {name} | {one.outcome} | {f'`{text}`' if text else ''} |")
         parts.append("\n".join(lines))
     return "\n\n".join(parts)
 

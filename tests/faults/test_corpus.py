@@ -5,14 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 
 import corpus
+import corpus_settings
 import pytest
 import torch
 
+from lazyexp.config.compose import compose_settings, hydra_session, parse
+from lazyexp.config.fields import value_at
 from lazyexp.config.schema import DatasetConfig, ModelConfig
+from lazyexp.config.settings_files import check_single
 from lazyexp.data import load_data
 from lazyexp.errors import UserError
 from lazyexp.models.builtin import make_model
 from lazyexp.models.checks import check_output
+from lazyexp.settings import checked
 
 
 @pytest.mark.parametrize("one", corpus.DATA, ids=lambda one: one.name)
@@ -60,11 +65,42 @@ def test_models(one, capsys, monkeypatch):
     assert one.text in printed if one.outcome == "warning" else printed == ""
 
 
+@pytest.fixture(scope="module")
+def hydra():
+    with hydra_session():
+        yield
+
+
+@pytest.mark.parametrize(
+    "one",
+    [
+        pytest.param(one, id=one.name, marks=() if one.origin == "issue" else pytest.mark.slow)
+        for one in corpus_settings.SETTINGS
+    ],
+)
+def test_settings(one, hydra, tmp_path, monkeypatch):
+    monkeypatch.delenv("NOPE", raising=False)
+    words = one.make(tmp_path)
+
+    def compose():
+        check_single(parse(words))
+        return checked(compose_settings(words))
+
+    if one.outcome == "refused":
+        with pytest.raises(UserError) as error:
+            compose()
+        assert one.text in str(error.value)
+        return
+    settings = compose()
+    assert {key: value_at(settings, key) for key in one.expected} == one.expected
+
+
 def test_the_corpus_is_large_enough():
-    """At least twenty further inputs for readers, and ten for custom parts that change what they are given."""
-    count = {origin: sum(one.origin == origin for one in corpus.DATA + corpus.MODELS) for origin in "bc"}
-    assert count["c"] >= 20 and count["b"] >= 10, count
-    names = [one.name for one in corpus.DATA + corpus.MODELS]
+    """At least twenty further inputs of each cause, and ten of custom parts that change what they are given."""
+    cases = [*corpus.DATA, *corpus.MODELS, *corpus_settings.SETTINGS]
+    count = {origin: sum(one.origin == origin for one in cases) for origin in "abcef"}
+    assert count["b"] >= 10 and all(count[origin] >= 20 for origin in "acef"), count
+    names = [one.name for one in cases]
     assert len(set(names)) == len(names)
 
 
