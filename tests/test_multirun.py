@@ -43,7 +43,7 @@ def test_a_named_sweep_needs_the_flag(call):
     answer = call("sweep=headline")
     assert answer.code == 2
     assert answer.err == (
-        "lazyexp: error: sweep=headline: names a sweep of several runs; add -m: lazyexp -m sweep=headline\n"
+        "lazyexp: error: sweep=headline: is a sweep of several runs; use lazyexp -m (in Python: lazyexp.sweep)\n"
     )
 
 

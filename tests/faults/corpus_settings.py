@@ -176,7 +176,7 @@ refuse("did you mean dataset.val_size", "dataset.size=3", origin="e")
 refuse("did you mean optimizer.lr?", "learning_rate=.1", origin="e")
 refuse("did you mean model.width?", "width=3", origin="e")
 refuse("did you mean plasticity.threshold or rule.threshold?", "threshold=.5", origin="e")
-refuse("is a sweep; use lazyexp -m", "sweep=headline", origin="e")
+refuse("is a sweep of several runs; use lazyexp -m", "sweep=headline", origin="e")
 refuse("has an effect in a sweep only", "hydra/launcher=joblib", origin="e")
 refuse("has an effect in a sweep only", "hydra.run.dir=x", origin="e")
 
