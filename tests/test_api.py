@@ -115,7 +115,7 @@ def test_what_fails_in_a_sweep_is_told_at_the_end():
     [
         (["rule=lasy"], {}, "lasy"),
         ([], {"epochs": 0}, "epochs=0"),
-        (["sweep=headline"], {}, "names a sweep of several runs"),
+        (["sweep=headline"], {}, "is a sweep of several runs"),
         ([], {"modell__width": 3}, "modell"),
         (["epochs"], {}, "key=value"),
     ],
