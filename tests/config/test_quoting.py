@@ -141,9 +141,9 @@ def test_arguments_from_python():
     found = arguments(["rule=lazy"], {"model__width": np.int64(3), "targets": np.array([0.5]), "epochs": 2})
     assert found == ["rule=lazy", "model.width=3", "targets=[0.5]", "epochs=2"]
     assert quote(range(2)) == "[0,1]"
-    for words, given, message in (
-        (["seed=1"], {"seed": 2}, "seed: given twice"),
+    for words, options, message in (
+        (["seed=1"], {"seed": 2}, "seed: options twice"),
         ([{"epochs": 1}], {}, "must be a text"),
     ):
         with pytest.raises(UserError, match=message):
-            arguments(words, given)
+            arguments(words, options)
