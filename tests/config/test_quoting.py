@@ -142,7 +142,7 @@ def test_arguments_from_python():
     assert found == ["rule=lazy", "model.width=3", "targets=[0.5]", "epochs=2"]
     assert quote(range(2)) == "[0,1]"
     for words, options, message in (
-        (["seed=1"], {"seed": 2}, "seed: options twice"),
+        (["seed=1"], {"seed": 2}, "seed: given twice"),
         ([{"epochs": 1}], {}, "must be a text"),
     ):
         with pytest.raises(UserError, match=message):
