@@ -17,7 +17,7 @@ import pandas as pd
 from omegaconf import OmegaConf
 
 from lazyexp.config.compose import hydra_session, literal_texts
-from lazyexp.config.quoting import override, quote
+from lazyexp.config.quoting import arguments, override, quote
 from lazyexp.config.schema import Config, Settings
 from lazyexp.config.sweeps import expand, search_path
 from lazyexp.errors import UserError
@@ -134,7 +134,7 @@ def run(*overrides: str, **settings: Any) -> Run:
         OSError: a file cannot be written.
         KeyboardInterrupt: the run was interrupted; everything is saved and the same call continues.
     """
-    return _run(settings_of([*overrides, *_words(settings)]))
+    return _run(settings_of(arguments(overrides, settings)))
 
 
 def _run(settings: Settings) -> Run:
@@ -153,7 +153,7 @@ def sweep(*overrides: str, **settings: Any) -> list[Run]:
     checked before the first run starts. A failed run does not stop the others; failures are raised at the end, as one
     UserError.
     """
-    words = [*overrides, *(_alternatives(key, value) for key, value in settings.items())]
+    words = [*arguments(overrides, {}), *(_alternatives(key, value) for key, value in settings.items())]
     ignored = [word for word in words if word.lstrip("+").startswith("hydra/")]
     if ignored:
         raise UserError(f"{ignored[0]}: from Python runs are done one after the other; use lazyexp -m for launchers")
@@ -198,14 +198,8 @@ def finished(table: pd.DataFrame) -> pd.DataFrame:
     return ended.groupby("run_id", sort=False).tail(1).reset_index(drop=True)
 
 
-def _words(settings: dict[str, Any]) -> list[str]:
-    """Keyword arguments as overrides; every value is literal."""
-    return [override(name.replace("__", "."), value) for name, value in settings.items()]
-
-
 def _alternatives(name: str, value: Any) -> str:
     """An override of a sweep: a list holds alternatives."""
     key = name.replace("__", ".")
-    if not isinstance(value, (list, tuple)):
-        return override(key, value)
-    return f"{key}={','.join(quote(element, key) for element in value)}"
+    several = isinstance(value, (list, tuple, range)) or getattr(value, "ndim", 0) == 1
+    return f"{key}={','.join(quote(element, key) for element in value)}" if several else override(key, value)

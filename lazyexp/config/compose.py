@@ -6,6 +6,7 @@ Hydra is used here, in sweeps.py and in cli.py. Nothing here imports torch.
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -22,9 +23,12 @@ from lazyexp.config.messages import readable_errors
 from lazyexp.config.paths import CONF
 from lazyexp.config.quoting import quote
 from lazyexp.config.schema import Config
-from lazyexp.config.settings_files import GROUPS, check_folder, folders_of
+from lazyexp.config.settings_files import GROUPS, check_folders, folders_of, is_text
 from lazyexp.config.validation import ENTRIES
 from lazyexp.errors import UserError
+
+# Words that Hydra does not read as a text.
+NOT_TEXT = re.compile(r"[+-]?(\d[\d_]*\.?[\d_]*|\.\d[\d_]*)(e[+-]?\d+)?|true|false|[+-]?inf|nan", re.IGNORECASE)
 
 
 def register() -> None:
@@ -75,8 +79,7 @@ def parse(overrides: list[str]) -> list[Any]:
 def compose_settings(overrides: list[str]) -> DictConfig:
     """The settings of one run. Raises UserError with one line that names the key and the choices."""
     parsed = parse(overrides)
-    for folder in folders_of(parsed):
-        check_folder(folder)
+    check_folders(folders_of(parsed))
     for item in parsed:
         _check_override(item)
     with readable_errors():
@@ -87,11 +90,10 @@ def literal_texts(overrides: list[str]) -> list[str]:
     """The overrides with quotes around numbers and the like that are the value of a text: `runs_dir=1e3`."""
     words = []
     for word, item in zip(overrides, parse(overrides), strict=True):
-        entry = ENTRIES.get(item.key_or_group)
-        is_text = entry is not None and str(entry.type).startswith("str")
-        if is_text and not item.is_sweep_override() and isinstance(item.value(), (int, float)):
-            prefix, _, value = word.partition("=")
-            word = f"{prefix}={quote(value.strip())}"
+        prefix, _, value = word.partition("=")
+        if is_text(item.key_or_group) and not re.search(r"""['"\[({]""", value):
+            elements = [element.strip() for element in value.split(",")]
+            word = f"{prefix}={','.join(quote(one) if NOT_TEXT.fullmatch(one) else one for one in elements)}"
         words.append(word)
     return words
 

@@ -46,6 +46,10 @@ def _explain(error: Exception) -> str:
     several = re.search(r"Ambiguous value for argument '(.+?)'(?:;|$)|Sweep parameters '(.+)' requires", text)
     if several:
         return _several(several[1] or several[2])
+    in_file = re.search(r"In '(\S+)': .*Key '(\w+)' not in", text)
+    if in_file:
+        group = "" if in_file[1].startswith("sweep/") else f"{in_file[1].partition('/')[0]}."
+        return f"{in_file[1]}.yaml: {unknown_key(group + in_file[2])}"
     unknown = re.search(r"Could not override '([^']+)'", text)
     if unknown:
         return unknown_key(unknown[1])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lazyexp.errors import UserError
@@ -26,10 +27,31 @@ def override(key: str, value: Any) -> str:
     return f"{key}={quote(value, key)}"
 
 
+def arguments(words: Sequence[object], settings: Mapping[str, Any]) -> list[str]:
+    """Words and keyword arguments of a call from Python, `model__width` for `model.width`, as overrides.
+
+    Raises UserError, also for a key that is given in both ways.
+    """
+    found: list[str] = []
+    for word in words:
+        if not isinstance(word, str):
+            raise UserError(f'{word!r}: must be a text such as "epochs=1", or a keyword argument such as epochs=1')
+        found.append(word)
+    keys = {word.partition("=")[0].lstrip("+") for word in found}
+    for name, value in settings.items():
+        key = name.replace("__", ".")
+        if key in keys:
+            raise UserError(f"{key}: given twice, as a word and as a keyword argument")
+        found.append(override(key, value))
+    return found
+
+
 def quote(value: Any, key: str = "value") -> str:
     """The value alone, as in `override`."""
     if hasattr(value, "item") and getattr(value, "ndim", None) == 0:  # NumPy
         value = value.item()
+    if isinstance(value, range) or getattr(value, "ndim", None) == 1:
+        value = [element.item() if hasattr(element, "item") else element for element in value]
     if value is None:
         return "null"
     if isinstance(value, bool):

@@ -12,6 +12,7 @@ from omegaconf import OmegaConf
 from lazyexp.config.paths import CONF
 from lazyexp.config.registry import NAMES
 from lazyexp.config.streams import MEMORIES, STREAMS
+from lazyexp.config.validation import ENTRIES
 from lazyexp.errors import UserError
 
 # Groups of settings whose choices are registered by name; a file in conf/ says more than a name.
@@ -30,8 +31,18 @@ def folders_of(parsed: Sequence[Any]) -> list[Path]:
     return found
 
 
-def check_folder(folder: Path) -> None:
-    """Raise UserError for a file that would be ignored, or would replace a built-in choice."""
+def check_folders(folders: Sequence[Path]) -> None:
+    """Raise UserError for files that would be ignored, or would be read otherwise than they are meant."""
+    found: dict[str, Path] = {}
+    for folder in folders:
+        _check_folder(folder)
+        for file in [file for group in FOLDERS for file in (folder / group).glob("*.yaml")]:
+            first = found.setdefault(f"{file.parent.name}/{file.name}", file)
+            if first != file:
+                raise UserError(f"{file}: is not read, because of {first}; rename one of them")
+
+
+def _check_folder(folder: Path) -> None:
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder of settings files")
     if (folder / "config.yaml").is_file():
@@ -43,9 +54,30 @@ def check_folder(folder: Path) -> None:
             raise UserError(f"{file}: {group}={file.stem} is a built-in choice; rename the file")
         if not content(file):
             raise UserError(f"{file}: has no settings; remove it or write some")
+        if group == "sweep" and not _is_global(file):
+            raise UserError(f"{file}: needs a first line `# @package _global_`")
+        for key, value in _settings_in(file):
+            if is_text(key) and isinstance(value, (bool, int, float)):
+                raise UserError(f"{file}: {key}={value}: must be a text; put it into quotes")
     if not files and not (folder / "hydra").is_dir():
         loose = min((file.stem for file in folder.glob("*.y*ml")), default="NAME")
         raise UserError(f"{folder}: has no settings files in a folder of a group; {_advice(folder, loose)}")
+
+
+def is_text(key: str) -> bool:
+    """Whether the values of a key are texts."""
+    return key in ENTRIES and str(ENTRIES[key].type).startswith("str")
+
+
+def _is_global(file: Path) -> bool:
+    return bool(GLOBAL.search(file.read_text(encoding="utf-8")))
+
+
+def _settings_in(file: Path) -> list[tuple[str, Any]]:
+    """Dotted keys and values of a settings file."""
+    values = content(file)
+    prefix = "" if _is_global(file) else f"{file.parent.name}."
+    return list(_flat(values, prefix)) if isinstance(values, dict) else []
 
 
 def _advice(folder: Path, name: str) -> str:
@@ -78,10 +110,9 @@ def chosen_files(parsed: Sequence[Any]) -> Iterator[tuple[str, Path]]:
 def preset_values(parsed: Sequence[Any]) -> dict[str, Any]:
     """What the chosen files set, by dotted key: presets and user files, not the defaults of a built-in part."""
     found: dict[str, Any] = {}
-    for group, file in chosen_files(parsed):
-        values, whole = content(file), bool(GLOBAL.search(file.read_text(encoding="utf-8")))
-        if isinstance(values, dict) and (whole or CONF not in file.parents):
-            found.update(_flat(values, "" if whole else f"{group}."))
+    for _, file in chosen_files(parsed):
+        if _is_global(file) or CONF not in file.parents:
+            found.update(_settings_in(file))
     return found
 
 

@@ -52,6 +52,7 @@ def _candidates(key: str) -> list[str]:
     same = [name for name in known if name.lower() == key.lower() or name.rpartition(".")[2] == last.lower()]
     if group not in {name.rpartition(".")[0] for name in entries} - {""}:
         same += [f"rule.{last}"] * (last in _rule_options())
+    same += [name for name in known if "." in name and name.replace(".", "_") == key]
     if same or last in SYNONYMS:
         return list(dict.fromkeys([*same, *SYNONYMS.get(last, [])]))
     if group in {name.rpartition(".")[0] for name in entries}:  # an option of that group

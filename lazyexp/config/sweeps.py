@@ -29,7 +29,10 @@ def expand(overrides: list[str]) -> list[list[str]]:
         tasks = [override for override in overrides if not override.lstrip("+~").startswith("hydra")]
         parsed = OverridesParser.create(config_loader()).parse_overrides(parameters + tasks)
         with _without_second_check():
-            return BasicSweeper.split_arguments(parsed, None)[0]
+            jobs: list[list[str]] = BasicSweeper.split_arguments(parsed, None)[0]
+    if not jobs:
+        raise UserError(f"{' '.join(tasks)}: no value, so there is no run")
+    return jobs
 
 
 def varied_keys(jobs: list[list[str]]) -> list[str]:

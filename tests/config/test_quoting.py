@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from lazyexp.config.quoting import override, quote
+from lazyexp.config.quoting import arguments, override, quote
 from lazyexp.errors import UserError
 
 PARSER = OverridesParser.create()
@@ -135,3 +135,15 @@ def test_keys_of_hydra_are_accepted(key):
 def test_impossible_values_are_refused(value):
     with pytest.raises(UserError):
         override("key", value)
+
+
+def test_arguments_from_python():
+    found = arguments(["rule=lazy"], {"model__width": np.int64(3), "targets": np.array([0.5]), "epochs": 2})
+    assert found == ["rule=lazy", "model.width=3", "targets=[0.5]", "epochs=2"]
+    assert quote(range(2)) == "[0,1]"
+    for words, options, message in (
+        (["seed=1"], {"seed": 2}, "seed: given twice"),
+        ([{"epochs": 1}], {}, "must be a text"),
+    ):
+        with pytest.raises(UserError, match=message):
+            arguments(words, options)

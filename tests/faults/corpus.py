@@ -1167,7 +1167,11 @@ model("batch normalisation and dropout", "value", lambda: Net(None, nn.BatchNorm
 def markdown() -> str:
     """The tables of docs/inputs.md."""
     parts = []
-    for title, cases in (("Data sets", DATA), ("Custom models", MODELS), ("Settings", SETTINGS)):
+    for title, cases in (
+        ("Data sets", DATA),
+        ("Custom models", MODELS),
+        ("Settings and shell", [one for one in SETTINGS if one.origin == "issue"]),
+    ):
         lines = [f"### {title}", "", "| input | outcome | message |", "|---|---|---|"]
         for one in cases:
             text, name = (word.replace("|", "\\|").replace("\n", " ") for word in (one.text, one.name))

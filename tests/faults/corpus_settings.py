@@ -36,6 +36,7 @@ class Words:
 
 
 SETTINGS: list[Words] = []
+HEAD = "# @package _global_\n"
 
 
 def refuse(text: str, *words: str, origin: str = "issue", name: str = "", **files: str) -> None:
@@ -179,6 +180,15 @@ refuse("did you mean plasticity.threshold or rule.threshold?", "threshold=.5", o
 refuse("is a sweep of several runs; use lazyexp -m", "sweep=headline", origin="e")
 refuse("has an effect in a sweep only", "hydra/launcher=joblib", origin="e")
 refuse("has an effect in a sweep only", "hydra.run.dir=x", origin="e")
+
+refuse(
+    "put it into quotes",
+    "sweep=m",
+    name="a number as a text",
+    origin="e",
+    sweep__m="# @package _global_\nruns_dir: 1e3",
+)
+refuse("needs a first line", "sweep=m", name="sweep/m.yaml without a package", origin="e", sweep__m="epochs: 1\n")
 
 # --- settings without an effect --------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import corpus
@@ -108,3 +109,10 @@ def test_the_tables_of_the_docs_are_those_of_the_corpus():
     """To update them: python tests/faults/corpus.py."""
     page = Path(__file__).resolve().parents[2] / "docs" / "inputs.md"
     assert corpus.markdown() in page.read_text(encoding="utf-8")
+
+
+def test_the_tests_that_the_docs_name_exist():
+    root = Path(__file__).resolve().parents[2]
+    named = set(re.findall(r"`(test_\w+)`", (root / "docs" / "inputs.md").read_text(encoding="utf-8")))
+    known = "".join(path.read_text(encoding="utf-8") for path in (root / "tests").rglob("test_*.py"))
+    assert named and not [name for name in named if f"def {name}(" not in known]

@@ -314,6 +314,15 @@ def test_given_values_hold_in_every_trial(run, monkeypatch):
         assert "optimizer.lr" in keys and "optimizer.momentum" not in keys
 
 
+def test_a_preset_holds_in_every_trial(run, monkeypatch):
+    seen = []
+    monkeypatch.setattr(cli, "train", lambda overrides, folder: (seen.append(overrides), outcome())[1])
+    assert run("rule=fast_lazy", "dataset.val_size=100", "epochs=3", "--trials", 3)[0] == 0
+    fixed = {"rule.threshold", "rule.max_interval", "packing.block_size", "batch_size", "optimizer.lr"}
+    for words in seen:
+        assert not fixed & {word.partition("=")[0] for word in words} and "epochs=3" in words
+
+
 def test_lines_show_the_validation_accuracy(run, monkeypatch):
     endings = iter([outcome(accuracy=0.875, seconds=2.5), outcome("diverged"), Outcome(None, "no memory")])
     monkeypatch.setattr(cli, "train", lambda overrides, folder: next(endings, outcome()))
