@@ -26,7 +26,7 @@ from torchvision.datasets import MNIST
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from lazyexp.data.loading import balanced_split  # noqa: E402
+from lazyexp.data.loading import balanced_split
 
 SCALED = transforms.Compose([transforms.ToTensor(), transforms.Normalize((0.1307,), (0.3081,))])
 
