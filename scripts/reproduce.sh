@@ -87,8 +87,8 @@ sweeps() {
     local net="model.width=100 model.init=lecun_normal dataset.scale=unit optimizer.lr=0.02 optimizer.schedule=constant"
     runs incremental sweep=incremental $few epochs=1
     runs mistake_gating sweep=mistake_gating dataset=mnist $few $net epochs=5 eval_every=1000 targets=[0.85,0.9]
-    runs replay sweep=replay $few eval_every=1000 memory.replay_every=1000 memory.capacity=100,300,1000,null
-    runs scaling sweep=scaling dataset=mnist dataset.train_size=1000,2000,4000,8000 dataset.augment=[] model.width=100 epochs=4
+    runs replay sweep=replay dataset.train_size=3000 eval_every=1000 memory.replay_every=1000 memory.capacity=100,300,1000,null rule=backprop,lazy
+    runs scaling sweep=scaling dataset=mnist dataset.train_size=1000,2000,4000 dataset.augment=[] model.width=100 epochs=4
     runs batch_limits sweep=batch_limits dataset=mnist,fashion_mnist dataset.train_size=3000 epochs=5 model.width=100
     runs equal_seconds sweep=equal_seconds
     runs equal_seconds sweep=equal_seconds rule=lazy epochs=32,64

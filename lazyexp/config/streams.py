@@ -56,6 +56,13 @@ class MemoryConfig(Freezable):
     )
 
 
+def check_time_limit(stream: StreamConfig, memory: MemoryConfig, max_seconds: float | None) -> None:
+    """Refuse a time limit with phases: a schedule of the whole run's seconds is none of a phase. Raises UserError."""
+    phases = stream.phases is not None or memory.restart_epochs > 0
+    wanted = "null with stream.phases or memory.restart_epochs, where every phase has its own schedule"
+    require(max_seconds is None or not phases, "max_seconds", max_seconds, wanted)
+
+
 def check_stream(stream: StreamConfig, epochs: int | None, subset: str | None) -> None:
     """Raise UserError for keys of a stream that contradict each other or the rest of the settings."""
     phases = stream.phases

@@ -12,7 +12,7 @@ from typing import Any
 from lazyexp.config.fields import check_setting, require, value_at, walk
 from lazyexp.config.registry import CUSTOM_DATASET, DATASETS, NAMES
 from lazyexp.config.schema import Config, ModelConfig, Settings
-from lazyexp.config.streams import check_memory, check_stream
+from lazyexp.config.streams import check_memory, check_stream, check_time_limit
 
 ENTRIES = dict(walk(Config))
 # Keys of numbers whose own bounds are all there is to check, and their types.
@@ -48,6 +48,7 @@ def check(config: Config) -> Settings:
     _check_execution(config)
     check_stream(config.stream, config.epochs, config.dataset.subset)
     check_memory(config.memory)
+    check_time_limit(config.stream, config.memory, config.max_seconds)
     _check_effects(config)
     defaults = DATASETS.get(config.dataset.name, CUSTOM_DATASET)
     given = {entry.name: getattr(config, entry.name) for entry in fields(Config)}

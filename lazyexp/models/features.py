@@ -21,24 +21,32 @@ class Features:
     sha256: str
 
 
-class Affine(nn.Module):
-    """x -> scale * x + offset, as float32; whole numbers of 64 bits are tokens and stay as they are."""
+class _Scaled(nn.Module):
+    """A factor and an offset that move with the module to a device, and are in no state_dict."""
+
+    scale: Tensor
+    offset: Tensor
 
     def __init__(self, scale: float | Tensor, offset: float | Tensor) -> None:
         super().__init__()
-        self.scale, self.offset = scale, offset
+        for name, value in (("scale", scale), ("offset", offset)):
+            self.register_buffer(name, torch.as_tensor(value, dtype=torch.float32), persistent=False)
+
+
+class Affine(_Scaled):
+    """x -> scale * x + offset, as float32; whole numbers of 64 bits are tokens and stay as they are."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Keeps the shape."""
         return x if x.dtype == torch.int64 else x.float() * self.scale + self.offset
 
 
-class Unscale(nn.Module):
+class Unscale(_Scaled):
     """From the inputs of a network, scale * pixel + offset, to the pixels as they are stored."""
 
     def __init__(self, scale: float | Tensor, offset: float | Tensor, dtype: torch.dtype) -> None:
-        super().__init__()
-        self.scale, self.offset, self.dtype = scale, offset, dtype
+        super().__init__(scale, offset)
+        self.dtype = dtype
 
     def forward(self, x: Tensor) -> Tensor:
         """Keeps the shape."""

@@ -47,10 +47,17 @@ class Course:
         return sum(part.epochs for part in self.phases[:phase])
 
     def planned(self, targets: Tensor, classes: int) -> int:
-        """Samples that the phases present, without replays and restart, to samples with the labels `targets` (n,)."""
-        return sum(
+        """Samples that the run presents at most, given their labels `targets` (n,); replays by growth left out."""
+        stream = sum(
             part.epochs * int(part.members(targets, classes).sum()) for part in self.phases if not part.restart
         )
+        if self.replay is None:
+            return stream
+        largest, config = min(self.replay.config.capacity or len(targets), len(targets)), self.replay.config
+        every = config.replay_every or stream + 1
+        replayed = sum(min(number * every, largest) for number in range(1, stream // every + 1))
+        restart = sum(part.epochs for part in self.phases if part.restart)
+        return stream + config.replay_epochs * replayed + restart * largest
 
 
 class Cursor:

@@ -16,7 +16,7 @@ from lazyexp.runs import trackers
 from lazyexp.runs.columns import MEASURED
 from lazyexp.runs.recorder import Recorder
 
-MEASURES = [column.name for column in MEASURED]
+MEASURES = [column.name for column in MEASURED if column.kind is not str]  # trackers get numbers
 
 
 def logged_to_tensorboard(folder: Path):

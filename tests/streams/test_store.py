@@ -9,7 +9,8 @@ from test_streams import presented, settings
 
 from lazyexp.config.streams import MemoryConfig
 from lazyexp.experiment import run
-from lazyexp.streams import Replay, Store
+from lazyexp.streams import Replay, Store, make_phases
+from lazyexp.training.course import Course
 
 
 def filled(kind, capacity, targets, seed=0, chunk=7, wrong=None) -> Store:
@@ -118,6 +119,9 @@ def test_replayed_samples_count_in_every_counter(tmp_path):
     batches = [-(-304 // 8), 2 * -(-50 // 8), -(-296 // 8), 2 * -(-50 // 8)]  # the border of a batch behind 300
     assert times.sum() == 800 and row["updates"] == row["updates_possible"] == sum(batches)
     assert row["memory_samples"] == 50
+    store = Store("reservoir", 50, torch.zeros(600, dtype=torch.int64), 1, 0)
+    course = Course(make_phases(None, "new", 1, 1), Replay(MemoryConfig(**memory), store, 0))
+    assert course.planned(store.targets, 1) == 800  # the end of the progress bar
     with np.load(result.folder / "learned.npz") as archive:
         assert archive["stored"].sum() == 50 and archive["stored"].dtype == bool
     assert set(times[~np.load(result.folder / "learned.npz")["stored"]]) <= {1, 3}

@@ -242,6 +242,7 @@ BAD = [
     ({"name": "online"}, {"epochs": 3}, "epochs=3: must be 1 for stream=online"),
     ({"name": "online", "phases": 2, "present": "all"}, {"epochs": 1}, "stream.present=all: must be new"),
     ({"name": "classes", "phases": 2}, {"dataset__subset": "matched"}, "dataset.subset=matched: must be null"),
+    ({"name": "classes", "phases": 2}, {"max_seconds": 9.0}, "max_seconds=9.0: must be null with stream.phases"),
     ({}, {"memory__capacity": 5}, "memory.capacity=5: must be unset without memory.name"),
     ({}, {"memory__replay_every": 5}, "memory.replay_every=5: must be unset without memory.name"),
     ({}, {"memory__name": "mistakes", "memory__capacity": 0}, "memory.capacity=0: must be at least 1"),
