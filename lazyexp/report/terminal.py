@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 
 from lazyexp.report.blocks import Table
+from lazyexp.report.formatting import target_name
 from lazyexp.report.headline import Headline
 from lazyexp.report.main_table import main_table
 from lazyexp.report.summary import lead, sentences
@@ -20,13 +21,15 @@ def first_screen(found: list[Headline], width: int | None = None) -> str:
     text = [line.replace("`", "") for line in lines if line]
     table = main_table(found).compact()[0]
     assert isinstance(table, Table)
-    return "\n".join([*text, "", *_fitting(table, width), ""])
+    goals = {f"to\n{target_name(one.target)}\n(s)" for one in found}
+    return "\n".join([*text, "", *_fitting(table, width, goals), ""])
 
 
-def _fitting(table: Table, width: int) -> list[str]:
-    """The lines of a table; columns of times to targets, the lowest first, are left out if it is too wide."""
+def _fitting(table: Table, width: int, goals: set[str]) -> list[str]:
+    """The lines of a table; if it is too wide, columns of times to targets are left out, those of `goals` last."""
     kept = list(range(len(table.columns)))
     optional = [i for i in kept if table.columns[i].startswith("to\n")]
+    optional.sort(key=lambda i: table.columns[i] in goals)
     while sum(_widths(table)[i] + 2 for i in kept) - 2 > width and optional:
         kept.remove(optional.pop(0))
     headings = [table.columns[i].split("\n") for i in kept]

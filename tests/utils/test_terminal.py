@@ -24,7 +24,7 @@ RUN = ("model.width=20", "device=cpu", "batch_size=8", "engine=autograd", "rule=
 
 
 def on_terminal(
-    folder: Path, width: int, *words: str, interrupt: str = "", module: str = "lazyexp"
+    folder: Path, width: int, *words: str, interrupt: str = "", command: str = "main"
 ) -> tuple[int, list[str]]:
     """Run a command on a pseudo-terminal. Ctrl-C is typed once `interrupt` has been shown.
 
@@ -36,7 +36,7 @@ def on_terminal(
     code = (
         f"import os, sys, fcntl, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); sys.argv = {['lazyexp', *words]!r}; "
     )
-    code += f"from lazyexp.__main__ import {module} as main; main()"
+    code += f"from lazyexp.__main__ import {command} as main; main()"
     process = subprocess.Popen(
         [sys.executable, "-c", code], cwd=folder, env=environment, stdin=terminal, stdout=terminal, stderr=terminal,
         start_new_session=True,
@@ -91,7 +91,7 @@ def test_a_sweep_names_its_runs_shows_the_time_left_and_ends_with_a_table(tmp_pa
     assert all(
         len(line) <= width for line in end if line.startswith(("backprop ", "lazy ", "rule ")) and "  " in line
     )
-    code, lines = on_terminal(tmp_path, width, "runs", "--list", module="report")
+    code, lines = on_terminal(tmp_path, width, "runs", "--list", command="report")
     assert code == 0 and lines[-1].startswith("4 runs: ") and all(len(line) <= width for line in lines)
 
 
