@@ -59,7 +59,7 @@ class Run:
     @cached_property
     def columns(self) -> dict[str, np.ndarray]:
         """The columns of `rows` as arrays, for repeated access."""
-        return {name: self.rows[name].to_numpy() for name in self.rows}
+        return dict(zip(self.rows.columns, np.ascontiguousarray(self.rows.to_numpy().T), strict=True))
 
     def final(self, column: str) -> float:
         """The last row's value, NaN if it was not measured."""

@@ -22,8 +22,9 @@ MARGINS = (0.1, 0.2, 0.5, 1.0)  # percentage points below the baseline's final a
 
 def crossing(run: Run, target: float) -> int | None:
     """Position of the first evaluation with a test accuracy of at least `target` (0 to 1), None if there is none."""
-    reached = np.flatnonzero(run.columns["test_accuracy"] >= target - TOLERANCE)
-    return int(reached[0]) if len(reached) else None
+    reached = run.columns["test_accuracy"] >= target - TOLERANCE
+    first = int(reached.argmax())
+    return first if reached[first] else None
 
 
 def seconds_to(run: Run, target: float) -> float:
