@@ -63,7 +63,7 @@ def run(config: Settings, position: Position | None = None) -> RunResult:
         RunIsBusy: another process is working on this run.
         OSError: a file cannot be read or written.
     """
-    with isolated():  # the result must not depend on what the caller has set in torch
+    with isolated(config.threads):  # the result must not depend on what the caller has set in torch
         return _run(config, position)
 
 

@@ -266,6 +266,12 @@ class Config(Freezable):
             "bfloat16": "factors of large products; weights stay float32; autocast in the autograd engine",
         },
     )
+    threads: int | None = setting(
+        None,
+        "threads of PyTorch on a CPU; null: as many as it takes by itself, 1 per worker of a sweep with joblib",
+        at_least=1,
+        at_most=1024,
+    )
     checkpoint_every: float = setting(60.0, "seconds between checkpoints; 0: at every evaluation", at_least=0)
     tracker: str | None = setting(
         None, "also log metrics to this tracker", choices=("tensorboard", "mlflow", "wandb")
