@@ -210,7 +210,9 @@ class PackingConfig(Freezable):
         },
     )
     components: int | None = setting(
-        None, "score on so many principal components of the inputs (mlp on a CPU); null: on all inputs", at_least=1
+        None,
+        "score on so many principal components of the inputs, for an mlp on a CPU; null and elsewhere: all inputs",
+        at_least=1,
     )
 
 
