@@ -46,20 +46,16 @@ class KnownUpdates:
     def measure(self) -> tuple[int, float]:
         """(M0, M1) of the last step: number and sum of |dw| of its changes."""
         count, size = 0, 0.0
-        for parameter, update, exact in self._updates():
-            change = update
-            if not exact:  # a tiny update does not change a weight
-                change = torch.add(parameter, update, out=update).sub_(parameter)
+        for parameter, update in self._updates():
+            # An update that is too small to change its weight does not count.
+            change = torch.add(parameter, update, out=update).sub_(parameter)
             sign = torch.sign(change, out=self.sign[: len(change)])
             count += int(torch.dot(sign, sign))
             size += float(torch.dot(change, sign))
         return count, size
 
-    def _updates(self) -> Iterator[tuple[Tensor, Tensor, bool]]:
-        """Pieces of all parameters that were changed, and of their updates; a piece is overwritten by the next.
-
-        The flag: the update counts as it is, as that of plain SGD does in the hand-derived engines.
-        """
+    def _updates(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Pieces of all parameters that were changed, and of their updates; a piece is overwritten by the next."""
         for group in self.optimizer.param_groups:
             rate = float(group["lr"])
             for parameter in group["params"]:
@@ -71,16 +67,16 @@ class KnownUpdates:
                     yield from self._adam(flat, state["exp_avg"], state["exp_avg_sq"], float(state["step"]), group)
                 elif not group["momentum"]:
                     for here, out in self._pieces(flat):
-                        yield flat[here], torch.mul(gradient[here], rate, out=out), True
+                        yield flat[here], torch.mul(gradient[here], rate, out=out)
                 else:
                     velocity, nesterov = state["momentum_buffer"].view(-1), group["nesterov"]
                     for here, out in self._pieces(flat):
                         torch.mul(velocity[here], rate * (group["momentum"] if nesterov else 1.0), out=out)
-                        yield flat[here], out.add_(gradient[here], alpha=rate) if nesterov else out, False
+                        yield flat[here], out.add_(gradient[here], alpha=rate) if nesterov else out
 
     def _adam(
         self, flat: Tensor, mean: Tensor, square: Tensor, step: float, group: dict[str, object]
-    ) -> Iterator[tuple[Tensor, Tensor, bool]]:
+    ) -> Iterator[tuple[Tensor, Tensor]]:
         """Kingma & Ba 2015, algorithm 1, with PyTorch's form of the bias corrections."""
         betas, rate, epsilon = group["betas"], group["lr"], group["eps"]
         assert isinstance(betas, (tuple, list)) and isinstance(rate, float) and isinstance(epsilon, float)
@@ -88,7 +84,7 @@ class KnownUpdates:
         mean, square = mean.view(-1), square.view(-1)
         for here, out in self._pieces(flat):
             torch.sqrt(square[here], out=out).div_(root).add_(epsilon)
-            yield flat[here], torch.div(mean[here], out, out=out).mul_(factor), False
+            yield flat[here], torch.div(mean[here], out, out=out).mul_(factor)
 
     def _pieces(self, flat: Tensor) -> Iterator[tuple[slice, Tensor]]:
         for start in range(0, len(flat), PIECE):
