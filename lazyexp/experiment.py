@@ -63,7 +63,7 @@ def run(config: Settings, position: Position | None = None) -> RunResult:
         RunIsBusy: another process is working on this run.
         OSError: a file cannot be read or written.
     """
-    with isolated():  # the result must not depend on what the caller has set in torch
+    with isolated(config.threads):  # the result must not depend on what the caller has set in torch
         return _run(config, position)
 
 
@@ -94,6 +94,7 @@ def prepare(config: Settings, data: Data | None = None) -> Prepared:
 
 def fitted(config: Settings, data: Data) -> Settings:
     """The settings with those filled in that depend on the data."""
+    config = resolve_components(config, data.train.targets.device)
     if config.packing.precision == "auto":
         projected = bool(config.packing.components or config.dataset.components)
         linear = config.model.name == "mlp" and data.train.affine
@@ -132,7 +133,7 @@ def build(run: Prepared) -> Built:
 
 
 def _run(config: Settings, position: Position | None) -> RunResult:
-    prepared = prepare(config)
+    prepared, asked = prepare(config), config.packing.components
     config, data = prepared.config, prepared.data
     for text in data.notes:
         if position is None or first_in_sweep(text):
@@ -147,6 +148,7 @@ def _run(config: Settings, position: Position | None) -> RunResult:
         for warning in (
             single_sample_warning(built.model, config.batch_size, f"model={config.model.name}"),
             slow_precision_note(config.precision, prepared.device),
+            None if asked == config.packing.components else unused_components(asked),
         ):
             if warning and (position is None or first_in_sweep(warning)):
                 log(warning)
@@ -218,6 +220,19 @@ def make_parts(
     device = data.train.targets.device
     rule.start(RunInfo(len(data.train), config.batch_size, epochs, config.seed, device, data.index))
     return rule, make_engine(config.engine, engine_spec(config, model, data, rule, energy))
+
+
+def resolve_components(config: Settings, device: torch.device) -> Settings:
+    """The settings with packing.components as they apply: null for other models than an mlp, and on a GPU."""
+    count, model = config.packing.components, config.model
+    if count is None or (model.name == "mlp" and not model._target_ and device.type == "cpu"):
+        return config
+    return replace(config, packing=replace(config.packing, components=None))
+
+
+def unused_components(count: int | None) -> str:
+    """The note on packing.components where they do not apply."""
+    return f"note: packing.components={count}: is for model=mlp on a CPU; samples are scored on all inputs"
 
 
 def engine_spec(config: Settings, model: torch.nn.Module, data: Data, rule: Rule, energy: Energy) -> EngineSpec:

@@ -2,10 +2,12 @@
 
     python scripts/bench.py                           # batch sizes and widths, then the whole 8-epoch run
     python scripts/bench.py --batches 1 --widths 1000 --repeats 5
+    python scripts/bench.py --threads 1 2 --epochs 0
     python scripts/bench.py --device cuda --csv gpu.csv
 
 The cases of a row run in one process and take turns; the table gives medians over the turns. Ratios are to plain
-PyTorch. Microseconds are per presented sample.
+PyTorch; the last column is `fast` relative to `by hand`, the same products alone. Microseconds are per presented
+sample; with --processor-time they are of processor time, summed over threads, for machines with other work.
 
     plain     nn.Sequential, CrossEntropyLoss, SGD, one loop over tensors in memory
     loader    the same with torchvision transforms and a DataLoader
@@ -21,6 +23,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import itertools
 import os
 import statistics
 import sys
@@ -40,6 +43,7 @@ from lazyexp.training.clock import Clock
 from lazyexp.training.energy import Energy
 from lazyexp.training.fast.deferred import BLOCK
 from lazyexp.training.fast.direct import Direct
+from lazyexp.utils.products import add_outer, affine, library
 
 CASES = ("plain", "loader", "autograd", "in place", "fast", "by hand", "lazy", "floor")
 
@@ -59,14 +63,16 @@ class Bench:
         model = make_model(ModelConfig(width=self.width), self.images.shape, 10, 0)
         return model.to(self.device)
 
+    timer = staticmethod(time.perf_counter)
+
     def seconds(self, act: Callable[[], None]) -> float:
         if self.device.type == "cuda":
             torch.cuda.synchronize()
-        start = time.perf_counter()
+        start = self.timer()
         act()
         if self.device.type == "cuda":
             torch.cuda.synchronize()
-        return time.perf_counter() - start
+        return self.timer() - start
 
     def engine(self, rule: str, kind: str) -> Callable[[int], None]:
         """A function that trains on n samples with an engine of lazyexp."""
@@ -140,7 +146,7 @@ class Bench:
                 for start in range(0, n, block):
                     inputs, y = self.images.batch(self.order[start : min(start + block, n)])
                     x, size = inputs.flatten(1), len(y)
-                    z, onehot = torch.addmm(b1, x, w1.t()), nn.functional.one_hot(y, 10)
+                    z, onehot = affine(x, w1, b1), nn.functional.one_hot(y, 10)
                     gram = (x @ x.t()).add_(1) if block > b else None
                     d = torch.empty_like(z)
                     for s in range(0, size, b):
@@ -152,7 +158,7 @@ class Bench:
                         d[s : s + b] = relu_back(p @ w2, h, 0)
                         w2.addmm_(p.t(), h)
                         b2.add_(p.sum(0))
-                    w1.addmm_(d.t(), x)
+                    add_outer(w1, d, x)
                     b1.add_(d.sum(0))
 
         return train
@@ -252,6 +258,8 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=16384, help="samples per turn of a fast case")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=8, help="epochs of the whole run at batch 1; 0: skip it")
+    parser.add_argument("--threads", type=int, nargs="*", default=[torch.get_num_threads()])
+    parser.add_argument("--processor-time", action="store_true", help="of the process, instead of wall time")
     parser.add_argument("--data-dir", default=os.environ.get("LAZYEXP_DATA", "data"))
     parser.add_argument("--csv", default="bench.csv")
     options = parser.parse_args()
@@ -260,19 +268,26 @@ def main() -> None:
         images = load_data(DatasetConfig(name="emnist"), options.data_dir, device).train
     except UserError as error:
         sys.exit(f"bench: {error}")
-    print(f"torch {torch.__version__}, {device}, {torch.get_num_threads()} threads, {len(images):,} images")
+    if options.processor_time:
+        Bench.timer = staticmethod(time.process_time)
+    print(f"torch {torch.__version__}, {device}, products: {library()}, {len(images):,} images")
     table = []
-    print(f"\n{'batch':>5} {'width':>5}  " + "".join(f"{name:>10}" for name in CASES))
-    for width in options.widths:
-        for batch_size in options.batches:
+    for threads in options.threads:
+        torch.set_num_threads(threads)
+        print(
+            f"\n{threads} threads\n{'batch':>5} {'width':>5}  " + "".join(f"{name:>10}" for name in (*CASES, "/hand"))
+        )
+        for width, batch_size in itertools.product(options.widths, options.batches):
             samples = max(options.samples // (4 if width > 1000 else 1), batch_size * 8)
             lr = 0.01 if batch_size == 1 else 0.1
             result = Bench(images, batch_size, width, lr, samples).measure(options.repeats)
+            overhead = f"{result['fast'] / result['by hand']:>9.2f}x"
             ratios = "".join(f"{result['plain'] / result[name]:>9.2f}x" for name in CASES)
             micros = "".join(f"{result[name]:>8.1f}us" for name in CASES)
-            print(f"{batch_size:>5} {width:>5}  {ratios}\n{'':>13}{micros}", flush=True)
+            print(f"{batch_size:>5} {width:>5}  {ratios}{overhead}\n{'':>13}{micros}", flush=True)
             table += [
-                {"batch": batch_size, "width": width, "case": name, "us_per_sample": f"{result[name]:.3f}",
+                {"threads": threads, "batch": batch_size, "width": width, "case": name,
+                 "us_per_sample": f"{result[name]:.3f}",
                  "times_faster_than_plain": f"{result['plain'] / result[name]:.3f}"}
                 for name in CASES
             ]  # fmt: skip
@@ -282,7 +297,7 @@ def main() -> None:
         print(f"whole run, batch 1, width 1000, {options.epochs} epochs")
         for name, seconds in result:
             print(f"  {name:<10}{seconds:>9.2f} s  {seconds / lazy:>7.2f} x lazy")
-            table.append({"batch": 1, "width": 1000, "case": f"whole run: {name}",
+            table.append({"threads": threads, "batch": 1, "width": 1000, "case": f"whole run: {name}",
                           "us_per_sample": f"{seconds / options.epochs / len(images) * 1e6:.3f}",
                           "times_faster_than_plain": f"{dict(result)['plain'] / seconds:.3f}"})  # fmt: skip
     with open(options.csv, "w", newline="") as stream:

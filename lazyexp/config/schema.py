@@ -210,7 +210,9 @@ class PackingConfig(Freezable):
         },
     )
     components: int | None = setting(
-        None, "score on so many principal components of the inputs (mlp on a CPU); null: on all inputs", at_least=1
+        None,
+        "score on so many principal components of the inputs, for an mlp on a CPU; null and elsewhere: all inputs",
+        at_least=1,
     )
 
 
@@ -265,6 +267,12 @@ class Config(Freezable):
             "tf32": "on a GPU",
             "bfloat16": "factors of large products; weights stay float32; autocast in the autograd engine",
         },
+    )
+    threads: int | None = setting(
+        None,
+        "threads of PyTorch on a CPU; null: as many as it takes by itself, 1 per worker of a sweep with joblib",
+        at_least=1,
+        at_most=1024,
     )
     checkpoint_every: float = setting(60.0, "seconds between checkpoints; 0: at every evaluation", at_least=0)
     tracker: str | None = setting(

@@ -239,9 +239,12 @@ def _check_execution(config: Config) -> None:
         packing.precision,
         "float32, bfloat16 or auto with packing.components",
     )
-    for key, value in (("packing", packing.components), ("dataset", config.dataset.components)):
-        mlp = config.model.name == "mlp" and not config.model._target_
-        require(value is None or mlp, f"{key}.components", value, f"null for model={config.model.name}")
+    require(
+        config.dataset.components is None or (config.model.name == "mlp" and not config.model._target_),
+        "dataset.components",
+        config.dataset.components,
+        f"null for model={config.model.name}",
+    )
     plain = (config.model.name, optimizer.name, optimizer.momentum, optimizer.weight_decay) == ("mlp", "sgd", 0, 0)
     require(
         config.plasticity.name == "all" or (plain and config.engine != "autograd"),

@@ -43,6 +43,11 @@ class Energy:
                 for kept, parameter in zip(self._before, self.parameters, strict=True):
                     self.add_change(kept.sub_(parameter))
 
+    def add(self, count: int, size: float) -> None:
+        """Add updates with so many changes of so large a sum."""
+        self.l0 += count
+        self.l1 += size
+
     def add_change(self, change: Tensor, factor: float = 1.0) -> None:
         """Add an update of `factor * change` to a parameter; overwrites `change`."""
         self.l0 += change.count_nonzero()

@@ -15,11 +15,11 @@ AUTOCAST_DEVICES = ("cpu", "cuda", "mps", "xpu")
 
 
 @contextmanager
-def isolated() -> Iterator[None]:
+def isolated(threads: int | None = None) -> Iterator[None]:
     """Set PyTorch's global state to its defaults inside the block and restore it afterwards.
 
     Covers autocast, gradient and inference mode, default dtype and device, deterministic algorithms, the flags of
-    cuDNN, and the precision of float32 products. Not the number of threads.
+    cuDNN, and the precision of float32 products. The number of threads is set to `threads`, or left as it is.
     """
     with ExitStack() as stack:
         stack.enter_context(torch.inference_mode(False))
@@ -32,18 +32,22 @@ def isolated() -> Iterator[None]:
         torch.set_default_dtype(torch.float32)
         if torch.get_default_device().type != "cpu":  # only then: a device context slows every call into torch
             stack.enter_context(torch.device("cpu"))
-        stack.callback(
-            torch.use_deterministic_algorithms,
-            torch.are_deterministic_algorithms_enabled(),
-            warn_only=torch.is_deterministic_algorithms_warn_only_enabled(),
-        )
-        torch.use_deterministic_algorithms(False)
+        if torch.are_deterministic_algorithms_enabled():  # only then: the call imports the compiler, for seconds
+            stack.callback(
+                torch.use_deterministic_algorithms,
+                True,
+                warn_only=torch.is_deterministic_algorithms_warn_only_enabled(),
+            )
+            torch.use_deterministic_algorithms(False)
         stack.callback(torch.set_float32_matmul_precision, torch.get_float32_matmul_precision())
         torch.set_float32_matmul_precision("highest")
         cudnn = torch.backends.cudnn
         for flag in ("deterministic", "benchmark", "allow_tf32"):
             stack.callback(setattr, cudnn, flag, getattr(cudnn, flag))
             setattr(cudnn, flag, False)
+        if threads is not None:
+            stack.callback(torch.set_num_threads, torch.get_num_threads())
+            torch.set_num_threads(threads)
         yield
 
 

@@ -14,6 +14,7 @@ from lazyexp.config.registry import OPTIMIZERS
 from lazyexp.config.schema import OptimizerConfig
 from lazyexp.errors import UserError
 from lazyexp.training.energy import Energy
+from lazyexp.training.updates import KnownUpdates
 
 
 def make_optimizer(config: OptimizerConfig, parameters: Iterable[Tensor], **more: Any) -> torch.optim.Optimizer:
@@ -67,6 +68,7 @@ class Stepper:
     def __init__(self, optimizer: torch.optim.Optimizer, lr: float, energy: Energy) -> None:
         self.optimizer, self.energy = optimizer, energy
         rates = [float(group["lr"]) if "lr" in group else None for group in optimizer.param_groups]
+        self.known = KnownUpdates(optimizer) if energy.enabled and KnownUpdates.fit(optimizer) else None
         self.ratios = [None if rate is None else rate / lr for rate in rates]
 
     def step(self, rate: float) -> None:
@@ -74,9 +76,19 @@ class Stepper:
         for group, ratio in zip(self.optimizer.param_groups, self.ratios, strict=True):
             if ratio is not None:
                 group["lr"] = rate if ratio == 1 else rate * ratio
+        if self.known is not None and self._dense():
+            self.optimizer.step()
+            with self.energy.clock.off():
+                self.energy.add(*self.known.measure())
+            return
         self.energy.before_step()
         self.optimizer.step()
         self.energy.after_step()
+
+    def _dense(self) -> bool:
+        """Whether no gradient is sparse."""
+        groups = self.optimizer.param_groups
+        return not any(p.grad is not None and p.grad.is_sparse for group in groups for p in group["params"])
 
     @contextmanager
     def training(self) -> Iterator[None]:

@@ -167,6 +167,22 @@ def test_digits_are_bundled(tmp_path):
     assert counts.max() - counts.min() <= 3
 
 
+def test_digits_are_those_of_scikit_learn_in_its_split():
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
+    from lazyexp.data.local import load_digits as bundled
+
+    raw, original = bundled(), load_digits()
+    parts = train_test_split(
+        original.images, original.target, test_size=360, stratify=original.target, random_state=0
+    )
+    for mine, part in zip((raw.train_images[:, 0], raw.test_images[:, 0], raw.train_targets, raw.test_targets),
+                          parts, strict=True):  # fmt: skip
+        assert torch.equal(mine.double(), torch.from_numpy(part).double())
+    assert raw.sha256() == "6e60a5124e7b743165dbed5ae3d5f7d5d6fc20a39273a501f5ba87880f112e65"
+
+
 # --- downloading -----------------------------------------------------------------------------------------
 
 

@@ -11,8 +11,10 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import only_run, rows
+from conftest import REAL, needs_data, only_run, rows
 from pages import ROOT, lazyexp_commands
+
+import lazyexp
 
 FOLDER = ROOT / "examples" / "text"
 CUSTOM = [words for words in lazyexp_commands(ROOT / "docs" / "examples.md") if "characters." not in " ".join(words)]
@@ -24,6 +26,27 @@ def test_lazy_learning_in_one_file(tmp_path):
     answer = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert answer.returncode == 0, answer.stderr
     assert {"backprop", "lazy", "mistake_gated"} <= set(answer.stdout.split())
+
+
+def test_the_record_is_short_and_needs_torch_alone():
+    lines = (ROOT / "examples" / "record.py").read_text().splitlines()
+    assert len(lines) <= 200
+    imported = {line.split()[1].split(".")[0] for line in lines if line.startswith(("import ", "from "))}
+    assert imported <= {"__future__", *sys.stdlib_module_names, "torch"}
+
+
+@needs_data
+@pytest.mark.slow
+def test_the_record_does_what_the_program_does(tmp_path, monkeypatch):
+    """98.9 % within the spread of seeds, and the same counts but for rounding."""
+    monkeypatch.syspath_prepend(ROOT / "examples")
+    record = importlib.import_module("record").train(str(REAL))
+    assert record["test_accuracy"] >= 0.988
+    fixed = {"energy": False, "device": "cpu", "data_dir": str(REAL), "runs_dir": str(tmp_path), "eval_every": 10**9}
+    row = lazyexp.run("rule=fast_lazy", "dataset=emnist", **fixed).summary
+    assert record["test_accuracy"] == pytest.approx(row["test_accuracy"], abs=0.0015)
+    for name in ("samples_seen", "backward_samples", "updates"):
+        assert record[name] == pytest.approx(row[name], rel=0.02)
 
 
 @pytest.mark.parametrize("arguments", CUSTOM, ids=" ".join)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 
@@ -222,7 +224,6 @@ def lazyexp_test_images():
             {"packing__components": 5, "packing__block_size": 64, "packing__precision": "int8"},
             "packing.precision=int8: must be float32, bfloat16 or auto with packing.components",
         ),
-        ({"packing__components": 13, "packing__block_size": 64}, "packing.components=13: must be at most 12"),
     ],
 )
 def test_what_does_not_fit_is_refused(tmp_path, changes, message):
@@ -234,3 +235,18 @@ def test_tokens_have_no_components():
     tokens = Samples(torch.randint(5, (20, 8)), torch.arange(20) % 2)
     with pytest.raises(UserError, match="not for tokens"):
         principal_components(tokens, 2, "dataset.components")
+
+
+def test_more_components_than_inputs_are_all_inputs():
+    engine = packed(1000)[0]
+    engine.train(torch.arange(64), [0.05] * 4)
+    assert engine.scorer.components.basis.shape == (36, 36)
+
+
+def test_other_models_are_scored_on_all_inputs(tmp_path, capsys):
+    """So that a preset with components fits every model; run.json records what was used."""
+    changes = {"model__name": "cnn", "dataset__components": None, "packing__components": 5, "packing__block_size": 64}
+    result = run(settings(tmp_path, **changes, model__depth=1, model__width=2))
+    assert "note: packing.components=5: is for model=mlp on a CPU" in capsys.readouterr().err
+    recorded = json.loads((result.folder / "run.json").read_text())["settings"]
+    assert recorded["packing"]["components"] is None

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from contextlib import contextmanager
+from dataclasses import replace
 
 import pytest
 import torch
@@ -42,3 +46,26 @@ def test_a_run_does_not_depend_on_the_caller(tmp_path, model):
     for name, caller in CALLERS.items():
         with caller(), isolated():
             assert rows(tmp_path / name, model) == expected
+
+
+def test_threads_hold_inside_a_run_alone(tmp_path):
+    """`threads` is set for the run, recorded in run.json, and restored; null leaves what the caller has set."""
+    config = Config(epochs=1, batch_size=16, device="cpu", runs_dir=str(tmp_path), threads=2)
+    config.dataset.train_size, config.model.width = 200, 4
+    assert torch.get_num_threads() == 1
+    folders = [run(check(config)).folder, run(check(replace(config, threads=None))).folder]
+    assert torch.get_num_threads() == 1
+    recorded = [json.loads((folder / "run.json").read_text())["sessions"][-1]["threads"] for folder in folders]
+    assert recorded == [2, 1] and folders[0] != folders[1]
+
+
+@pytest.mark.slow
+def test_a_run_imports_neither_scikit_learn_nor_the_compiler(tmp_path):
+    """Both take longer than a small run."""
+    code = (
+        "import sys, lazyexp\n"
+        f"lazyexp.run('epochs=1', 'dataset.train_size=100', 'model.width=4', runs_dir={str(tmp_path)!r})\n"
+        "print(sorted({'sklearn', 'torch._dynamo', 'torch._inductor', 'torchvision'} & set(sys.modules)))"
+    )
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert answer.stdout.splitlines()[-1] == "[]"

@@ -63,11 +63,16 @@ class ComponentScorer:
     def __call__(self, index: Tensor) -> tuple[Tensor, Tensor]:
         """Logits (b, classes) of the samples `index` (b,) with the current weights, and their targets (b,)."""
         if self.components is None:
-            self._prepare(principal_components(self.samples, self.count, "packing.components"))
+            self._prepare(principal_components(self.samples, self._count(), "packing.components"))
         if not self.current:
             self._derive()
         logits = torch.cat([self._logits(part) for part in index.split(ROWS)])
         return logits.to(self.first.dtype), self.samples.targets.index_select(0, index)
+
+    def _count(self) -> int:
+        """The number of components: at most that of the inputs."""
+        self.count = min(self.count, self.layers.inputs)
+        return self.count
 
     def _prepare(self, components: Components) -> None:
         """Project all samples, unless they change from epoch to epoch, and the weights."""
