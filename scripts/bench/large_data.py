@@ -3,7 +3,7 @@
     python scripts/bench/large_data.py [--images 5000] [--side 224] [--batches 100] [--folder FOLDER]
 
 Writes random images (images, 3, side, side) to FOLDER (a temporary one by default) as x_train.npy, and the same as
-.npz. Each way is measured in a process of its own; files are in the page cache if they fit. A training step is that of
+.npz. Each way is measured in a process of its own; files are in the page cache if they fit. A step is that of
 a small convolutional network, so that reading has a large share.
 """
 
