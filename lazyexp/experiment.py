@@ -251,7 +251,7 @@ def engine_spec(config: Settings, model: torch.nn.Module, data: Data, rule: Rule
     )
 
 
-def training_schedule(config: Settings, clock: Clock) -> TrainingSchedule:
+def training_schedule(config: Settings, clock: Clock | None = None) -> TrainingSchedule:
     """What the trainer needs of the settings. `clock` measures the seconds of training."""
     return TrainingSchedule(
         seed=config.seed,
@@ -264,7 +264,7 @@ def training_schedule(config: Settings, clock: Clock) -> TrainingSchedule:
         milestones=config.optimizer.milestones,
         gamma=config.optimizer.gamma,
         max_seconds=config.max_seconds,
-        seconds=lambda: clock.seconds,
+        seconds=lambda: 0.0 if clock is None else clock.seconds,
         precision=config.precision,
         stop_at=config.stop_at,
         checkpoint_every=config.checkpoint_every,

@@ -26,7 +26,8 @@ class DatasetConfig(Freezable):
     _target_: str | None = setting(None, "import path of a custom data set; see docs/custom.md")
     options: dict[str, Any] = setting({}, "arguments of a custom data set or of `folder`: dataset.options.NAME=VALUE")
     path: str | None = setting(
-        None, "for `folder`: IDX files, .npz, train/<class>/*.png and test/<class>/*.png, or tables (.csv, .parquet)"
+        None,
+        "for `folder`: IDX files, .npz, .npy, train/<class>/*.png and test/<class>/*.png, or tables (.csv, .parquet)",
     )
     mirror: str | None = setting(None, "download address (also file://) tried before the official ones")
     train_size: int | None = setting(None, "train on a class-balanced subset of this size", at_least=1)

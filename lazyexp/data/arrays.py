@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -33,7 +34,13 @@ def make_raw(arrays: Sequence[Array], names: Sequence[str], targets: Targets | N
     sources = dict(zip(PARTS, names, strict=True))
     raw = Raw(train, targets.train, test, targets.test, targets.classes, sources)
     raw.white, raw.class_names, raw.notes = white(train), targets.names, notes + targets.notes
+    raw.on_disk = all(_on_disk(*pair) for pair in ((x_train, train), (x_test, test)))
     return raw
+
+
+def _on_disk(array: Array, samples: Tensor) -> bool:
+    """Whether `samples` are a view of a memory-mapped array."""
+    return isinstance(array, np.memmap) and array.dtype == samples.numpy().dtype
 
 
 def white(images: Tensor) -> float:
@@ -86,7 +93,7 @@ def _samples(array: Array, name: str, notes: list[str]) -> Tensor:
     whole = array.dtype.kind != "f"
     if array.ndim in (3, 4):
         array = array[:, None] if array.ndim == 3 else _channels_first(array, name, notes)
-        if whole and array.size and (array.min() < 0 or array.max() > 255):
+        if whole and array.dtype != np.uint8 and array.size and (array.min() < 0 or array.max() > 255):
             raise UserError(
                 f"{name}: integer pixels must be from 0 to 255, not {array.min()} to {array.max()}; divide and give "
                 "floats, or give tokens as (n, length)"
@@ -95,7 +102,11 @@ def _samples(array: Array, name: str, notes: list[str]) -> Tensor:
     else:
         dtype = np.int64 if whole else np.float32
     with np.errstate(over="ignore"):  # infinite values are refused later
-        return torch.from_numpy(np.array(array, dtype=dtype, order="C"))
+        if isinstance(array, np.memmap) and array.dtype == dtype:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", UserWarning)  # it may be read-only, and is never written to
+                return torch.from_numpy(array)  # stays on disk, with its layout
+        return torch.from_numpy(np.ascontiguousarray(array, dtype=dtype))
 
 
 def _channels_first(array: Array, name: str, notes: list[str]) -> Array:

@@ -56,6 +56,8 @@ def _map_style(part: Any) -> bool:
 
 
 def _array(values: Any, name: str) -> Array:
+    if isinstance(values, np.memmap):
+        return values  # stays on disk
     with attribute_errors(name):
         return as_array(values, name)
 

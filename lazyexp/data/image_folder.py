@@ -10,13 +10,12 @@ from PIL import Image
 
 from lazyexp.data.arrays import Array, make_raw
 from lazyexp.data.custom import stack_samples
-from lazyexp.data.images import decode
+from lazyexp.data.decoding import decoded, in_parallel
 from lazyexp.data.labels import Targets
 from lazyexp.data.raw import Raw
 from lazyexp.data.splits import find_parts
 from lazyexp.errors import UserError
 from lazyexp.utils.memory import require
-from lazyexp.utils.terminal import NO_BAR, tqdm
 
 
 def find(path: Path) -> tuple[dict[str, Path], list[str]]:
@@ -24,11 +23,11 @@ def find(path: Path) -> tuple[dict[str, Path], list[str]]:
     return find_parts(((entry.name, entry) for entry in sorted(path.iterdir()) if entry.is_dir()), path)
 
 
-def load(folders: dict[str, Path], size: tuple[int, int] | None = None) -> Raw:
+def load(folders: dict[str, Path], size: tuple[int, int] | None = None, cache: str | Path | None = None) -> Raw:
     """Samples of one size, in colour unless all are grey; classes are the sorted folder names.
 
-    `size` (height, width) resizes. Hidden files and folders are skipped, other files that are not images by name with
-    a note. Raises UserError.
+    `size` (height, width) resizes. With `cache` the pixels are decoded once, into files in that folder, and stay on
+    disk. Hidden files and folders are skipped, other files that are not images by name with a note. Raises UserError.
     """
     names = [str(folder) for folder in folders.values()]
     notes: list[str] = []
@@ -37,8 +36,12 @@ def load(folders: dict[str, Path], size: tuple[int, int] | None = None) -> Raw:
     if classes != others:
         odd = min(set(classes) ^ set(others))
         raise UserError(f"{' and '.join(names)} must have the same classes, {odd} is in one of them alone")
-    samples = [_read(found, name, size) for found, name in zip(files.values(), names, strict=True)]
-    arrays = stack_samples(samples, names, "; dataset.options.size=N resizes them to N x N")
+    advice = "; dataset.options.size=N resizes them to N x N"
+    if cache is not None:
+        arrays = decoded(files, names, size, Path(cache).expanduser(), advice)
+    else:
+        samples = [_read(found, name, size) for found, name in zip(files.values(), names, strict=True)]
+        arrays = stack_samples(samples, names, advice)
     labels = [
         torch.tensor([number for number, name in enumerate(classes) for _ in found[name]], dtype=torch.int64)
         for found in files.values()
@@ -89,8 +92,8 @@ def _files(folder: Path, notes: list[str]) -> dict[str, list[Path]]:
 def _read(files: dict[str, list[Path]], name: str, size: tuple[int, int] | None) -> list[Array]:
     paths = [path for found in files.values() for path in found]
     samples: list[Array] = []
-    for path in tqdm(paths, desc=f"reading {name}", unit=" samples", leave=False, disable=NO_BAR):
-        samples.append(decode(path, str(path), size))
+    for sample in in_parallel(paths, name, size):
+        samples.append(sample)
         if len(samples) == 1:
-            require(2 * len(paths) * samples[0].nbytes, name, "take fewer samples")
+            require(2 * len(paths) * sample.nbytes, name, "take fewer samples, or set dataset.options.cache=FOLDER")
     return samples

@@ -21,6 +21,7 @@ from lazyexp.data.raw import Raw
 from lazyexp.data.samples import Samples, scaling, unit_notes
 from lazyexp.data.subset import choose, scorers
 from lazyexp.errors import UserError
+from lazyexp.utils import memory
 from lazyexp.utils.seeding import generator
 
 
@@ -94,6 +95,9 @@ def load_data(
     sha256, available = raw.sha256(), len(raw.train_targets)
     if config.blur:
         raw.train_images, raw.test_images = (blurred(x, config.blur) for x in (raw.train_images, raw.test_images))
+        raw.on_disk = False
+    if raw.on_disk and device.type != "cpu":  # batches from the device's own memory are faster
+        raw.on_disk = 4 * (raw.train_images.nbytes + raw.test_images.nbytes) > memory.available()
     held_out, candidates = _select(raw, config)
     targets, noisy = raw.train_targets.clone(), torch.zeros(available, dtype=torch.bool)
     targets[candidates], noisy[candidates] = add_label_noise(
@@ -118,21 +122,23 @@ def load_data(
             raise UserError(f"dataset.test_size={config.test_size}: larger than the test set, {len(test)} samples")
         test = balanced_split(raw.test_targets, test, config.test_size, "test_size")[0].sort().values
 
-    def samples(pixels: Tensor, labels: Tensor, changes: Augmentation | None = None) -> Samples:
+    def samples(images: Tensor, labels: Tensor, index: Tensor, changes: Augmentation | None = None) -> Samples:
+        everything = len(index) == len(images)
         return Samples(
-            pixels.to(device),
-            labels.to(device),
+            images if raw.on_disk else (images if everything else images[index]).to(device),
+            labels[index].to(device),
             scaled.scale,
             scaled.offset,
             dtype=dtype,
             augmentation=changes,
             channels=scaled.channels,
+            rows=index if raw.on_disk else None,
         )
 
     return Data(
-        train=samples(_rows(raw.train_images, candidates), targets[candidates], changes),
-        test=samples(_rows(raw.test_images, test), raw.test_targets[test]),
-        val=samples(raw.train_images[held_out], raw.train_targets[held_out]) if config.val_size else None,
+        train=samples(raw.train_images, targets, candidates, changes),
+        test=samples(raw.test_images, raw.test_targets, test),
+        val=samples(raw.train_images, raw.train_targets, held_out) if config.val_size else None,
         index=candidates,
         classes=raw.classes,
         shape=tuple(raw.train_images.shape[1:]),
@@ -156,11 +162,6 @@ def _select(raw: Raw, config: DatasetConfig) -> tuple[Tensor, Tensor]:
         raise UserError(f"dataset.train_size={size}: larger than the data, {len(rest)} training samples")
     index, _ = balanced_split(raw.train_targets, rest, size, "train_size")
     return held_out, make_imbalanced(raw.train_targets, index.sort().values, config.imbalance, raw.classes)
-
-
-def _rows(images: Tensor, index: Tensor) -> Tensor:
-    """The images at the sorted positions `index`; without a copy if those are all."""
-    return images if len(index) == len(images) else images[index]
 
 
 def augmentation(raw: Raw, config: DatasetConfig) -> Augmentation:

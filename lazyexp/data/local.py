@@ -11,7 +11,7 @@ import torch
 from lazyexp.data import image_folder, tables
 from lazyexp.data.arrays import PARTS, Array, make_raw
 from lazyexp.data.idx import read_idx
-from lazyexp.data.npz import read_npz
+from lazyexp.data.npz import find_npy, read_npy, read_npz
 from lazyexp.data.raw import Raw
 from lazyexp.errors import UserError
 
@@ -20,7 +20,7 @@ DIGITS = Path(__file__).with_name("digits.npz")
 DIGITS_PARTS = ("x_train", "y_train", "x_test", "y_test")
 WANTED = (
     "an .npz, a table (.csv, .tsv, .parquet), or a folder with train/<class>/*.png and test/<class>/*.png, with "
-    "train.csv and test.csv, or with MNIST's IDX files"
+    "train.csv and test.csv, with x_train.npy, y_train.npy, x_test.npy and y_test.npy, or with MNIST's IDX files"
 )
 
 
@@ -36,12 +36,14 @@ def load_digits() -> Raw:
     return Raw(x_train, y_train.long(), x_test, y_test.long(), 10, dict.fromkeys(PARTS, "digits"), white=16.0)
 
 
-def load_folder(path: str | Path, label: Any = None, drop: Any = None, keep: Any = None, size: Any = None) -> Raw:
-    """The data set at `path`: IDX files in a folder, one .npz, a folder of images, or tables.
+def load_folder(
+    path: str | Path, label: Any = None, drop: Any = None, keep: Any = None, size: Any = None, cache: Any = None
+) -> Raw:
+    """The data set at `path`: IDX files or four .npy files in a folder, one .npz, a folder of images, or tables.
 
     `label` is the column of a table with the classes (default: label), `drop` are columns to leave out, `keep`
     columns to use although they seem to count the rows; see `tables`. `size` resizes images to (size, size) or to
-    (height, width); see `image_folder`. Raises UserError.
+    (height, width), `cache` is a folder for their pixels; see `image_folder`. Raises UserError.
     """
     path = Path(path).expanduser()
     if not path.exists():
@@ -61,14 +63,20 @@ def load_folder(path: str | Path, label: Any = None, drop: Any = None, keep: Any
     if given and not files:
         raise UserError(f"dataset.options.{given[0]}={columns[given[0]]}: must be left out, {path} is not a table")
     if folders:
-        raw = image_folder.load(folders, _size(size))
+        raw = image_folder.load(folders, _size(size), cache)
     elif files:
         options = tables.Options.checked("label" if label is None else label, drop, keep)
         raw = tables.load(files, options, _size(size))
     else:
+        if cache is not None:
+            raise UserError(f"dataset.options.cache={cache}: must be left out, {path} is not a folder of image files")
         if size is not None:
             raise UserError(f"dataset.options.size={size}: must be left out, {path} is not a folder of image files")
-        arrays, names = _read_idx(path, notes) if path.is_dir() else _read_file(path, notes)
+        mapped = find_npy(path) if path.is_dir() else {}
+        if mapped:
+            arrays, names = read_npy(mapped)
+        else:
+            arrays, names = _read_idx(path, notes) if path.is_dir() else _read_file(path, notes)
         raw = make_raw(arrays, names)
     raw.notes = notes + raw.notes
     return raw

@@ -47,6 +47,26 @@ def read_npz(path: Path, notes: list[str]) -> tuple[list[Array], list[str]]:
     return arrays, [f"{path}:{key}" for key in keys]
 
 
+def find_npy(folder: Path) -> dict[str, Path]:
+    """The files of a folder that hold the four arrays, by part; empty without training samples. Raises UserError."""
+    files = {file.stem: file for file in sorted(folder.glob("*.npy")) if file.is_file()}
+    if not any(stem.lower().replace("-", "_") in ALIASES["x_train"] for stem in files):
+        return {}
+    return dict(zip(PARTS, (files[key] for key in _keys(list(files), folder)), strict=True))
+
+
+def read_npy(files: dict[str, Path]) -> tuple[list[Array], list[str]]:
+    """The four arrays in the order of `PARTS`, samples memory-mapped, and their names. Raises UserError."""
+    arrays = []
+    for part, file in files.items():
+        try:  # mode c: a change of the array would not reach the file
+            arrays.append(np.load(file, mmap_mode="c" if part.startswith("x") else None, allow_pickle=False))
+        except Exception as error:  # NumPy meets damaged files with many types of exceptions
+            reason = " ".join(str(error).split())[:150] or type(error).__name__
+            raise UserError(f"{file} is not a readable .npy file: {reason}") from None
+    return arrays, [str(file) for file in files.values()]
+
+
 def _keys(files: list[str], path: Path) -> list[str]:
     """The names in the archive of the four arrays. Raises UserError."""
     keys = []

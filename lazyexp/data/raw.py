@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from lazyexp.data.pieces import pieces
 from lazyexp.errors import UserError
 
 
@@ -19,7 +20,8 @@ class Raw:
 
     `sources` names the four parts in error messages: the file or folder to look at. `white` is the pixel value that
     `scale=unit` maps to 1. `class_names` are the labels as the files spell them, None for numbers from 0. `official`
-    are the published numbers of training and test samples. `notes` are printed at the start of a run.
+    are the published numbers of training and test samples. `notes` are printed at the start of a run. `on_disk`: the
+    samples are memory-mapped and stay there; a batch is read when it is needed.
     """
 
     train_images: Tensor
@@ -32,6 +34,7 @@ class Raw:
     official: tuple[int, int] | None = None
     notes: list[str] = field(default_factory=list)
     class_names: list[str] | None = None
+    on_disk: bool = False
 
     def check(self) -> None:
         """Refuse data that cannot be trained on; the error names the file. Raises UserError."""
@@ -49,7 +52,7 @@ class Raw:
                 )
             if len(images) == 0:
                 raise UserError(f"{where_images} holds no samples")
-            if images.is_floating_point() and not bool(torch.isfinite(images).all()):
+            if images.is_floating_point() and not all(bool(torch.isfinite(part).all()) for part in pieces(images)):
                 raise UserError(f"{where_images} holds values that are NaN or infinite in single precision")
             low, high = int(targets.min()), int(targets.max())
             if low < 0 or high >= self.classes:
@@ -73,7 +76,8 @@ class Raw:
         """SHA-256 of all samples and labels with their shapes and types, in the order of the files."""
         digest = hashlib.sha256()
         for name in ("train_images", "train_targets", "test_images", "test_targets"):
-            array = getattr(self, name).contiguous().numpy()
-            digest.update(f"{name} {array.shape} {array.dtype}".encode())
-            digest.update(array.data)
+            array = getattr(self, name)
+            digest.update(f"{name} {tuple(array.shape)} {array[:0].numpy().dtype}".encode())
+            for part in pieces(array):
+                digest.update(part.contiguous().numpy().data)
         return digest.hexdigest()

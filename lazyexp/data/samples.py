@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 
 from lazyexp.data.augmentation import Augmentation, Draws, Windows
+from lazyexp.data.pieces import standardisation
 from lazyexp.data.raw import Raw
+from lazyexp.data.read_ahead import ReadAhead
 from lazyexp.errors import UserError
 
 # Inputs in bfloat16 are kept up to so many bytes. They are computed for so many samples at once.
@@ -43,25 +45,9 @@ def scaling(raw: Raw, index: Tensor, scale: str) -> Scaling:
     if scale == "unit":
         return Scaling(1.0 / raw.white)
     if scale == "channel":
-        values = [standardisation(raw.train_images[:, [c]], index) for c in range(raw.train_images.shape[1])]
+        values = [standardisation(raw.train_images[:, c : c + 1], index) for c in range(raw.train_images.shape[1])]
         return Scaling(channels=torch.tensor(values, dtype=torch.float64).t())
     return Scaling(*standardisation(raw.train_images, index))
-
-
-def standardisation(pixels: Tensor, index: Tensor) -> tuple[float, float]:
-    """(a, b) so that a * pixel + b has zero mean and unit variance over the samples `index` of `pixels`."""
-    if pixels.is_floating_point():
-        chosen = pixels[index].double()
-        mean, std = float(chosen.mean()), float(chosen.std(unbiased=False))
-    else:
-        counts = torch.zeros(256, dtype=torch.float64)
-        for part in torch.split(index, 20000):  # bincount needs 8 bytes a pixel
-            counts += torch.bincount(pixels[part].flatten(), minlength=256)
-        values = torch.arange(256, dtype=torch.float64)
-        mean = float((counts * values).sum() / counts.sum())
-        std = float(((counts * (values - mean) ** 2).sum() / counts.sum()).sqrt())
-    std = std or 1.0  # all pixels are equal
-    return 1.0 / std, -mean / std
 
 
 def unit_notes(raw: Raw) -> list[str]:
@@ -83,7 +69,8 @@ class Samples:
 
     `augmentation` changes images at random; `max_shift` is short for one that pads by so many zeros. The draw depends
     on seed, epoch and sample alone, so it is the same for rules that skip samples. `channels` (2, channels) replaces
-    `scale` and `offset` by factors and offsets per channel.
+    `scale` and `offset` by factors and offsets per channel. With `rows` (n,), sample i is pixels[rows[i]], and
+    `pixels` stay where they are, on disk; batches are read from there.
 
     Attributes:
         label_smoothing: Share of a target's probability that the loss spreads over all classes.
@@ -99,6 +86,7 @@ class Samples:
         dtype: torch.dtype = torch.float32,
         augmentation: Augmentation | None = None,
         channels: Tensor | None = None,
+        rows: Tensor | None = None,
     ) -> None:
         self.shape = tuple(pixels.shape[1:])
         self.targets, self.scale, self.offset, self.dtype = targets, scale, offset, dtype
@@ -106,6 +94,10 @@ class Samples:
         self.channels = None if channels is None else channels.to(targets.device, dtype).view(2, -1, 1, 1)
         self.label_smoothing = 0.0
         self._draws: Draws | None = None
+        self.rows = rows
+        if rows is not None:
+            self.pixels, self._ahead = pixels, ReadAhead(pixels)
+            return
         if self.augmentation.padding:
             pixels = self.augmentation.pad(pixels)
             self._windows = Windows(pixels, *self.shape[1:])
@@ -136,7 +128,17 @@ class Samples:
     def start_epoch(self, seed: int, epoch: int) -> None:
         """Draws this epoch's changes."""
         if self.augmented:
-            self._draws = Draws(self.augmentation, self.shape, len(self), seed, epoch).to(self.pixels.device)
+            self._draws = Draws(self.augmentation, self.shape, len(self), seed, epoch).to(self.targets.device)
+
+    def read_ahead(self, order: Tensor) -> None:
+        """Begin to read the samples `order` (m,), if they are on disk."""
+        if self.rows is not None:
+            self._ahead.start(self.rows[order.cpu()])
+
+    def stop_reading(self) -> None:
+        """End the thread that reads ahead."""
+        if self.rows is not None:
+            self._ahead.stop()
 
     def batch(self, index: Tensor) -> tuple[Tensor, Tensor]:
         """Inputs (b, channels, height, width) and targets (b,) of the samples `index` (b,), as new tensors."""
@@ -149,16 +151,20 @@ class Samples:
         targets = self.targets.index_select(0, index)
         if self._draws is None:
             assert not self.augmented, "start_epoch comes first"
-            return self.pixels.index_select(0, index), targets
-        if self.augmentation.padding:
+            return self._stored(index), targets
+        if not self.augmentation.padding:
+            images = self._stored(index).view(-1, *self.shape)
+        elif self.rows is None:
             images = self._windows(index, self._draws.corner[index])
         else:
-            images = self.pixels.index_select(0, index).view(-1, *self.shape)
+            padded = self.augmentation.pad(self._stored(index).view(-1, *self.shape))
+            here = torch.arange(len(index), device=index.device)
+            images = Windows(padded, *self.shape[1:])(here, self._draws.corner[index])
         return self._draws.mirror(images, index).flatten(1), targets
 
     def rounded(self, index: Tensor) -> tuple[Tensor, Tensor]:
         """As `batch`, with flat inputs (b, d) in bfloat16. They are kept unless they change or are too many."""
-        if self.augmented or 2 * len(self) * math.prod(self.shape) > STORE:
+        if self.augmented or self.rows is not None or 2 * len(self) * math.prod(self.shape) > STORE:
             inputs, targets = self.batch(index)
             return inputs.flatten(1).to(torch.bfloat16), targets
         if self._rounded is None:
@@ -167,18 +173,33 @@ class Samples:
                 self._rounded[start : start + PART] = self.part(start, start + PART)[0].flatten(1)
         return self._rounded.index_select(0, index), self.targets.index_select(0, index)
 
+    def _stored(self, index: Tensor) -> Tensor:
+        """The samples `index` (b,) as they are stored: (b, channels * height * width), new."""
+        if self.rows is None:
+            return self.pixels.index_select(0, index)
+        found = self.pixels.index_select(0, self.rows[index.cpu()])
+        self._ahead.advance(len(index))
+        return found.contiguous().flatten(1).to(self.targets.device)
+
     def part(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
         """Inputs and targets from start to stop without augmentation, for evaluation (without padding only).
 
         The inputs are new tensors: a network that changes them in place does not change the data.
         """
+        if self.rows is not None:
+            found = self.pixels.index_select(0, self.rows[start:stop]).contiguous().flatten(1)
+            return self._scaled(found.to(self.targets.device)), self.targets[start:stop]
         pixels = self.pixels[start:stop]
         return self._scaled(pixels.clone() if pixels.dtype == torch.int64 else pixels), self.targets[start:stop]
 
     def head(self, number: int) -> Samples:
         """The first samples, without augmentation."""
         first = copy.copy(self)
-        first.pixels, first.targets = self.pixels[:number], self.targets[:number]
+        first.targets = self.targets[:number]
+        if self.rows is None:
+            first.pixels = self.pixels[:number]
+        else:
+            first.rows = self.rows[:number]
         return first
 
     def _scaled(self, pixels: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from lazyexp.data import Samples
+from lazyexp.data.pieces import rows_at_once
 from lazyexp.training.fast.layers import Layers
 from lazyexp.training.guards import forward
 from lazyexp.training.modes import eval_mode
@@ -89,7 +90,8 @@ def accuracy(model: nn.Module, samples: Samples) -> float:
 def _outputs(model: nn.Module, samples: Samples) -> Iterator[tuple[Tensor, Tensor]]:
     """Logits and targets of all samples, part by part, of the model in evaluation mode."""
     plain = Layers(model) if Layers.fit(model) else None
-    size = 4096 if plain else 512  # a deep network may keep megabytes per sample
+    # A deep network keeps several times the size of its inputs.
+    size = min(4096 if plain else 512, rows_at_once(samples.shape, 2**25 if plain else 2**22))
     with eval_mode(model):
         for start in range(0, len(samples), size):
             # Tensors of inference mode do not count changes, and a custom model may keep them for its training.

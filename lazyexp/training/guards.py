@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lazyexp.data import Samples
+from lazyexp.data.pieces import rows_at_once
 from lazyexp.errors import UserError
 from lazyexp.utils.terminal import log
 
@@ -49,7 +50,7 @@ def warm_up(model: nn.Module, samples: Samples, precision: str = "float32") -> N
         twin = copy.deepcopy(model)
     except Exception:  # whatever a custom class raises; only the copy needs it
         return
-    inputs = samples.part(0, WARM_UP)[0].clone()
+    inputs = samples.part(0, min(WARM_UP, rows_at_once(samples.shape)))[0].clone()
     if len(inputs) == 1:  # batch normalisation needs two samples in training mode
         inputs = torch.cat([inputs, inputs])
     before = inputs.clone()

@@ -95,6 +95,12 @@ class Trainer:
 
     def run(self) -> str:
         """Train to the end. Returns the status: finished, stopped, diverged or interrupted."""
+        try:
+            return self._run()
+        finally:
+            self.data.train.stop_reading()
+
+    def _run(self) -> str:
         with matmul_precision(self.schedule.precision, self.device), self._seeded("warm_up"):
             warm_up(self.model, self.data.test, self.schedule.precision)
         if not self.rows:
@@ -152,7 +158,9 @@ class Trainer:
         epoch = self.cursor.epoch
         self._rule_at_start = {name: value.clone() for name, value in self.rule.state().items()}
         self.data.train.start_epoch(self.schedule.seed, epoch)
-        return self.cursor.presented(checked_order(self.rule, epoch).to(self.device))
+        order = self.cursor.presented(checked_order(self.rule, epoch).to(self.device))
+        self.data.train.read_ahead(order[self.cursor.position :])
+        return order
 
     def _train_chunk(self, order: Tensor) -> None:
         index, rates = self.cursor.next(order, self.seen)

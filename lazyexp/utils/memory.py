@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 from lazyexp.errors import UserError
@@ -23,15 +24,45 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and OUT_OF_MEMORY.search(str(error)) is not None
 
 
-def available() -> float:
-    """Bytes of memory that a process can still allocate; infinity where the system does not report it."""
+def available(root: Path = Path("/")) -> float:
+    """Bytes of memory that a process can still allocate; infinity where the system does not report it.
+
+    The smaller of what the machine has left and of what its control groups (containers, SLURM) leave.
+    """
+    free = float("inf")
     try:
-        for line in Path("/proc/meminfo").read_text().splitlines():
+        for line in (root / "proc/meminfo").read_text().splitlines():
             if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
+                free = int(line.split()[1]) * 1024
     except (OSError, ValueError, IndexError):
         pass
-    return float("inf")
+    return min([free, *_left_by_groups(root)])
+
+
+# Of the two versions of control groups: folder, limit, use, and the part of the use that can be given back.
+GROUPS = (
+    ("sys/fs/cgroup", "memory.max", "memory.current", "inactive_file"),
+    ("sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+)
+
+
+def _left_by_groups(root: Path) -> Iterator[float]:
+    """Bytes that each control group of this process and its parents leave."""
+    try:
+        lines = (root / "proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return
+    names = {line.split(":")[1]: line.split(":", 2)[2] for line in lines if line.count(":") >= 2}
+    for controller, (folder, limit, use, cache) in zip(("", "memory"), GROUPS, strict=True):
+        below = Path(names.get(controller, "/").lstrip("/"))
+        for part in (below, *below.parents):
+            group = root / folder / part
+            try:
+                allowed, used = int((group / limit).read_text()), int((group / use).read_text())
+                statistics = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+                yield max(allowed - used + int(statistics.get(cache, 0)), 0)
+            except (OSError, ValueError):  # no limit is written as `max`
+                continue
 
 
 def require(size: float, what: str, fix: str) -> None:
