@@ -19,8 +19,8 @@ from lazyexp.settings import settings_of_each
 from lazyexp.utils.terminal import duration
 
 if TYPE_CHECKING:
+    from lazyexp.building import Prepared
     from lazyexp.data import Data
-    from lazyexp.experiment import Prepared
 
 # At most so many kinds of runs are timed; the others count as long as these on average.
 TIMED = 24
@@ -112,7 +112,7 @@ def _planned(title: str, config: Settings, known: dict[str, tuple[float, bool]],
         known: seconds by settings without the seed, and whether they were measured.
         loaded: the data of the run before, by settings.
     """
-    from lazyexp import experiment
+    from lazyexp.building import prepare
     from lazyexp.training.isolation import isolated
 
     try:
@@ -122,7 +122,7 @@ def _planned(title: str, config: Settings, known: dict[str, tuple[float, bool]],
             key = repr(
                 (config.dataset, config.data_dir, config.device, config.seed if config.dataset.subset else None)
             )
-            run = experiment.prepare(config, loaded.get(key))
+            run = prepare(config, loaded.get(key))
             if key not in loaded:
                 loaded.clear()
                 loaded[key] = run.data
@@ -139,7 +139,7 @@ def _planned(title: str, config: Settings, known: dict[str, tuple[float, bool]],
 
 def _timed(run: Prepared) -> float:
     """Estimated seconds, from a moment of training."""
-    from lazyexp.experiment import build, training_schedule
+    from lazyexp.building import build, training_schedule
     from lazyexp.training.pace import measure
 
     built = build(run)

@@ -24,6 +24,7 @@ LAYERS = [
     {"sampler", "training"},
     {"runs"},
     {"report"},
+    {"building"},
     {"experiment"},
     {"api", "dry_run", "multirun"},
     {"cli"},
@@ -34,7 +35,7 @@ LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
 ENTRIES = {"__init__", "__main__"}
 # Only these see the whole settings object.
 SETTINGS = "Settings"
-SEE_SETTINGS = {"api", "cli", "config", "dry_run", "experiment", "multirun", "settings"}
+SEE_SETTINGS = {"building", "api", "cli", "config", "dry_run", "experiment", "multirun", "settings"}
 
 
 def part_of(module: Path) -> str:

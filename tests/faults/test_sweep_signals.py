@@ -181,8 +181,8 @@ main()
         ("import", "lazyexp.experiment"),
         ("call", "lazyexp.cli.register"),
         ("call", "lazyexp.cli.checked"),
-        ("call", "lazyexp.experiment.load_data"),
-        ("call", "lazyexp.experiment.make_engine"),
+        ("call", "lazyexp.building.load_data"),
+        ("call", "lazyexp.building.make_engine"),
         ("exit", "-"),
     ],
 )

@@ -18,6 +18,7 @@ from conftest import REAL, needs_data, rows
 from cuda_emulator import pretend
 from torch import nn
 
+import lazyexp.building as building
 import lazyexp.experiment as experiment
 from lazyexp.config.schema import Config
 from lazyexp.config.validation import check
@@ -48,7 +49,7 @@ DIFFERENT = ("run_id", "device", "forward_samples")
 @pytest.fixture(autouse=True)
 def double(monkeypatch):
     """Runs in float64."""
-    load, make = experiment.load_data, experiment.make_model
+    load, make = building.load_data, building.make_model
 
     def loaded(*args, **kwargs):
         data = load(*args, **kwargs)
@@ -57,8 +58,8 @@ def double(monkeypatch):
                 images.dtype = torch.float64
         return data
 
-    monkeypatch.setattr(experiment, "load_data", loaded)
-    monkeypatch.setattr(experiment, "make_model", lambda *args: make(*args).double())
+    monkeypatch.setattr(building, "load_data", loaded)
+    monkeypatch.setattr(building, "make_model", lambda *args: make(*args).double())
 
 
 def settings(tmp_path, device, rule="lazy", batch_size=8, optimizer="sgd", momentum=0.0, engine="auto", shift=False,
