@@ -258,7 +258,8 @@ def test_a_named_sweep_runs(call):
 
 def test_fast_lazy_brings_its_settings_and_they_can_be_overridden():
     (job,) = expanded("rule=fast_lazy", "optimizer.lr=0.1")
-    assert (job.rule["name"], job.packing.block_size, job.rule["skip_threshold"]) == ("spaced", 1024, 0.95)
+    assert (job.rule["name"], job.rule["skip_threshold"]) == ("spaced", 0.95)
+    assert (job.packing.block_size, job.packing.components) == (2048, 64)
     assert (job.batch_size, job.epochs, job.optimizer.lr, job.optimizer.schedule) == (32, 12, 0.1, "linear")
 
 

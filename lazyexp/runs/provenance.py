@@ -65,7 +65,7 @@ def session(device: torch.device) -> dict[str, Any]:
 
 def changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """Return what differs between two sessions and can affect results or times, one phrase each."""
-    pairs = {name: (before.get(name), now[name]) for name in ("device", "threads", "products", "git_commit")}
+    pairs = {name: (before.get(name), now.get(name)) for name in ("device", "threads", "products", "git_commit")}
     for name in ("lazyexp", "torch"):
         pairs[name] = ((before.get("versions") or {}).get(name), now["versions"][name])
     return [f"{name} was {old}, is now {new}" for name, (old, new) in pairs.items() if old is not None and old != new]

@@ -42,7 +42,7 @@ RULES = {
     "kakurenbo": {"name": "kakurenbo"},
 }
 # Engines round differently and score in other groups, and rounding may turn a zero change of a weight into a change.
-CLOSE = ("train_loss", "energy_l1", "energy_l1_min", "energy_l0", "calibration_error")
+CLOSE = ("train_loss", "test_loss", "energy_l1", "energy_l1_min", "energy_l0", "calibration_error")
 DIFFERENT = ("run_id", "device", "forward_samples")
 
 

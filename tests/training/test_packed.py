@@ -207,9 +207,11 @@ def test_scoring_precisions_where_they_do_not_fit(call, words):
 @pytest.mark.parametrize(
     "features, words, expected",
     [
+        (("avx512_bf16", "vnni"), ["packing.components=null"], "bfloat16"),
+        (("vnni",), ["packing.components=null"], "int8"),
+        ((), ["packing.components=null"], "float32"),
         (("avx512_bf16", "vnni"), [], "bfloat16"),
-        (("vnni",), [], "int8"),
-        ((), [], "float32"),
+        (("vnni",), [], "float32"),  # components are no bytes
         (("avx512_bf16", "vnni"), ["model=cnn", "model.width=2"], "float32"),
     ],
     ids=str,
