@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-PIECE = 2**22  # numbers
+PIECE = 2**20  # numbers
 
 
 def rows_at_once(sample: Tensor | tuple[int, ...], numbers: int = PIECE) -> int:
@@ -17,7 +17,7 @@ def rows_at_once(sample: Tensor | tuple[int, ...], numbers: int = PIECE) -> int:
 
 
 def pieces(array: Tensor, index: Tensor | None = None) -> Iterator[Tensor]:
-    """`array` (n, ...), or its rows `index` (m,), in pieces of about four million numbers."""
+    """`array` (n, ...), or its rows `index` (m,), in pieces of about a million numbers."""
     size = rows_at_once(tuple(array.shape[1:]))
     if index is None:
         yield from array.split(size)

@@ -50,7 +50,7 @@ def warm_up(model: nn.Module, samples: Samples, precision: str = "float32") -> N
         twin = copy.deepcopy(model)
     except Exception:  # whatever a custom class raises; only the copy needs it
         return
-    inputs = samples.part(0, min(WARM_UP, rows_at_once(samples.shape)))[0].clone()
+    inputs = samples.part(0, min(WARM_UP, rows_at_once(samples.shape, 2**22)))[0].clone()
     if len(inputs) == 1:  # batch normalisation needs two samples in training mode
         inputs = torch.cat([inputs, inputs])
     before = inputs.clone()

@@ -18,7 +18,6 @@ import tempfile
 import threading
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -28,8 +27,7 @@ from torch import nn
 def anonymous() -> float:
     """GiB of this process that are not in files."""
     found = re.search(r"RssAnon:\s+(\d+)", Path("/proc/self/status").read_text())
-    assert found
-    return int(found[1]) / 2**20
+    return int(found[1]) / 2**20 if found else 0.0
 
 
 def measure(path: str, batches: int) -> dict[str, float]:
@@ -93,8 +91,7 @@ def main() -> None:
         parts = {"y_train": labels, "x_test": np.array(array[:64]), "y_test": labels[:64]}
         for name, part in parts.items():
             np.save(folder / f"{name}.npy", part)
-        arrays: dict[str, Any] = {"x_train": array, **parts}
-        np.savez(folder / "d.npz", **arrays)
+        np.savez(folder / "d.npz", x_train=array, y_train=labels, x_test=parts["x_test"], y_test=labels[:64])
         print(f"{options.images} images of {shape}: {array.nbytes / 2**30:.2f} GiB")
         for name, path in (("in memory (.npz)", folder / "d.npz"), ("on disk (.npy)", folder)):
             command = [sys.executable, __file__, "--measure", str(path), "--batches", str(options.batches)]
