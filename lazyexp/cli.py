@@ -17,8 +17,8 @@ from lazyexp import __version__
 from lazyexp.config.compose import compose_settings, hydra_session, register
 from lazyexp.config.paths import CONF
 from lazyexp.errors import UserError
-from lazyexp.multirun import execute, sweep, task
 from lazyexp.settings import settings_of
+from lazyexp.sweeps.multirun import execute, sweep, task
 
 RUN, SWEEP, DRY_RUN = {"--run", "-r"}, {"--multirun", "-m"}, {"--dry-run"}
 # Hydra's flags that only print something; any other flag would bypass our checks.
@@ -57,7 +57,7 @@ def dispatch(arguments: list[str]) -> int:
         return 0
     if not flags - RUN - SWEEP - DRY_RUN:
         if flags & DRY_RUN:
-            from lazyexp.dry_run import dry_run
+            from lazyexp.sweeps.dry_run import dry_run
 
             print(dry_run(overrides, multirun=bool(flags & SWEEP)))
             return 0

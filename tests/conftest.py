@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 import torch
 
-from lazyexp import cli, multirun
+from lazyexp import cli
+from lazyexp.sweeps import multirun
 
 # Tests run in parallel: one thread each, also in the processes they start.
 os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -42,7 +42,7 @@ def test_the_default_run_works_offline(call):
 @pytest.mark.parametrize(
     "arguments, names",
     [
-        (["rule=nonsense"], "rule=nonsense: no such choice; must be one of backprop, composer_selective"),
+        (["rule=nonsense"], "rule=nonsense: no such choice; must be one of backprop, bls, composer_selective"),
         (["rule.name=nonsense"], "rule.name=nonsense: must be one of backprop"),
         (["dataset=nonsense"], "dataset=nonsense: no such choice"),
         (["sweep=nonsense"], "sweep=nonsense: no such choice"),
@@ -153,7 +153,7 @@ def test_help_shows_every_key_choice_and_examples(call):
         assert key == "rule" or f"\n  {key} " in answer.out, key
     for rule in RULES:
         assert f"\n  {rule} " in answer.out, rule
-    for text in ("lazyexp rule=lazy dataset=emnist", "rule: backprop, composer_selective_backprop", *DATASETS):
+    for text in ("lazyexp rule=lazy dataset=emnist", "rule: backprop, bls, composer_selective_backprop", *DATASETS):
         assert text in answer.out
 
 

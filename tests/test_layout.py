@@ -26,7 +26,7 @@ LAYERS = [
     {"report"},
     {"building"},
     {"experiment"},
-    {"api", "dry_run", "multirun"},
+    {"api", "sweeps"},
     {"cli"},
     {"tune"},  # a command of its own that runs experiments
 ]
@@ -35,7 +35,7 @@ LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
 ENTRIES = {"__init__", "__main__"}
 # Only these see the whole settings object.
 SETTINGS = "Settings"
-SEE_SETTINGS = {"building", "api", "cli", "config", "dry_run", "experiment", "multirun", "settings"}
+SEE_SETTINGS = {"api", "building", "cli", "config", "experiment", "settings", "sweeps"}
 
 
 def part_of(module: Path) -> str:

@@ -66,7 +66,9 @@ def cut(runs, tmp_path):
 
 def assert_one_line(answer, *words: str) -> None:
     assert answer.code == 2, answer
-    (line,) = [line for line in answer.err.splitlines() if not line.startswith("lazyexp: note:")]
+    (line,) = [
+        line for line in answer.err.splitlines() if not re.match("lazyexp: (note:|.*: continuing at epoch )", line)
+    ]
     assert line.startswith("lazyexp: error: ") and all(word in line for word in words), line
 
 
@@ -479,7 +481,7 @@ def test_a_clock_that_is_set_back(call, tmp_path, monkeypatch):
     assert call(*TINY).code == 0
     (table,) = (tmp_path / "runs").glob("*/metrics.csv")
     seconds = [float(row["train_seconds"]) for row in rows(table)]
-    assert seconds == sorted(seconds) and 0 < seconds[0] < 60
+    assert seconds == sorted(seconds) and 0 == seconds[0] < seconds[1] < 60
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", *(pytest.param(name, marks=pytest.mark.slow) for name in MORE_SIGNALS)])

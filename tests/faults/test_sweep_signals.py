@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from lazyexp import multirun
+from lazyexp.sweeps import multirun
 from lazyexp.utils import workers
 
 SEEDS = 8

@@ -258,7 +258,7 @@ def test_the_order_of_calls(train, calls, monkeypatch):
     assert calls == [("init", "new"), ("row", 600), ("row", 800), ("finish", "finished")]
     calls.clear()
     train("tracker=wandb", "overwrite=true")
-    assert calls[0] == ("init", None) and len(calls) == 6
+    assert calls[0] == ("init", None) and len(calls) == 7
 
 
 def test_a_tracker_added_to_a_resumed_run(train, calls, monkeypatch):

@@ -127,7 +127,8 @@ def test_the_store_costs_while_no_sample_is_selected():
 def test_restricted_runs_resume(monkeypatch, tmp_path, name, rule):
     def restricted(*arguments, **options):
         config = Config(**{k: v for k, v in vars(settings(*arguments, **options)).items() if k != "_frozen"})
-        config.plasticity = PlasticityConfig(name=name, threshold=0.01, decay=1e-4)
+        options = {"threshold": 0.01, "decay": 1e-4} if name == "cached" else {}
+        config.plasticity = PlasticityConfig(name=name, **options)
         return check(config)
 
     monkeypatch.setattr(test_resume, "settings", restricted)

@@ -75,14 +75,18 @@ def settings(
 
 def assert_resumes_exactly(monkeypatch, tmp_path, **options):
     """Stop a run in the first and in the last epoch and compare it with an uninterrupted run, which is returned."""
-    whole = run(settings(tmp_path, "whole", **options))
-    calls = 0
+    calls, stops = 0, ()
 
     def stop(self):
         nonlocal calls
         calls += 1
-        return calls in (2, 6)
+        return calls in stops
 
+    with monkeypatch.context() as patch:
+        patch.setattr(Recorder, "stop", stop)
+        whole = run(settings(tmp_path, "whole", **options))
+    calls, stops = 0, (2, min(6, calls))  # a rule that presents fewer samples has fewer calls
+    assert stops[1] > 2
     with monkeypatch.context() as patch:
         patch.setattr(Recorder, "stop", stop)
         states = [run(settings(tmp_path, "broken", **options)).status for _ in range(3)]

@@ -52,7 +52,9 @@ class ModelScorer:
 
     def __init__(self, spec: EngineSpec) -> None:
         self.model, self.samples, self.precision = spec.model, spec.samples, spec.precision
-        self.plain = Layers(spec.model) if Layers.fit(spec.model) else None
+        # A custom optimizer may put new tensors in the place of the weights, of which `Layers` holds views.
+        built_in = spec.optimizer._target_ is None
+        self.plain = Layers(spec.model) if built_in and Layers.fit(spec.model) else None
 
     def weights_changed(self) -> None: ...
 

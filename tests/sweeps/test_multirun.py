@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lazyexp.config.sweeps import varied_keys
-from lazyexp.multirun import RunEnd, tally
+from lazyexp.sweeps.multirun import RunEnd, tally
 from lazyexp.utils import workers
 
 SMALL = ("model.width=8", "epochs=1", "dataset.train_size=100", "device=cpu")
