@@ -293,6 +293,19 @@ def test_settings_files_of_ones_own(call, own_conf, tmp_path, flag, multirun):
     assert all(row["rule"] == "confidence" and '"threshold": 0.6' in row["rule_options"] for row in found)
 
 
+def test_the_folder_of_settings_files_may_have_any_name(call, own_conf, tmp_path):
+    folder = own_conf.rename(tmp_path / "it's [x], (1) größe")
+    assert call("--config-dir", str(folder), "rule=mine", *SMALL).code == 0
+    (path,) = tmp_path.glob("runs/*/summary.csv")
+    assert rows(path)[0]["rule"] == "confidence"
+
+
+def test_a_matched_subset_is_found_in_a_folder_with_brackets(call):
+    words = [*SMALL, "runs_dir='r [x]*'"]
+    assert call(*words, "rule=lazy").code == 0
+    assert call(*words, "rule=backprop", "dataset.subset=matched").code == 0
+
+
 @pytest.mark.parametrize(
     "words",
     [
