@@ -76,6 +76,7 @@ def sweep(overrides: list[str]) -> int:
         if runs_in_parallel(overrides):
             log("note: several runs at once; their seconds are not comparable")
         os.environ[TOTAL], os.environ[VARIED] = str(len(jobs)), json.dumps(varied_keys(jobs))
+        local = local_workers(overrides)
         _ended.clear()
         _seconds.clear()
         forget_notes()
@@ -85,7 +86,7 @@ def sweep(overrides: list[str]) -> int:
             print(tally(_ended, len(jobs)))
             raise
     for end in ends:
-        if end.error and not (end.interrupted and local_workers(overrides)):  # these have been printed
+        if end.error and not (end.interrupted and local):  # these have been printed
             log(f"{'interrupted' if end.interrupted else 'failed'}: {end.title}: {end.error}")
     print(tally(ends, len(jobs)))
     if signal:

@@ -56,6 +56,8 @@ def test_a_run_of_the_first_version_is_read_and_compared(call, tmp_path):
         table = pd.read_csv(folder / file)
         known = [column for column in table if not column.startswith(("plasticity", "scoring", "dataset.imbalance"))]
         later = [column.name for column in MEASURED if column.later]
+        if file == "metrics.csv":
+            table = table[table["samples_seen"] > 0]  # no row before training
         table[known].drop(columns=later).to_csv(folder / file, index=False)
     facts = json.loads((folder / "run.json").read_text())
     for group, keys in {"optimizer": ["warmup", "reduction", "_target_", "options"], "model": ["_target_", "arch"],

@@ -180,7 +180,7 @@ main()
         ("import", "numpy"),
         ("import", "lazyexp.experiment"),
         ("call", "lazyexp.cli.register"),
-        ("call", "lazyexp.cli.checked"),
+        ("call", "lazyexp.settings.checked"),
         ("call", "lazyexp.building.load_data"),
         ("call", "lazyexp.building.make_engine"),
         ("exit", "-"),
