@@ -331,7 +331,7 @@ def test_an_interrupted_run_goes_on_to_the_same_end(tmp_path, kill, code):
 @pytest.mark.slow
 def test_a_run_without_end_shows_a_sign_of_life_and_can_be_stopped(tmp_path):
     process = lazyexp("epochs=1000000000", "dataset.train_size=50", "model.width=4", cwd=tmp_path)
-    assert "samples presented" in process.stderr.readline()
+    assert "training accuracy (running)" in process.stderr.readline()
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130 and "the same command continues it" in out, err
