@@ -49,6 +49,8 @@ def prepare(config: Settings, data: Data | None = None) -> Prepared:
     """Load the data, unless they are given, and name the run. Raises UserError."""
     rule, device = make_rule(config.rule), pick_device(config.device)
     data = prepare_data(config, device) if data is None else data
+    if config.batch_size > len(data.train):
+        raise UserError(f"batch_size={config.batch_size}: larger than the training set ({len(data.train)})")
     config = fitted(config, data)
     with attribute_custom_errors(config):
         return Prepared(config, rule, device, data, constant_columns(config, data, rule, device))
@@ -105,8 +107,6 @@ def prepare_data(config: Settings, device: torch.device) -> Data:
         features = load_features(source)
         data = with_features(data, features.extract, features.sha256, config.dataset.scale, source)
     data.train.label_smoothing = config.loss.label_smoothing
-    if config.batch_size > len(data.train):
-        raise UserError(f"batch_size={config.batch_size}: larger than the training set ({len(data.train)})")
     return data
 
 

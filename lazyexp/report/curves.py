@@ -36,11 +36,6 @@ def figure_name(kind: str, group: Group) -> str:
     return f"{kind}_{group.protocol}_{group.label}"
 
 
-def title_of(group: Group) -> str:
-    """The title of a group's figures: its name where there are several groups."""
-    return "" if group.label == "all runs" else group.label
-
-
 def error_curves(group: Group, folder: FigureFolder, x: str, target: float | None = None, wide: bool = False) -> None:
     """Test error against a cost: median over seeds at every evaluation, with a band from the lowest to the highest.
 
@@ -72,7 +67,7 @@ def error_curves(group: Group, folder: FigureFolder, x: str, target: float | Non
     )
     size = {"size": (WIDE, TALL)} if wide else {}
     data = _data(curves, x, "test_error")
-    folder.draw(figure_name(f"error_{x}", group), caption, paint, data, title_of(group), **size)
+    folder.draw(figure_name(f"error_{x}", group), caption, paint, data, group.title, **size)
 
 
 def _extremes(series: list[pd.Series]) -> list[float]:
@@ -166,7 +161,7 @@ def _shares(
         axes.set(xlabel="epoch", ylabel=label)
         return ends
 
-    folder.draw(figure_name(name, group), caption, paint, _data(curves, "epoch", "share"), title_of(group))
+    folder.draw(figure_name(name, group), caption, paint, _data(curves, "epoch", "share"), group.title)
 
 
 def time_to_target(group: Group, folder: FigureFolder) -> None:
@@ -217,4 +212,4 @@ def time_to_target(group: Group, folder: FigureFolder) -> None:
         "cross if the median run missed the target."
     )
     name = figure_name("time_to_target", group)
-    folder.draw(name, caption, paint, pd.DataFrame(data), title_of(group), (WIDTH_OF_TARGETS, 2.8))
+    folder.draw(name, caption, paint, pd.DataFrame(data), group.title, (WIDTH_OF_TARGETS, 2.8))

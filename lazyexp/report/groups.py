@@ -36,6 +36,11 @@ class Group:
         return [run for runs in self.rules.values() for run in runs]
 
     @property
+    def title(self) -> str:
+        """The title of the group's figures: its name where there are several groups, else empty."""
+        return "" if self.label == "all runs" else self.label
+
+    @property
     def baselines(self) -> list[Run]:
         """The runs of the baseline rule."""
         return self.rules.get(self.baseline, [])

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 
 from lazyexp.report import BASELINE
-from lazyexp.report.curves import figure_name, title_of
+from lazyexp.report.curves import figure_name
 from lazyexp.report.groups import Group, rule_order
 from lazyexp.report.labels import End
 from lazyexp.report.read import Run
@@ -64,7 +64,7 @@ def _histogram(found: dict[str, pd.Series], folder: FigureFolder, name: str, ver
 
     caption = f"How often training samples were {verb}, {group.label}: the run with the lowest seed of each rule."
     data = table.rename_axis("times").reset_index()
-    folder.draw(figure_name(f"{name}_counts", group), caption, paint, data, title_of(group), (WIDTH, 2.8))
+    folder.draw(figure_name(f"{name}_counts", group), caption, paint, data, group.title, (WIDTH, 2.8))
 
 
 def trained_runs(runs: list[Run], baseline: str = BASELINE) -> list[Run]:

@@ -93,7 +93,7 @@ def distinct_samples(group: Group, folder: FigureFolder) -> None:
         axes.set(xlabel="training samples", ylabel="distinct samples selected")
         return ends
 
-    where = "" if group.label == "all runs" else f", {group.label}"
+    where = f", {group.title}" if group.title else ""
     caption = (
         f"Distinct samples selected against the size of the data set{where}: medians over seeds with 95 % bootstrap "
         "intervals. In brackets: the exponent of a power law and its 95 % bootstrap interval."
@@ -118,7 +118,7 @@ def updates_share(group: Group, folder: FigureFolder) -> None:
     with matplotlib.rc_context(STYLE):
         figure = Canvas(figsize=(2.3 * len(names) + 0.6, 2.8))
         panels = figure.subplots(1, len(names), squeeze=False, sharey=True)[0]
-        fit(figure, "" if group.label == "all runs" else group.label, max(len(str(rule)) for rule in group.rules))
+        fit(figure, group.title, max(len(str(rule)) for rule in group.rules))
         for axes, name in zip(panels, names, strict=True):
             ends = []
             for rule, part in data[(data["data"] == name) & (data["runs"] > 0)].groupby("rule", sort=False):

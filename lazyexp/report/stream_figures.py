@@ -11,7 +11,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 
-from lazyexp.report.curves import by_evaluation, figure_name, title_of
+from lazyexp.report.curves import by_evaluation, figure_name
 from lazyexp.report.groups import Group, collect, label_rules, name_groups
 from lazyexp.report.intervals import interval
 from lazyexp.report.labels import TARGET, End, label_ends
@@ -44,7 +44,7 @@ def class_accuracies(group: Group, folder: FigureFolder) -> None:
     with matplotlib.rc_context(STYLE):
         figure = Canvas(figsize=(WIDE * 0.8, 4.2))
         panels = figure.subplots(2, 1, sharex=True)
-        fit(figure, title_of(group), max(len(rule) for rule in group.rules))
+        fit(figure, group.title, max(len(rule) for rule in group.rules))
         for axes, (column, label) in zip(panels, PANELS.items(), strict=True):
             found = []
             for rule, runs in group.rules.items():
@@ -106,7 +106,7 @@ def store_size(group: Group, folder: FigureFolder) -> None:
         ]
     )
     caption = f"Samples in the store, {group.label}: median over seeds, band from the lowest to the highest."
-    folder.draw(figure_name("stored", group), caption, paint, data, title_of(group))
+    folder.draw(figure_name("stored", group), caption, paint, data, group.title)
 
 
 def updates_by_phase(group: Group, folder: FigureFolder) -> None:
@@ -141,7 +141,7 @@ def updates_by_phase(group: Group, folder: FigureFolder) -> None:
         return found
 
     caption = f"Updates in every phase, {group.label}: median over seeds with its 95 % bootstrap interval."
-    folder.draw(figure_name("updates_by_phase", group), caption, paint, data, title_of(group), (4.6, 2.8))
+    folder.draw(figure_name("updates_by_phase", group), caption, paint, data, group.title, (4.6, 2.8))
 
 
 def accuracy_against_stored(runs: Sequence[Run], folder: FigureFolder, limit: int) -> None:
@@ -193,7 +193,7 @@ def _draw_stored(group: Group, rule: str, data: pd.DataFrame, folder: FigureFold
         axes.set(xlabel="samples stored", ylabel="test accuracy (%)")
         return found
 
-    where = "" if group.label == "all runs" else f", {group.label}"
+    where = f", {group.title}" if group.title else ""
     caption = (
         f"Test accuracy against the samples stored, {rule}{where}: medians over seeds. Solid: at the end of the "
         "stream, with replays if there were any. Dotted, hollow (alone): a new network trained on the final store."

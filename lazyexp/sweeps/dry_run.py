@@ -119,9 +119,8 @@ def _planned(title: str, config: Settings, known: dict[str, tuple[float, bool]],
         if _is_missing(config):
             return Planned(title, reason=f"{config.dataset.name} has not been downloaded")
         with isolated():
-            key = repr(
-                (config.dataset, config.data_dir, config.device, config.seed if config.dataset.subset else None)
-            )
+            matched = config.seed if config.dataset.subset else None
+            key = repr((config.dataset, config.model.features, config.loss, config.data_dir, config.device, matched))
             run = prepare(config, loaded.get(key))
             if key not in loaded:
                 loaded.clear()

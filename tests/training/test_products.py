@@ -130,7 +130,7 @@ def test_a_missing_or_wrong_operator_is_not_used(monkeypatch):
 
 
 def test_run_json_has_the_library():
-    session = provenance.session(CPU)
-    assert session["products"] == products.library()
-    other = {**session, "products": "another"}
-    assert provenance.changes(other, session) == [f"products was another, is now {products.library()}"]
+    now = provenance.session(CPU)
+    assert now["products"] == products.library()
+    former = {**now, "products": "another"}
+    assert provenance.changes(former, now) == [f"products was another, is now {products.library()}"]
