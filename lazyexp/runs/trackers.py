@@ -8,7 +8,7 @@ import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, cast
 
 from filelock import FileLock
 
@@ -201,6 +201,7 @@ class WandB:
             config=settings,
             resume="allow",
             reinit="create_new",
+            mode=cast(Any, os.environ.get("WANDB_MODE")),  # wandb itself reads it once per process
             settings=wandb.Settings(console="off", silent=True, x_disable_stats=True, login_timeout=60),
         )
 
