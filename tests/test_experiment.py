@@ -284,9 +284,9 @@ def lazyexp(*arguments: str, cwd: Path) -> subprocess.Popen:
 
 
 LONG = (
-    "epochs=16",
+    "epochs=8",
     "model.width=50",
-    "eval_every=1000",
+    "eval_every=500",
     "engine=autograd",
     "checkpoint_every=0",
     "device=cpu",
@@ -339,7 +339,7 @@ def test_a_run_without_end_shows_a_sign_of_life_and_can_be_stopped(tmp_path):
 
 @pytest.mark.slow
 def test_two_processes_on_one_run(tmp_path):
-    longer = (*LONG, "epochs=40")
+    longer = (*LONG, "epochs=16")
     first = lazyexp(*longer, cwd=tmp_path)
     wait_for_rows(tmp_path / "runs", 1)
     second = lazyexp(*longer, cwd=tmp_path)

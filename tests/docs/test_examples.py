@@ -111,6 +111,7 @@ def test_irreducible_losses_are_of_networks_that_did_not_see_the_sample(monkeypa
 def test_the_comparison_at_equal_seconds(characters, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     comparison = importlib.import_module("run")
+    monkeypatch.setattr(comparison, "ATTEMPTS", 2)
     try:
         small = ["dataset.options={length: 8, train: 600, test: 100}", "model.options={width: 16, layers: 1}"]
         table = comparison.main(0.3, 1, small).set_index("rule")

@@ -19,16 +19,17 @@ from lazyexp.runs.columns import COLUMNS
 from lazyexp.runs.folder import RunFolder
 
 FAULTS = Path(__file__).resolve().parent
+FAULTS_WANTED = os.environ.get("LAZYEXP_STRESS_FAULTS", "25")
 ROOT = FAULTS.parents[1]
 QUICK = ["dataset.train_size=300", "epochs=4", "model.width=8", "batch_size=8", "eval_every=50", "device=cpu"]
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc")
-def test_forty_faults_lose_nothing(record_property):
+def test_faults_lose_nothing(record_property):
     """The short form of stress.py: all kinds of faults, over all rules, engines and optimizers."""
     answer = subprocess.run(
-        [sys.executable, FAULTS / "stress.py", "--faults", "40"],
+        [sys.executable, FAULTS / "stress.py", "--faults", FAULTS_WANTED],
         env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
         capture_output=True, text=True, timeout=500,
     )  # fmt: skip
