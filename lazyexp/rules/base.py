@@ -108,6 +108,14 @@ class Rule:
         """
         return torch.randperm(self.info.samples, generator=generator(self.info.seed, "order", epoch))
 
+    def rate_factor(self, epoch: int) -> float:
+        """Factor on the learning rate of the schedule in this epoch, for every optimizer; greater than 0.
+
+        A weight of a gradient is not the same: Adam divides it out, and momentum and weight decay do not follow it.
+        Called after `epoch_indices`.
+        """
+        return 1.0
+
     def preselect(self, index: Tensor) -> Tensor | None:
         """The decision of `select` for the samples `index` (b,) if it needs no forward pass, else None."""
         return None

@@ -19,9 +19,9 @@ class Kakurenbo(Rule):
 
     Hidden samples are forwarded at the end of the epoch to refresh their losses. F is `fraction`, times 0.8, 0.6 and
     0.4 from 30, 60 and 80 % of the epochs on: the authors' steps at epochs 60, 120 and 160 of 200, which are also
-    those of their learning rate. The first epoch, their warm-up, hides nothing. `fraction` 0 is backprop. Differences
-    from the authors' code: the factor on the learning rate is a weight on the gradient, which is the same for plain
-    SGD only; and the softmax is over classes, as in the paper (theirs is over the samples of the batch).
+    those of their learning rate. The first epoch, their warm-up, hides nothing. `fraction` 0 is backprop. The factor
+    depends on F alone, however many samples are hidden. Difference from the authors' code: the softmax is over
+    classes, as in the paper (theirs is over the samples of the batch).
     """
 
     # The batch in which shown and hidden samples meet is divided by the number of shown ones.
@@ -36,15 +36,21 @@ class Kakurenbo(Rule):
 
     def epoch_indices(self, epoch: int) -> Tensor:
         order = super().epoch_indices(epoch).to(self.info.device)
+        lowest = self.last_loss.topk(int(self._share(epoch) * len(order)), largest=False).indices
+        self.shown = ~(mask_of(lowest, self.confident) & self.confident)
+        shown = self.shown[order]
+        return torch.cat([order[shown], order[~shown]])
+
+    def rate_factor(self, epoch: int) -> float:
+        return 1 / (1 - self._share(epoch))
+
+    def _share(self, epoch: int) -> float:
+        """F of an epoch."""
         steps = sum(10 * epoch >= tenths * self.info.epochs for tenths in (3, 6, 8))
-        fraction = self.fraction * (1.0, 0.8, 0.6, 0.4)[steps] if epoch else 0.0
-        lowest = self.last_loss.topk(int(fraction * len(order)), largest=False).indices
-        hidden = mask_of(lowest, self.confident) & self.confident
-        self.weight = torch.where(hidden, 0.0, 1 / (1 - fraction))
-        return torch.cat([order[~hidden[order]], order[hidden[order]]])
+        return self.fraction * (1.0, 0.8, 0.6, 0.4)[steps] if epoch else 0.0
 
     def preselect(self, index: Tensor) -> Tensor:
-        return self.weight[index]
+        return self.shown[index]
 
     def update(self, batch: ScoredBatch) -> None:
         self.last_loss[batch.index] = batch.loss.float()

@@ -57,8 +57,10 @@ class ComposerSelectiveBackprop(Rule):
     """Selective-Backprop as in Composer (MosaicML): from share `begin` to `end` of the run select a share `keep` of a
     batch, drawn without replacement with odds ((rank + 1/2) / batch size)^(1 / keep - 1); rank 0: smallest loss.
 
-    Of every `interrupt` batches of an epoch the last one stays whole (0: none). `keep` 1 is backprop. Differences:
-    selected samples are not forwarded again where the scoring pass suffices, and at least one sample is selected.
+    Of every `interrupt` batches of an epoch the last one stays whole (0: none). `keep` 1 is backprop. The part of the
+    run begins and ends at a batch, as in Composer with a `max_duration` in batches or samples. Differences: with a
+    `max_duration` in epochs Composer counts finished epochs, so that its part begins and ends with an epoch; selected
+    samples are not forwarded again where the scoring pass suffices; at least one sample is selected.
     """
 
     reduction: ClassVar[str] = "selected"

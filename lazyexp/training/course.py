@@ -65,7 +65,8 @@ class Cursor:
 
     `phase` and `epoch` count from 0; epochs count on from phase to phase. `position` counts the samples of the epoch.
     `possible`: steps that backprop would have made in the finished epochs and in the replays. `rate`: learning rate
-    of the last batch. `schedule` is that of the phase.
+    of the last batch. `schedule` is that of the phase. `rate_factor`: factor of the rule on the learning rates of the
+    epoch.
     """
 
     STATE = ("phase", "epoch", "position", "possible", "rate")
@@ -73,7 +74,7 @@ class Cursor:
     def __init__(self, course: Course, schedule: TrainingSchedule, targets: Tensor, classes: int) -> None:
         self.course, self.schedule, self.targets, self.classes = course, schedule, targets, classes
         self.phase = self.epoch = self.position = self.possible = 0
-        self.rate = schedule.lr
+        self.rate, self.rate_factor = schedule.lr, 1.0
         self._mask: Tensor | None = None  # (n,) bool: samples that the phase presents; None: all
         self._members = len(targets)
 
@@ -113,7 +114,8 @@ class Cursor:
         limit = None if replay is None or self._restarted else replay.limit()
         index = order[self.position : self.position + schedule.chunk(seen, limit)]
         epoch = self.epoch - self.course.first_epoch(self.phase)
-        return index, schedule.learning_rates(epoch, self.position, len(index), len(order))
+        rates = schedule.learning_rates(epoch, self.position, len(index), len(order))
+        return index, rates if self.rate_factor == 1 else [rate * self.rate_factor for rate in rates]
 
     def trained(self, batch: ScoredBatch, rates: list[float]) -> None:
         """Advance behind a chunk, and store what is to be stored of it."""

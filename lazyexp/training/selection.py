@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -96,3 +98,13 @@ def checked_order(rule: Rule, epoch: int) -> Tensor:
             f"rule {type(rule).__name__}: epoch_indices must return (m,) int64, m >= 1, positions of training samples"
         )
     return order.clone()
+
+
+def checked_rate_factor(rule: Rule, epoch: int) -> float:
+    """The epoch's factor on the learning rate. Raises UserError unless it is a finite number greater than 0."""
+    factor = rule.rate_factor(epoch)
+    if not isinstance(factor, int | float) or not math.isfinite(factor) or factor <= 0:
+        raise UserError(
+            f"rule {type(rule).__name__}: rate_factor returned {factor!r}; must be a finite number greater than 0"
+        )
+    return float(factor)

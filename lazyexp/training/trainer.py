@@ -25,7 +25,7 @@ from lazyexp.training.isolation import seeded
 from lazyexp.training.precision import matmul_precision
 from lazyexp.training.schedules import TrainingSchedule
 from lazyexp.training.scores import Scores
-from lazyexp.training.selection import checked_order, is_builtin, protected
+from lazyexp.training.selection import checked_order, checked_rate_factor, is_builtin, protected
 
 # Seconds after which the counters of a GPU are read for the progress bar. Otherwise they are read at evaluations and
 # ends of epochs only.
@@ -159,6 +159,7 @@ class Trainer:
         self._rule_at_start = {name: value.clone() for name, value in self.rule.state().items()}
         self.data.train.start_epoch(self.schedule.seed, epoch)
         order = self.cursor.presented(checked_order(self.rule, epoch).to(self.device))
+        self.cursor.rate_factor = checked_rate_factor(self.rule, epoch)
         self.data.train.read_ahead(order[self.cursor.position :])
         return order
 

@@ -159,7 +159,8 @@ def test_composer_selects_in_every_second_batch_from_half_to_nine_tenths():
     for epoch in (0, 1):
         rule.epoch_indices(epoch)
         selected += [rule.select(scored(index=torch.arange(4))).sum() == 2 for _ in range(5)]
-    # Batches 5 to 8 of 10 begin in that part of the run; the second and fourth of an epoch stay whole.
+    # Batches 5 to 8 of 10 begin in that part of the run; the second and fourth of an epoch stay whole. The part ends
+    # with a batch, not with an epoch.
     assert selected == [False] * 5 + [True, False, True, False, False]
 
 
@@ -190,18 +191,18 @@ def test_infobatch_ends_with_epochs_of_all_samples(epochs, whole):
 
 def test_kakurenbo_hides_confident_samples_and_forwards_them_last():
     rule = started("kakurenbo", samples=10, epochs=10, fraction=0.3, confidence_threshold=0.7)
-    assert len(rule.epoch_indices(0)) == 10 and (rule.weight == 1).all()
+    assert len(rule.epoch_indices(0)) == 10 and rule.preselect(torch.arange(10)).all()
     margins = torch.tensor([9.0, 8.0, 0.1, 7.0, 6.0, 5.0, 4.0, 3.0, 2.0, -1.0])
     logits = torch.stack([margins, torch.zeros(10)], 1)
     rule.update(ScoredBatch(torch.arange(10), logits, torch.zeros(10, dtype=torch.int64)))
     order = rule.epoch_indices(1)
     assert set(order[-3:].tolist()) == {0, 1, 3} and len(order) == 10
-    assert rule.weight[[0, 1, 3]].tolist() == [0, 0, 0]
-    assert rule.weight[[2, 9]].tolist() == pytest.approx([1 / 0.7] * 2)
+    assert rule.preselect(torch.tensor([0, 1, 2, 3, 9])).tolist() == [False, False, True, False, True]
+    assert rule.rate_factor(1) == pytest.approx(1 / 0.7)
     hesitant = torch.stack([torch.full((10,), 0.1), torch.zeros(10)], 1)
     rule.update(ScoredBatch(torch.arange(10), hesitant, torch.zeros(10, dtype=torch.int64)))
     rule.epoch_indices(2)  # low losses alone are not enough; the factor depends on the fraction alone
-    assert rule.weight.tolist() == pytest.approx([1 / 0.7] * 10)
+    assert rule.preselect(torch.arange(10)).all() and rule.rate_factor(2) == pytest.approx(1 / 0.7)
 
 
 def test_kakurenbo_hides_fewer_samples_over_the_run():
@@ -211,9 +212,8 @@ def test_kakurenbo_hides_fewer_samples_over_the_run():
     hidden = []
     for epoch in range(10):
         rule.epoch_indices(epoch)
-        hidden.append(int((rule.weight == 0).sum()))
-        fraction = hidden[-1] / 100
-        assert rule.weight.max().item() == pytest.approx(1 / (1 - fraction))
+        hidden.append(int((~rule.preselect(torch.arange(100))).sum()))
+        assert rule.rate_factor(epoch) == pytest.approx(1 / (1 - hidden[-1] / 100))
     assert hidden == [0, 50, 50, 40, 40, 40, 30, 30, 20, 20]
 
 
@@ -333,10 +333,7 @@ def test_a_softmax_equal_to_the_threshold_is_not_selected():
 
 def test_kakurenbo_steps_at_60_120_and_160_of_200_epochs():
     rule = started("kakurenbo", samples=4, epochs=200, fraction=0.5)
-    shares = []
-    for epoch in (0, 1, 59, 60, 119, 120, 159, 160, 199):
-        rule.epoch_indices(epoch)
-        shares.append(1 - 1 / rule.weight.max().item())
+    shares = [1 - 1 / rule.rate_factor(epoch) for epoch in (0, 1, 59, 60, 119, 120, 159, 160, 199)]
     assert shares == pytest.approx([0, 0.5, 0.5, 0.4, 0.4, 0.3, 0.3, 0.2, 0.2])
 
 
