@@ -16,7 +16,8 @@ class Energy:
 
     After Li & van Rossum 2020 (eLife 9:e50804) and van Rossum & Pache 2024. The minima are those of the direct path
     from the initial to the current weights. `maintenance` is the cost of changes in a transient store, see
-    training/fast/plastic.py.
+    training/fast/plastic.py. `add_step` and `add_rank_one_steps` count non-zero entries of the update, `after_step`
+    counts weights that differ: an update that is too small for the weight's precision counts in the first only.
     """
 
     def __init__(self, model: nn.Module, clock: Clock, enabled: bool = True) -> None:
