@@ -25,6 +25,7 @@ class _Report(ModuleType):
         max_groups: int = MAX_GROUPS,
         where: Sequence[str] = (),
         baseline: str = BASELINE,
+        cost_ratio: float | None = None,
     ) -> Path:
         """Write the report on the runs below `folders`. Returns the path of report.html. Raises UserError.
 
@@ -33,11 +34,14 @@ class _Report(ModuleType):
             max_groups: number of groups whose curves are drawn; tables have all groups.
             where: conditions on settings such as `"rule=lazy,backprop"`.
             baseline: the rule that the others are compared with.
+            cost_ratio: cost of a backward pass and its step relative to a forward pass (default: 2), for what a lazy
+                rule could save according to a backprop run.
         """
         from lazyexp.report.build import write_report
 
         paths = [Path(folder).expanduser() for folder in folders]
-        return write_report(paths, None if out is None else Path(out).expanduser(), max_groups, where, baseline)
+        folder = None if out is None else Path(out).expanduser()
+        return write_report(paths, folder, max_groups, where, baseline, cost_ratio)
 
 
 sys.modules[__name__].__class__ = _Report

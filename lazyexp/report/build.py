@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,8 @@ from lazyexp.report.latex import to_latex
 from lazyexp.report.markdown import to_markdown
 from lazyexp.report.page import Content, blocks
 from lazyexp.report.pareto_figure import pareto_figure
+from lazyexp.report.prediction import COST_RATIO, predicted_speedup
+from lazyexp.report.prediction_figure import DRAWN, prediction_figure
 from lazyexp.report.read import Run, RunSet, read_runs
 from lazyexp.report.sample_figures import histograms, sample_figures, trained_runs
 from lazyexp.report.scaling_figures import scaling_figures
@@ -58,9 +61,10 @@ def write_report(
     max_groups: int = MAX_GROUPS,
     where: Sequence[str] = (),
     baseline: str = BASELINE,
+    cost_ratio: float | None = None,
 ) -> Path:
     """As `make_report`. Returns the path of report.html."""
-    return make_report(folders, out, max_groups, where, baseline).page
+    return make_report(folders, out, max_groups, where, baseline, cost_ratio).page
 
 
 def make_report(
@@ -69,6 +73,7 @@ def make_report(
     max_groups: int = MAX_GROUPS,
     where: Sequence[str] = (),
     baseline: str = BASELINE,
+    cost_ratio: float | None = None,
 ) -> MadeReport:
     """Read the runs below `folders` and write the report. Raises UserError.
 
@@ -78,7 +83,11 @@ def make_report(
         max_groups: curves are drawn for the first so many groups of each protocol; tables have all groups.
         where: conditions on settings such as `"rule=lazy,backprop"`.
         baseline: the rule that the others are compared with.
+        cost_ratio: cost of a backward pass and its step relative to a forward pass, for the prediction from a
+            backprop run; None: 2, by counting products.
     """
+    if cost_ratio is not None and not 0 < cost_ratio < math.inf:
+        raise UserError(f"--cost-ratio {cost_ratio:g}: must be a number greater than 0")
     found = read_runs(folders)
     if not found.runs:
         reasons = "; ".join(f"{path}: {why}" for path, why in found.broken[:3]) or "no folder holds metrics.csv"
@@ -95,7 +104,7 @@ def make_report(
         raise UserError(f"--out {out}: is a run's folder, whose files would be overwritten; name another one")
     try:
         out.mkdir(parents=True, exist_ok=True)
-        return _write(found, out, max_groups, baseline)
+        return _write(found, out, max_groups, baseline, cost_ratio)
     except OSError as error:
         raise UserError(
             f"cannot write into {out}: {error.strerror or error}; name another folder with --out"
@@ -114,7 +123,7 @@ def _selectable(run: Run) -> dict[str, object]:
     return selectable(run.rule, run.options, run.seed, run.status, run.settings)
 
 
-def _write(found: RunSet, out: Path, max_groups: int, baseline: str) -> MadeReport:
+def _write(found: RunSet, out: Path, max_groups: int, baseline: str, cost_ratio: float | None) -> MadeReport:
     matched, tuned = matched_groups(found.runs, baseline), tuned_groups(found.runs, baseline)
     groups = matched + tuned
     speedups = speedup_table(groups)
@@ -128,7 +137,14 @@ def _write(found: RunSet, out: Path, max_groups: int, baseline: str) -> MadeRepo
     if len(energies):
         write_text(out / "energy.csv", energies.to_csv(index=False))
     content = Content(
-        found, baseline, groups, headlines(matched, compared, speedups), speedups, compared, times, energies
+        found,
+        baseline,
+        groups,
+        headlines(matched, compared, speedups, cost_ratio),
+        speedups,
+        compared,
+        times,
+        energies,
     )
     folder = FigureFolder(
         out / "figures", [run.rule for run in found.runs], label_rules(found.runs).values(), baseline
@@ -153,6 +169,7 @@ def _draw(content: Content, folder: FigureFolder, max_groups: int) -> None:
     for one in content.headlines[:max_groups]:
         drawn.add(one.source)
         _headline_figure(one, folder)
+    _prediction_figure(content.headlines[:max_groups], folder)
     for comparison in content.comparisons[:max_groups]:
         if comparison not in drawn:
             pareto_figure(comparison, folder)
@@ -193,3 +210,13 @@ def _headline_figure(one: Headline, folder: FigureFolder) -> None:
         pareto_figure(one.source, folder, target)
     else:
         error_curves(one.source, folder, "train_seconds", target, wide=True)
+
+
+def _prediction_figure(found: list[Headline], folder: FigureFolder) -> None:
+    """What a lazy rule could save, where only backprop was run."""
+    alone = [one for one in found if one.baseline == BASELINE and one.has_baseline and not one.competitors]
+    ratio = (alone[0].cost_ratio if alone else None) or COST_RATIO
+    shares = [(one.name, one.outcomes[0].mistakes) for one in alone]
+    points = [(name, share, predicted_speedup(share, ratio)) for name, share in shares if not math.isnan(share)]
+    if points:
+        prediction_figure(folder, points, sorted({*DRAWN, ratio}))

@@ -13,6 +13,7 @@ EPILOG = """examples:
   lazyexp-report runs/headline                     report on all runs below runs/headline, in runs/headline/report/
   lazyexp-report runs --where rule=lazy,backprop --where model.width=1000
   lazyexp-report runs --baseline lazy              compare every rule with lazy instead of backprop
+  lazyexp-report runs/backprop --cost-ratio 3.6    what a lazy rule could save at most, from a backprop run alone
   lazyexp-report runs --list                       status, accuracy and seconds of every run, also while they run
   lazyexp-report laptop/runs server/runs --out all runs on different machines are not compared with each other
 
@@ -46,6 +47,13 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--baseline", default=BASELINE, metavar="RULE", help=f"rule to compare with (default: {BASELINE})"
     )
+    command.add_argument(
+        "--cost-ratio",
+        type=float,
+        metavar="R",
+        help="cost of a backward pass and its step relative to a forward pass, for what a lazy rule could save "
+        "according to a backprop run (default: 2, by counting products; measured by scripts/bench/paper_loop.py)",
+    )
     command.add_argument("--list", action="store_true", help="list the runs and write nothing")
     command.add_argument(
         "--max-groups",
@@ -69,7 +77,12 @@ def main() -> None:
         from lazyexp.report.build import write_report  # imported late: matplotlib takes a second
 
         page = write_report(
-            arguments.folders, arguments.out, arguments.max_groups, arguments.where, arguments.baseline
+            arguments.folders,
+            arguments.out,
+            arguments.max_groups,
+            arguments.where,
+            arguments.baseline,
+            arguments.cost_ratio,
         )
     except UserError as error:
         print(f"lazyexp: error: {' '.join(str(error).split())}", file=sys.stderr)

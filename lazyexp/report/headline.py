@@ -20,6 +20,7 @@ from lazyexp.report.comparisons import Comparison
 from lazyexp.report.formatting import relative
 from lazyexp.report.groups import Group
 from lazyexp.report.intervals import Interval, interval, median
+from lazyexp.report.prediction import share_of_mistakes
 from lazyexp.report.read import Run
 from lazyexp.report.speedups import MARGINS, seconds_to
 
@@ -40,6 +41,7 @@ class Outcome:
     speedups: dict[str, Interval] = field(default_factory=dict)
     missed: dict[str, float] = field(default_factory=dict)  # share of pairs or resamples
     pairs: int = 0
+    mistakes: float = math.nan  # share of the presented samples that were misclassified
 
     def reaches(self, target: str) -> bool:
         return self.missed.get(target, 1.0) <= MAX_MISSED
@@ -57,6 +59,7 @@ class Headline:
     accuracies: dict[str, float]
     source: Group | Comparison
     target: str = ""  # at which rules are compared, empty without a baseline
+    cost_ratio: float | None = None  # of a backward pass and its step to a forward pass, if stated
 
     @property
     def competitors(self) -> list[Outcome]:
@@ -74,7 +77,9 @@ class Headline:
         )
 
 
-def headlines(groups: list[Group], compared: list[Comparison], speedups: pd.DataFrame) -> list[Headline]:
+def headlines(
+    groups: list[Group], compared: list[Comparison], speedups: pd.DataFrame, cost_ratio: float | None = None
+) -> list[Headline]:
     """The headline of every comparison: `groups` are the matched ones, `speedups` the table of speedup.csv."""
     scheduled = [comparison for comparison in compared if _has_schedules(comparison, groups)]
     covered = {run for comparison in scheduled for run in comparison.runs}
@@ -93,6 +98,8 @@ def headlines(groups: list[Group], compared: list[Comparison], speedups: pd.Data
         margin = _margin(same, margins)
         for one in same:
             one.target = relative(one.baseline, margin)
+    for one in found:
+        one.cost_ratio = cost_ratio
     return found
 
 
@@ -133,6 +140,7 @@ def _along_curve(group: Group, rows: dict[str, list[dict[Any, Any]]]) -> Headlin
             _median(run.final("train_seconds") for run in ended),
             _selected(ended),
             seconds,
+            mistakes=_median(share_of_mistakes(run) for run in ended),
         )
         for row in rows.get(rule, []):
             if row["n_pairs"]:
@@ -157,6 +165,7 @@ def _of_schedules(comparison: Comparison) -> Headline:
             _selected(best.runs),
             {name: float(front.time_to(accuracy)[0]) for name, accuracy in targets.items()},
             pairs=len(best.runs),
+            mistakes=_median(share_of_mistakes(run) for run in best.runs),
         )
         if comparison.baseline_front and rule != comparison.baseline:
             outcome.speedups = {name: comparison.speedup(rule, accuracy) for name, accuracy in targets.items()}

@@ -6,9 +6,11 @@ import math
 
 import numpy as np
 
+from lazyexp.report import BASELINE
 from lazyexp.report.formatting import count, number, with_interval
 from lazyexp.report.headline import CURVE, SCHEDULE, Headline, Outcome
 from lazyexp.report.intervals import Interval
+from lazyexp.report.prediction import prediction
 
 FEW = 3  # competing rules up to which each has its own sentence
 
@@ -67,12 +69,20 @@ def _short(rule: Outcome, one: Headline) -> str:
 
 def _without_pair(one: Headline) -> str:
     if one.has_baseline:
-        return f"Only `{one.baseline}` was run."
+        return f"Only `{one.baseline}` was run. {_prediction(one)}".strip()
     best = max(one.outcomes, key=lambda rule: float(np.nan_to_num(rule.accuracy.median)))
     return (
         f"No `{one.baseline}` run to compare with; `{best.rule}` ends with the best test accuracy "
         f"({100 * best.accuracy.median:.4g} %)."
     )
+
+
+def _prediction(one: Headline) -> str:
+    """What a lazy rule could save, if the only rule is backprop."""
+    if one.baseline != BASELINE:
+        return ""
+    batch_size = one.settings.get("batch_size")
+    return prediction(one.outcomes[0].mistakes, int(batch_size or 1), one.cost_ratio)
 
 
 def _tally(one: Headline) -> str:

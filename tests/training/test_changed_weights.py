@@ -25,7 +25,7 @@ MOMENTUM, ADAM = {"momentum": 0.9}, {"name": "adam"}
 def energy_of_two_steps(kind, dtype, **optimizer) -> tuple[int, int]:
     """(M0, weights that differ after a step, summed) of a 2-2-2 network, one weight of which is 2^26.
 
-    Sample 0, inputs (1, 0), activates hidden unit 0, sample 1, inputs (0, 1), unit 1; the network is wrong on sample 0.
+    Sample 0, inputs (1, 0), activates hidden unit 0, sample 1, inputs (0, 1), unit 1. Sample 0 is wrong.
     A step of one sample changes 6 parameters: a weight and the bias of its unit, two weights behind the unit, and two
     output biases. The first of them of sample 0 is the weight of 2^26, whose update of about 0.1 is lost in float32.
     """
