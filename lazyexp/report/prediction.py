@@ -59,6 +59,6 @@ def prediction(mistakes: float, batch_size: int, ratio: float | None) -> str:
     return (
         f"With this data and network a lazy rule could save at most {100 * (1 - 1 / times):.0f} % of the training "
         f"time ({number(times, 2)} times faster) {basis}: backprop misclassified {number(100 * mistakes, 2)} % "
-        f"of the samples that it presented. Without a mistake it would be {ceiling} times, and with free forward passes "
-        f"{limit}.{batches}"
+        f"of the samples that it presented. Without a mistake it would be {ceiling} times, and with free forward "
+        f"passes {limit}.{batches}"
     )

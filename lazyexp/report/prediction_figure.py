@@ -14,7 +14,7 @@ from lazyexp.report.prediction import predicted_speedup
 from lazyexp.report.style import LINES, PALETTE, FigureFolder
 
 DRAWN = (2.0, 3.5, 5.5, 10.0)
-GAP = 0.75  # least distance of two points on the axis of speedup whose labels do not overlap
+GAP = 0.45  # least distance of two labels on the axis of speedup
 
 
 def prediction_figure(
@@ -29,7 +29,8 @@ def prediction_figure(
         points: name, share of mistakes (0 to 1) and speedup of what was measured or predicted.
         claimed: a speedup to mark by a horizontal line.
     """
-    shares = np.linspace(0, 0.3, 61)
+    right = max(0.3, *(1.1 * share for _, share, _ in points)) if points else 0.3
+    shares = np.linspace(0, right, 61)
     curves = [(ratio, shares, predicted_speedup(shares, ratio)) for ratio in ratios]
     data = pd.concat(
         [pd.DataFrame({"kind": "predicted", "name": f"B/F={r:g}", "mistakes": s, "speedup": v}) for r, s, v in curves]
@@ -44,13 +45,11 @@ def prediction_figure(
             ends.append(End(f"B/F = {ratio:g}", 100 * float(x[-1]), float(y[-1]), look))
         if claimed is not None:
             axes.axhline(claimed, color="0.5", lw=0.6, ls=":")
-            axes.annotate(f"{claimed:g}", (30, claimed), (0, 2), textcoords="offset points", fontsize=6, ha="right")
-        last = math.inf
-        for name, share, speedup in sorted(points, key=lambda point: -point[2]):
-            axes.plot(100 * share, speedup, "ko", ms=3)
-            last = min(speedup, last - GAP)
-            axes.annotate(name, (100 * share, speedup), (100 * share + 1, last), fontsize=6, va="center")
-        axes.set(xlabel="share of mistakes s (%)", ylabel="speedup over backprop", xlim=(-1, 30))
+            axes.annotate(
+                f"{claimed:g}", (100 * right, claimed), (0, 2), textcoords="offset points", fontsize=6, ha="right"
+            )
+        _mark(axes, points, right)
+        axes.set(xlabel="share of mistakes s (%)", ylabel="speedup over backprop", xlim=(-1, 100 * right))
         axes.set_ylim(0.8, max([1 + max(ratios), *(speedup for _, _, speedup in points)]) + 0.5)
         return ends
 
@@ -59,3 +58,17 @@ def prediction_figure(
         "several costs B of a backward pass and its step relative to a forward pass F."
     )
     folder.draw("predicted_speedup", caption, paint, data, size=(3.8, 3.0))
+
+
+def _mark(axes: Axes, points: Sequence[tuple[str, float, float]], right: float) -> None:
+    """Points with their names beside them, each below the names of higher points."""
+    last = math.inf
+    for name, share, speedup in sorted(points, key=lambda point: -point[2]):
+        axes.plot(100 * share, speedup, "ko", ms=3)
+        last = min(speedup, last - GAP)
+        inside = share < 0.6 * right
+        axes.annotate(
+            name, (100 * share, speedup), (100 * (share + (0.03 if inside else -0.03) * right), last), fontsize=6,
+            ha="left" if inside else "right", va="center",
+            bbox={"fc": "white", "ec": "none", "alpha": 0.8, "pad": 0.3},
+        )  # fmt: skip

@@ -63,9 +63,9 @@ def test_the_report_on_backprop_alone_predicts(tmp_path):
     # 3 / 1.28 = 2.34: saves 57 %.
     text = (
         "Only backprop was run. With this data and network a lazy rule could save at most 57 % of the training time "
-        "(2.3 times faster) if a backward pass and its step cost 2 forward passes (by counting products, not measured; "
-        "--cost-ratio takes a measured value): backprop misclassified 14 % of the samples that it presented. Without a "
-        "mistake it would be 3.0 times, and with free forward passes 7.1 times."
+        "(2.3 times faster) if a backward pass and its step cost 2 forward passes (by counting products, not "
+        "measured; --cost-ratio takes a measured value): backprop misclassified 14 % of the samples that it "
+        "presented. Without a mistake it would be 3.0 times, and with free forward passes 7.1 times."
     )
     assert made.text().startswith(text)
     assert text in (tmp_path / "out" / "report.md").read_text().replace("`", "")
