@@ -50,7 +50,8 @@ def prediction_figure(
             )
         _mark(axes, points, right)
         axes.set(xlabel="share of mistakes s (%)", ylabel="speedup over backprop", xlim=(-1, 100 * right))
-        axes.set_ylim(0.8, max([1 + max(ratios), *(speedup for _, _, speedup in points)]) + 0.5)
+        heights = [speedup for _, _, speedup in points]
+        axes.set_ylim(min([0.8, *heights]) - 0.05, max([1 + max(ratios), *heights]) + 0.5)
         return ends
 
     caption = (

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import math
+import re
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -12,6 +14,7 @@ from made_runs import make_run
 from lazyexp.errors import UserError
 from lazyexp.report.build import make_report
 from lazyexp.report.cli import parser
+from lazyexp.report.formatting import number
 from lazyexp.report.prediction import predicted_speedup, prediction, required_ratio, share_of_mistakes
 from lazyexp.report.read import read_runs
 
@@ -103,3 +106,16 @@ def test_a_cost_ratio_is_positive(tmp_path, value):
 
 def test_the_command_takes_a_cost_ratio():
     assert parser().parse_args(["runs", "--cost-ratio", "3.6"]).cost_ratio == 3.6
+
+
+def test_the_table_of_the_documentation_is_that_of_the_formula():
+    page = (Path(__file__).resolve().parents[2] / "docs" / "speedup.md").read_text()
+    head, *rows = ([cell.strip() for cell in line[1:-1].split("|")] for line in re.findall(r"^\|.*\|$", page, re.M))
+    ratios = [float(cell.removeprefix("B/F = ")) for cell in head[1:-2]]
+    assert len(ratios) == 4 and len(rows) == 8
+    for share, *cells in rows[1:]:
+        s = float(share.removesuffix(" %")) / 100
+        required = required_ratio(7.6, s)
+        expected = [*(predicted_speedup(s, ratio) for ratio in ratios), 1 / s if s else math.inf, required]
+        words = {math.inf: "none"} if s else {math.inf: "no limit"}
+        assert cells == [words.get(value) or number(value) for value in expected]
