@@ -34,6 +34,7 @@ MUTANTS = [
     ("packed does not count scored samples", "training/fast/packed.py", "forwards: int | Tensor = len(index)", "forwards: int | Tensor = 0"),
     ("position of the random rule is lost", "rules/baselines.py", '"position": self.position}', '"position": torch.zeros_like(self.position)}'),
     ("kakurenbo hides confident mistakes", "rules/kakurenbo.py", "~batch.wrong & (batch.confidence >= self.confidence_threshold)", "batch.confidence >= self.confidence_threshold"),
+    ("a rule's factor on the learning rate is left out", "training/course.py", "[rate * self.rate_factor for rate in rates]", "rates"),
     ("progressive never sees the last epochs", "rules/progressive.py", "return self.epoch >= self.info.epochs - self.revision_epochs", "return False"),
     ("lazy selects correct samples", "rules/mistakes.py", "-> Tensor:\n        return batch.wrong\n", "-> Tensor:\n        return ~batch.wrong\n"),
     ("mistake gating forgets", "rules/mistakes.py", "self.ever_wrong[batch.index] |= batch.wrong", "self.ever_wrong[batch.index] = batch.wrong"),
