@@ -16,9 +16,11 @@ import pandas as pd
 from lazyexp.config.compose import register
 from lazyexp.config.quoting import override
 from lazyexp.errors import UserError
+from lazyexp.report import BASELINE
 from lazyexp.settings import settings_of
 from lazyexp.tune.fronts import SLACK, choose, read_trials
 from lazyexp.tune.keys import given_values
+from lazyexp.tune.lines import EXPLORATORY, PRIMARY
 from lazyexp.tune.trial import FolderIsBusy, Outcome, attempt, locked
 
 # A search gives up after so many failed trials in a row.
@@ -30,8 +32,9 @@ EPILOG = """examples:
 
 A key given on the command line keeps its value and is not searched. The same command continues a search and repeats
 trials that failed. Every trial is an ordinary run in FOLDER/runs, chosen by validation accuracy and seconds; the test
-set plays no part. The finals train the chosen points on all training samples with fresh seeds, in turn;
-lazyexp-report FOLDER/runs compares them.
+set plays no part. For each line below backprop's best validation accuracy, the finals take from every search the
+fastest trial that reaches it, and train it on all training samples with fresh seeds, in turn. They may have several
+searches of a rule, made with different --seed and --folder. Trials that select all samples count as backprop's.
 hydra/sweeper=optuna is no alternative: that plugin needs Optuna below 3 and cannot continue after a kill."""
 
 
@@ -90,20 +93,22 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     add("--seed", type=int, default=0, help="seed of the sampler (0)")
     add("--borrow", nargs="+", default=[], metavar="DIR", help="also try the chosen points of these searches")
     add("--seeds", type=int, default=10, help="finals: number of seeds, which start at 100 (10)")
-    add("--slack", nargs="+", metavar="SLACK", help="finals: accuracy below the best one (0 0.001 0.003)")
+    add("--margins", nargs="+", metavar="POINTS", help="finals: exploratory lines, in percentage points below "
+        f"backprop's best, besides the primary {PRIMARY:g} ({' '.join(f'{below:g}' for below in EXPLORATORY)})")  # fmt: skip
     arguments = parser.parse_intermixed_args(list(words))
     # These options take several words, and argparse gives them overrides that follow, too.
-    for name, belongs in (("borrow", _is_folder), ("slack", _is_number)):
+    for name, belongs in (("borrow", _is_folder), ("margins", _is_number)):
         taken = list(getattr(arguments, name) or [])
         arguments.overrides += [word for word in taken if not belongs(word)]
         setattr(arguments, name, [word for word in taken if belongs(word)])
     arguments.borrow = [Path(folder).expanduser() for folder in arguments.borrow]
-    arguments.slack = [float(number) for number in arguments.slack] or list(SLACK)
+    margins = [float(number) for number in arguments.margins] or EXPLORATORY
+    arguments.margins = list(dict.fromkeys([PRIMARY, *margins]))
     arguments.folder = arguments.folder and arguments.folder.expanduser()
     for name, lowest, highest in (("trials", 1, math.inf), ("seeds", 1, math.inf), ("seed", 0, 2**32 - 1)):
         _check_bounds(name, getattr(arguments, name), lowest, highest)
-    for below in arguments.slack:
-        _check_bounds("slack", below, 0, 1)
+    for below in arguments.margins:
+        _check_bounds("margins", below, 0, 100)
     return arguments
 
 
@@ -144,7 +149,7 @@ def search(arguments: argparse.Namespace) -> int:
     borrowed = borrowed_points(arguments.borrow, space.keys())
     with locked(folder):
         found = Search(folder, arguments.overrides, space, arguments.seed)
-        found.borrow(borrowed)
+        found.borrow(borrowed, arguments.borrow)
         if len(found.counted()) < arguments.trials:
             found.repeat_failed()
         failures = 0  # in a row
@@ -172,7 +177,10 @@ def trial_line(row: dict[str, Any], number: int, total: int, keys: Sequence[str]
     if row["state"] == "fail":
         return f"[{number}/{total}] failed: {row['status']} ({values})"
     figures = f"validation accuracy {row['val_accuracy']:.2%}, {row['train_seconds']:.2f} s"
-    return f"[{number}/{total}] {row['status']}, {figures} ({values})"
+    credited = (
+        f", selects all samples: counts as {BASELINE}'s" if row["selects_all"] and row["rule"] != BASELINE else ""
+    )
+    return f"[{number}/{total}] {row['status']}, {figures}{credited} ({values})"
 
 
 def print_front(folder: Path, keys: Sequence[str]) -> None:
@@ -202,9 +210,9 @@ def finals(arguments: argparse.Namespace) -> int:
     folder = arguments.folder or Path("runs/finals")
     if arguments.borrow:
         raise UserError("--borrow: belongs to a search, not to --finals")
-    comparison.chosen_points(sources, arguments.slack)  # before the folder is made
+    comparison.read_searches(sources)  # before the folder is made
     with locked(folder):
-        return comparison.finals(sources, folder, arguments.seeds, arguments.slack)
+        return comparison.finals(sources, folder, arguments.seeds, arguments.margins)
 
 
 if __name__ == "__main__":
