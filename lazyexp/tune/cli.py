@@ -20,7 +20,7 @@ from lazyexp.report import BASELINE
 from lazyexp.settings import settings_of
 from lazyexp.tune.fronts import SLACK, choose, read_trials
 from lazyexp.tune.keys import given_values
-from lazyexp.tune.lines import EXPLORATORY, PRIMARY
+from lazyexp.tune.lines import EXPLORATORY, PRIMARY, read_searches
 from lazyexp.tune.trial import FolderIsBusy, Outcome, attempt, locked
 
 # A search gives up after so many failed trials in a row.
@@ -36,6 +36,12 @@ set plays no part. For each line below backprop's best validation accuracy, the 
 fastest trial that reaches it, and train it on all training samples with fresh seeds, in turn. They may have several
 searches of a rule, made with different --seed and --folder. Trials that select all samples count as backprop's.
 hydra/sweeper=optuna is no alternative: that plugin needs Optuna below 3 and cannot continue after a kill."""
+
+
+MARGINS = (
+    "finals: exploratory lines, in percentage points below backprop's best validation accuracy, besides the primary "
+    f"one at {PRIMARY:g} ({' '.join(f'{below:g}' for below in EXPLORATORY)})"
+)
 
 
 class Parser(argparse.ArgumentParser):
@@ -92,9 +98,8 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     add("--space", default="fair", help="ranges: the preset fair, methods or shifts, or a YAML file (fair)")
     add("--seed", type=int, default=0, help="seed of the sampler (0)")
     add("--borrow", nargs="+", default=[], metavar="DIR", help="also try the chosen points of these searches")
-    add("--seeds", type=int, default=10, help="finals: number of seeds, which start at 100 (10)")
-    add("--margins", nargs="+", metavar="POINTS", help="finals: exploratory lines, in percentage points below "
-        f"backprop's best, besides the primary {PRIMARY:g} ({' '.join(f'{below:g}' for below in EXPLORATORY)})")  # fmt: skip
+    add("--seeds", type=int, default=10, help="finals: number of fresh seeds, from 100 on (10)")
+    add("--margins", nargs="+", metavar="POINTS", help=MARGINS)
     arguments = parser.parse_intermixed_args(list(words))
     # These options take several words, and argparse gives them overrides that follow, too.
     for name, belongs in (("borrow", _is_folder), ("margins", _is_number)):
@@ -177,9 +182,8 @@ def trial_line(row: dict[str, Any], number: int, total: int, keys: Sequence[str]
     if row["state"] == "fail":
         return f"[{number}/{total}] failed: {row['status']} ({values})"
     figures = f"validation accuracy {row['val_accuracy']:.2%}, {row['train_seconds']:.2f} s"
-    credited = (
-        f", selects all samples: counts as {BASELINE}'s" if row["selects_all"] and row["rule"] != BASELINE else ""
-    )
+    degenerate = row["selects_all"] and row["rule"] != BASELINE
+    credited = f", selects all samples: counts as {BASELINE}'s" if degenerate else ""
     return f"[{number}/{total}] {row['status']}, {figures}{credited} ({values})"
 
 
@@ -198,8 +202,14 @@ def borrowed_points(sources: Sequence[Path], keys: Sequence[str]) -> list[dict[s
     for source in sources:
         for _, row in choose(read_trials(source), SLACK).iterrows():
             given = {key: row[key] for key in keys if key in row and pd.notna(row[key])}
-            points.append({key: value.item() if hasattr(value, "item") else value for key, value in given.items()})
+            points.append({key: _as_typed(value) for key, value in given.items()})
     return points
+
+
+def _as_typed(value: Any) -> Any:
+    """A value of a table as Python's; pandas may read a float with an error in its last bit, which is undone."""
+    value = value.item() if hasattr(value, "item") else value
+    return float(f"{value:.15g}") if isinstance(value, float) else value
 
 
 def finals(arguments: argparse.Namespace) -> int:
@@ -210,7 +220,7 @@ def finals(arguments: argparse.Namespace) -> int:
     folder = arguments.folder or Path("runs/finals")
     if arguments.borrow:
         raise UserError("--borrow: belongs to a search, not to --finals")
-    comparison.read_searches(sources)  # before the folder is made
+    read_searches(sources)  # before the folder is made
     with locked(folder):
         return comparison.finals(sources, folder, arguments.seeds, arguments.margins)
 

@@ -52,7 +52,7 @@ def choose(trials: pd.DataFrame, slack: Sequence[float]) -> pd.DataFrame:
 def read_trials(folder: Path) -> pd.DataFrame:
     """The trials of a search. Raises UserError if trials.csv is missing or of something else."""
     try:
-        trials = pd.read_csv(folder / "trials.csv", float_precision="round_trip")
+        trials = pd.read_csv(folder / "trials.csv")
         missing = [name for name in COLUMNS if name not in trials]
         if missing:
             raise ValueError(f"no column {missing[0]}: not written by this version of lazyexp-tune")

@@ -1,8 +1,9 @@
 """The choice of finals: for every search and every accuracy line, the fastest trial that reaches the line.
 
-Lines are measured from the best validation accuracy of backprop, over all of its searches. Every rule and backprop
-itself are chosen by the same lines. A trial of a rule that selected all samples is a trial of backprop: it is removed
-from its search and added, with backprop as the rule, to every search of backprop.
+Lines are measured from backprop's best validation accuracy: the median over its searches of the best in each. Every
+rule and backprop itself are chosen by the same lines. A search of backprop that does not reach a line gives its most
+accurate trial instead, so that no rule gains from it. A trial of a rule that selected all samples is a trial of
+backprop: it is removed from its search and added, with backprop as the rule, to every search of backprop.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 
 import pandas as pd
 
@@ -85,11 +87,11 @@ def credited(searches: Sequence[Searched]) -> list[Searched]:
 def choose_by_lines(searches: Sequence[Searched], margins: Sequence[float]) -> pd.DataFrame:
     """A row per search and line: the chosen trial, or none (`trial` empty). `point` numbers different settings.
 
-    A line that no search of backprop reaches is dropped; so is none of those at or below its best trial.
+    A line that no search of backprop reaches is dropped.
     """
     searches = credited(searches)
     baseline = [search for search in searches if search.rule == BASELINE]
-    best = max(float(search.trials["val_accuracy"].max()) for search in baseline)
+    best = median([float(search.trials["val_accuracy"].max()) for search in baseline])
     rows, points = [], dict[tuple[str, ...], int]()
     for margin in margins:
         line = best - margin / 100
@@ -97,14 +99,27 @@ def choose_by_lines(searches: Sequence[Searched], margins: Sequence[float]) -> p
             continue
         for search in searches:
             row = {"margin": margin, "line": line, "rule": search.rule, "search": search.name}
-            row["trials"] = search.number
             chosen = fastest(search.trials, line)
+            row |= {"trials": search.number, "reaches": chosen is not None}
+            if chosen is None and search.rule == BASELINE:
+                chosen = fastest(search.trials, float(search.trials["val_accuracy"].max()))
             if chosen is not None:
                 words = _without(chosen["words"], REPLACED)
                 row |= {"point": points.setdefault(tuple(words), len(points)), "words": words}
                 row |= {name: chosen[name] for name in ("trial", "val_accuracy", "train_seconds", "run_id")}
             rows.append(row)
-    columns = ["margin", "line", "rule", "search", "trials", "point", "trial", "val_accuracy", "train_seconds"]
+    columns = [
+        "margin",
+        "line",
+        "rule",
+        "search",
+        "trials",
+        "reaches",
+        "point",
+        "trial",
+        "val_accuracy",
+        "train_seconds",
+    ]
     table = pd.DataFrame(rows, columns=[*columns, "run_id", "words"])
     return table.astype({"point": "Int64"})
 

@@ -1,8 +1,8 @@
 """Speedups over backprop at equal validation lines, with intervals over searches and seeds.
 
 The seconds of a rule at a line: the median over its searches of the median over the seeds of that search's chosen
-setting. A search without a trial that reaches the line, and a run that diverged, count as infinitely slow. Settings
-were chosen by validation accuracy; seconds and test accuracy are those of the finals.
+setting. A search of a rule without a trial that reaches the line, and a run that diverged, count as infinitely slow.
+Settings were chosen by validation accuracy; seconds and test accuracy are those of the finals.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ def speedups(chosen: pd.DataFrame, finals: pd.DataFrame) -> pd.DataFrame:
     """A row per line and rule, from the tables chosen.csv and finals.csv.
 
     `searches`, `reached`: number of searches, and of those with a trial at the line. `behind`: percentage points of
-    test accuracy below backprop's setting at the same line, over the searches that reach it. A line at which no final
-    of backprop has ended is dropped.
+    test accuracy below backprop's settings at the same line, over the searches that have one. A line at which no
+    final of backprop has ended is dropped.
     """
     rows = []
     for margin, at_line in chosen.groupby("margin", sort=False):
@@ -36,6 +36,7 @@ def speedups(chosen: pd.DataFrame, finals: pd.DataFrame) -> pd.DataFrame:
         for rule, runs in rules.items():
             if runs:
                 row = {"margin": margin, "kind": "primary" if margin == PRIMARY else "exploratory", "rule": rule}
+                row["reached"] = int(at_line.loc[at_line["rule"] == rule, "reaches"].sum())
                 rows.append(row | _row(baseline, runs, rule == BASELINE))
     return pd.DataFrame(rows, columns=COLUMNS).sort_values("margin", key=_primary_first, kind="stable")
 
@@ -63,7 +64,7 @@ def _runs(searches: pd.DataFrame, finals: pd.DataFrame) -> Runs:
 def _row(baseline: Runs, runs: Runs, same: bool) -> dict[str, object]:
     seconds = [one for one, _ in runs]
     accuracy = [one for _, one in runs if not np.isnan(one).all()]
-    row: dict[str, object] = {"searches": len(runs), "reached": len(accuracy)}
+    row: dict[str, object] = {"searches": len(runs)}
     row["seeds"] = min((len(one) for one in accuracy), default=0)
     row["seconds"] = np.median([np.median(one) for one in seconds])
     row["baseline_seconds"] = np.median([np.median(one) for one, _ in baseline])
@@ -105,7 +106,7 @@ def cells(row: pd.Series) -> dict[str, str]:
         "seconds": _text(row["seconds"]),
         "speedup": bracket(row, "speedup") if compared else "1",
         "test accuracy %": _text(100 * row["test_accuracy"]),
-        "points behind": bracket(row, "behind") if compared else "0",
+        "points behind": (bracket(row, "behind") if row["seeds"] else "") if compared else "0",
     }
 
 
@@ -113,6 +114,8 @@ def bracket(row: pd.Series, name: str) -> str:
     """`median (low to high)`."""
     if pd.isna(row[name]):
         return "undecided"
+    if name == "speedup" and row["speedup_high"] == 0:
+        return "line not reached"
     low, high = row[f"{name}_low"], row[f"{name}_high"]
     return _text(row[name]) + ("" if pd.isna(low) else f" ({_text(low)} to {_text(high)})")
 

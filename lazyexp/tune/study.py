@@ -28,7 +28,7 @@ from lazyexp.utils.files import write_text
 # A trial is worth following if its validation accuracy is at most so far below the best one before it.
 NEAR = 0.005
 # Draws of one trial until a rule is not backprop by construction.
-MOST_DRAWS = 100
+MOST_DRAWS = 50
 DIRECTIONS = [StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE]
 
 
@@ -141,9 +141,7 @@ class Search:
             if not self._excluded(overrides):
                 return trial, overrides
             self.study.tell(trial, state=TrialState.FAIL)
-        raise UserError(
-            f"{' '.join(overrides)}: this rule is backprop by construction there, as in all settings drawn"
-        )
+        raise UserError(f"{' '.join(overrides)}: the rule is backprop there, as in all settings drawn")
 
     def _excluded(self, overrides: list[str]) -> bool:
         if self.space.rule not in TESTS:
@@ -216,7 +214,7 @@ def _row(trial: FrozenTrial) -> dict[str, Any]:
 
 
 def facts(summary: dict[str, Any]) -> dict[str, Any]:
-    """What decides in comparisons whose trial it is: the rule (its label), the seed, and whether all were selected."""
+    """What comparisons need: the rule (its label), the seed, and whether all samples were selected."""
     return {
         "samples_seen": int(summary["samples_seen"]),
         "backward_samples": int(summary["backward_samples"]),
