@@ -7,7 +7,6 @@ from typing import Any
 
 from lazyexp.config.compose import parse
 from lazyexp.config.quoting import override
-from lazyexp.config.schema import Settings
 from lazyexp.config.settings_files import preset_values
 from lazyexp.report import BASELINE
 from lazyexp.rules import make_rule
@@ -46,12 +45,10 @@ TESTS: dict[str, Test] = {
 }
 
 
-def is_backprop(settings: Settings) -> bool:
-    """Whether these settings of a rule select all samples by construction."""
-    name = settings.rule["name"]
-    if name not in TESTS or settings.epochs is None:
-        return False
-    return TESTS[name](make_rule(settings.rule), settings.epochs, settings.batch_size)
+def is_backprop(rule: Mapping[str, Any], epochs: int, batch_size: int) -> bool:
+    """Whether a rule (its name and options) selects all samples by construction."""
+    test = TESTS.get(rule["name"])
+    return test is not None and test(make_rule(dict(rule)), epochs, batch_size)
 
 
 def selects_all(summary: Mapping[str, Any]) -> bool:

@@ -147,7 +147,8 @@ class Search:
         if self.space.rule not in TESTS:
             return False
         try:
-            return is_backprop(settings_of(overrides))
+            config = settings_of(overrides)
+            return is_backprop(config.rule, config.epochs or 1, config.batch_size)
         except UserError:  # the trial records it
             return False
 
