@@ -29,7 +29,7 @@ KINDS: dict[str, Callable[[Path, Path], dict[str, str]]] = {
     **dict.fromkeys(("phases", "stored", "saved", "exponents"), streams),
     "standings": standings,
     "energy": energy,
-    **dict.fromkeys(("finals", "fronts", "extremes"), trials),
+    **dict.fromkeys(("speedups", "finals", "fronts", "extremes"), trials),
     **dict.fromkeys(("test_accuracy", "above_backprop", "worst_class", "calibration"), failure),
 }
 MARKED = re.compile(r"<!-- table: ([\w/]+) -->\n.*?<!-- end -->", re.DOTALL)

@@ -155,7 +155,7 @@ fair_fight() {
     searches+=("$folder/shifts/trials/$rule")
     search shifts/trials/$rule $shift_trials $rule rule_label="$(label $rule)" "${shifts[@]}"
   done
-  finals shifts/trials/finals $((seeds / 2)) "${searches[@]}" --slack 0 0.001
+  finals shifts/trials/finals $((seeds / 2)) "${searches[@]}" --margins 0
 }
 
 # Every rule on the same network and schedule, and shorter schedules of backprop.

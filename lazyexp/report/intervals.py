@@ -7,13 +7,17 @@ instead of interpolation, so that infinity (a target that is never reached) is a
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
 
 RESAMPLES = 2000
+# Groups, and values within each, below which a nested bootstrap gives a range instead.
+FEWEST = 5
+NESTED = "95 % nested bootstrap"
+RANGE = "range"
 
 
 @dataclass(frozen=True)
@@ -107,3 +111,42 @@ def _middle_positions(n: int) -> tuple[np.ndarray, np.ndarray]:
 def _mean(low: np.ndarray, high: np.ndarray) -> np.ndarray:
     with np.errstate(invalid="ignore"):
         return np.where(low == high, low, (low + high) / 2)
+
+
+def nested_resamples(groups: Sequence[np.ndarray], generator: np.random.Generator) -> np.ndarray:
+    """(1 + RESAMPLES,) the median over groups of the medians within, of the values themselves and of every resample.
+
+    A nested bootstrap for values in groups, such as the seeds of several searches: groups are drawn with replacement,
+    and then the values within each drawn group. Each group (n,) has at least one value; infinity is kept.
+    """
+    count = len(groups)
+    drawn = np.empty((RESAMPLES, count))
+    chosen = generator.integers(count, size=(RESAMPLES, count))
+    for position, values in enumerate(groups):
+        where = chosen == position
+        index = generator.integers(len(values), size=(int(where.sum()), len(values)))
+        drawn[where] = np.median(values[index], axis=1)
+    first = np.median([np.median(values) for values in groups])
+    return np.concatenate([[first], np.median(drawn, axis=1)])
+
+
+def nested_interval(
+    first: Sequence[np.ndarray],
+    second: Sequence[np.ndarray],
+    combine: Callable[[np.ndarray, np.ndarray], np.ndarray],
+) -> tuple[Interval, str]:
+    """A quantity computed from two nested medians, its interval, and what the interval is.
+
+    With fewer than FEWEST groups on a side, or values in a group, a 95 % interval would not cover 95 %: instead it is
+    the range of the quantity over all pairs of a value in `first` and one in `second`.
+    """
+    generator = np.random.default_rng(0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        values = combine(nested_resamples(first, generator), nested_resamples(second, generator))
+        if min(len(first), len(second), *map(len, first), *map(len, second)) >= FEWEST:
+            return resampled_interval(values), NESTED
+        pairs = combine(np.concatenate(list(first))[:, None], np.concatenate(list(second))[None, :])
+    known = pairs[~np.isnan(pairs)]
+    if not known.size:
+        return Interval(float(values[0])), RANGE
+    return Interval(float(values[0]), float(known.min()), float(known.max())), RANGE

@@ -16,9 +16,11 @@ import pandas as pd
 from lazyexp.config.compose import register
 from lazyexp.config.quoting import override
 from lazyexp.errors import UserError
+from lazyexp.report import BASELINE
 from lazyexp.settings import settings_of
 from lazyexp.tune.fronts import SLACK, choose, read_trials
 from lazyexp.tune.keys import given_values
+from lazyexp.tune.lines import EXPLORATORY, PRIMARY, read_searches
 from lazyexp.tune.trial import FolderIsBusy, Outcome, attempt, locked
 
 # A search gives up after so many failed trials in a row.
@@ -30,9 +32,16 @@ EPILOG = """examples:
 
 A key given on the command line keeps its value and is not searched. The same command continues a search and repeats
 trials that failed. Every trial is an ordinary run in FOLDER/runs, chosen by validation accuracy and seconds; the test
-set plays no part. The finals train the chosen points on all training samples with fresh seeds, in turn;
-lazyexp-report FOLDER/runs compares them.
+set plays no part. For each line below backprop's best validation accuracy, the finals take from every search the
+fastest trial that reaches it, and train it on all training samples with fresh seeds, in turn. They may have several
+searches of a rule, made with different --seed and --folder. Trials that select all samples count as backprop's.
 hydra/sweeper=optuna is no alternative: that plugin needs Optuna below 3 and cannot continue after a kill."""
+
+
+MARGINS = (
+    "finals: exploratory lines, in percentage points below backprop's best validation accuracy, besides the primary "
+    f"one at {PRIMARY:g} ({' '.join(f'{below:g}' for below in EXPLORATORY)})"
+)
 
 
 class Parser(argparse.ArgumentParser):
@@ -89,21 +98,22 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     add("--space", default="fair", help="ranges: the preset fair, methods or shifts, or a YAML file (fair)")
     add("--seed", type=int, default=0, help="seed of the sampler (0)")
     add("--borrow", nargs="+", default=[], metavar="DIR", help="also try the chosen points of these searches")
-    add("--seeds", type=int, default=10, help="finals: number of seeds, which start at 100 (10)")
-    add("--slack", nargs="+", metavar="SLACK", help="finals: accuracy below the best one (0 0.001 0.003)")
+    add("--seeds", type=int, default=10, help="finals: number of fresh seeds, from 100 on (10)")
+    add("--margins", nargs="+", metavar="POINTS", help=MARGINS)
     arguments = parser.parse_intermixed_args(list(words))
     # These options take several words, and argparse gives them overrides that follow, too.
-    for name, belongs in (("borrow", _is_folder), ("slack", _is_number)):
+    for name, belongs in (("borrow", _is_folder), ("margins", _is_number)):
         taken = list(getattr(arguments, name) or [])
         arguments.overrides += [word for word in taken if not belongs(word)]
         setattr(arguments, name, [word for word in taken if belongs(word)])
     arguments.borrow = [Path(folder).expanduser() for folder in arguments.borrow]
-    arguments.slack = [float(number) for number in arguments.slack] or list(SLACK)
+    margins = [float(number) for number in arguments.margins] or EXPLORATORY
+    arguments.margins = list(dict.fromkeys([PRIMARY, *margins]))
     arguments.folder = arguments.folder and arguments.folder.expanduser()
     for name, lowest, highest in (("trials", 1, math.inf), ("seeds", 1, math.inf), ("seed", 0, 2**32 - 1)):
         _check_bounds(name, getattr(arguments, name), lowest, highest)
-    for below in arguments.slack:
-        _check_bounds("slack", below, 0, 1)
+    for below in arguments.margins:
+        _check_bounds("margins", below, 0, 100)
     return arguments
 
 
@@ -144,7 +154,7 @@ def search(arguments: argparse.Namespace) -> int:
     borrowed = borrowed_points(arguments.borrow, space.keys())
     with locked(folder):
         found = Search(folder, arguments.overrides, space, arguments.seed)
-        found.borrow(borrowed)
+        found.borrow(borrowed, arguments.borrow)
         if len(found.counted()) < arguments.trials:
             found.repeat_failed()
         failures = 0  # in a row
@@ -172,7 +182,9 @@ def trial_line(row: dict[str, Any], number: int, total: int, keys: Sequence[str]
     if row["state"] == "fail":
         return f"[{number}/{total}] failed: {row['status']} ({values})"
     figures = f"validation accuracy {row['val_accuracy']:.2%}, {row['train_seconds']:.2f} s"
-    return f"[{number}/{total}] {row['status']}, {figures} ({values})"
+    degenerate = row["selects_all"] and row["rule"] != BASELINE
+    credited = f", selects all samples: counts as {BASELINE}'s" if degenerate else ""
+    return f"[{number}/{total}] {row['status']}, {figures}{credited} ({values})"
 
 
 def print_front(folder: Path, keys: Sequence[str]) -> None:
@@ -190,8 +202,14 @@ def borrowed_points(sources: Sequence[Path], keys: Sequence[str]) -> list[dict[s
     for source in sources:
         for _, row in choose(read_trials(source), SLACK).iterrows():
             given = {key: row[key] for key in keys if key in row and pd.notna(row[key])}
-            points.append({key: value.item() if hasattr(value, "item") else value for key, value in given.items()})
+            points.append({key: _as_typed(value) for key, value in given.items()})
     return points
+
+
+def _as_typed(value: Any) -> Any:
+    """A value of a table as Python's; pandas may read a float with an error in its last bit, which is undone."""
+    value = value.item() if hasattr(value, "item") else value
+    return float(f"{value:.15g}") if isinstance(value, float) else value
 
 
 def finals(arguments: argparse.Namespace) -> int:
@@ -202,9 +220,9 @@ def finals(arguments: argparse.Namespace) -> int:
     folder = arguments.folder or Path("runs/finals")
     if arguments.borrow:
         raise UserError("--borrow: belongs to a search, not to --finals")
-    comparison.chosen_points(sources, arguments.slack)  # before the folder is made
+    read_searches(sources)  # before the folder is made
     with locked(folder):
-        return comparison.finals(sources, folder, arguments.seeds, arguments.slack)
+        return comparison.finals(sources, folder, arguments.seeds, arguments.margins)
 
 
 if __name__ == "__main__":

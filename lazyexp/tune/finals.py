@@ -1,7 +1,8 @@
-"""The final comparison: the chosen points of several searches on all training samples, with fresh seeds."""
+"""The final comparison: the chosen settings of several searches on all training samples, with fresh seeds."""
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,83 +11,98 @@ from typing import Any
 import pandas as pd
 
 from lazyexp.config.quoting import override
-from lazyexp.errors import UserError
+from lazyexp.report import BASELINE
 from lazyexp.settings import settings_of
-from lazyexp.tune.fronts import COLUMNS, choose, read_trials, split_overrides
+from lazyexp.tune.degenerate import selects_all
+from lazyexp.tune.fronts import degenerate
+from lazyexp.tune.lines import PRIMARY, Searched, choose_by_lines, read_searches
+from lazyexp.tune.seeds import fresh_seeds, record_seeds
+from lazyexp.tune.speedups import speedup_lines, speedups
 from lazyexp.tune.trial import attempt
 from lazyexp.utils.files import write_text
 
-# Seeds that no search uses for its trials.
-FIRST_SEED = 100
+COLUMNS = ["point", "seed", "rule", "run_id", "status", "test_accuracy", "train_seconds", "selects_all"]
 
 
-def finals(sources: Sequence[Path], folder: Path, seeds: int, slack: Sequence[float]) -> int:
-    """Train the chosen points of the searches `sources` with `seeds` seeds. Returns 1 if a run failed, else 0.
+def finals(sources: Sequence[Path], folder: Path, seeds: int, margins: Sequence[float]) -> int:
+    """Train the chosen settings of the searches `sources` with `seeds` seeds. Returns 1 if a run failed, else 0.
 
-    The seeds are the outer loop and the order changes from seed to seed, so that all points see the same machine.
+    The seeds are the outer loop and the order changes from seed to seed, so that all settings see the same machine.
+    Writes chosen.csv (a row per search and line), finals.csv (a row per run) and speedups.csv.
     """
-    table = chosen_points(sources, slack)
-    write_text(folder / "chosen.csv", table.drop(columns="words").to_csv(index=False))
-    for words in table["words"]:
+    searches = read_searches(sources)
+    chosen = choose_by_lines(searches, margins)
+    points = chosen.dropna(subset="point").drop_duplicates("point").sort_values("point")
+    for words in points["words"]:
         settings_of(words)  # an error of the settings is reported before anything is trained
+    fresh, skipped = fresh_seeds(sources, folder, seeds)
+    texts = [shlex.join(words) if isinstance(words, list) else "" for words in chosen["words"]]
+    write_text(folder / "chosen.csv", chosen.drop(columns="words").assign(overrides=texts).to_csv(index=False))
+    record_seeds(sources, folder, fresh)
+    print("\n".join(opening(searches, chosen, fresh, skipped)), flush=True)
     rows: list[dict[str, Any]] = []
     failed = False
-    for seed in range(FIRST_SEED, FIRST_SEED + seeds):
-        for number in range(len(table)):
-            row = table.iloc[(number + seed) % len(table)]
+    for seed in fresh:
+        for number in range(len(points)):
+            point = points.iloc[(number + seed) % len(points)]
+            title = f"[{point['search']}, trial {point['trial']}, seed {seed}]"
             settings = {"seed": seed, "dataset.val_size": 0, "runs_dir": folder / "runs"}
-            words = [*row["words"], *(override(key, value) for key, value in settings.items())]
-            title = f"[{row['search']}, trial {row['trial']}, seed {seed}]"
-            outcome = attempt(words)
+            outcome = attempt([*point["words"], *(override(key, value) for key, value in settings.items())])
             if outcome.result is None:
                 failed = True
                 print(f"lazyexp-tune: {title}: failed: {outcome.error}", file=sys.stderr)
                 continue
+            row = {"point": point["point"], "seed": seed, "rule": point["rule"]}
+            row |= {"run_id": outcome.result.folder.name, "status": outcome.result.status}
             summary = outcome.result.summary
-            measured = {name: float(summary[name]) for name in ("test_accuracy", "train_seconds")}
-            print(f"{title}: {outcome.result.status}, {show(measured)}", flush=True)
-            rows.append({"search": row["search"], "trial": row["trial"], **measured})
+            row |= {name: float(summary[name]) for name in ("test_accuracy", "train_seconds")}
+            rows.append(row | {"selects_all": selects_all(summary)})
+            print(f"{title}: {outcome.result.status}, {show(row)}", flush=True)
+            write_text(folder / "finals.csv", pd.DataFrame(rows, columns=COLUMNS).to_csv(index=False))
     if rows:
-        print(summary_table(pd.DataFrame(rows)))
-        print(f"settings in {folder / 'chosen.csv'}; for figures and intervals: lazyexp-report {folder / 'runs'}")
+        table = speedups(chosen, pd.DataFrame(rows, columns=COLUMNS))
+        write_text(folder / "speedups.csv", table.to_csv(index=False))
+        print(summary_table(points, pd.DataFrame(rows)))
+        print("\n".join(speedup_lines(table)))
+        print(f"settings in {folder / 'chosen.csv'}, speedups in {folder / 'speedups.csv'}")
+        print(f"for figures and test accuracy against seconds: lazyexp-report {folder / 'runs'}")
     return int(failed)
 
 
-def show(measured: dict[str, float]) -> str:
+def opening(
+    searches: Sequence[Searched], chosen: pd.DataFrame, seeds: Sequence[int], skipped: Sequence[int]
+) -> list[str]:
+    """What is compared: the credited trials, the lines and the seeds."""
+    lines = [
+        f"{search.name}: {number} of {search.number} trials selected all samples and count as {BASELINE}'s"
+        for search in searches
+        if (number := int(degenerate(search.trials).sum()))
+    ]
+    for margin, line in chosen[["margin", "line"]].drop_duplicates().itertuples(index=False):
+        kind = "primary" if margin == PRIMARY else "exploratory"
+        lines.append(
+            f"line {margin:g} percentage points below {BASELINE}'s best: validation accuracy {line:.2%} ({kind})"
+        )
+    used = f"; not {', '.join(map(str, skipped))}, which trials or other finals used" if skipped else ""
+    return [*lines, f"fresh seeds: {', '.join(map(str, seeds))}{used}"]
+
+
+def show(measured: dict[str, Any]) -> str:
     """The figures of one run in a line."""
     return f"test accuracy {measured['test_accuracy']:.2%}, {measured['train_seconds']:.2f} s"
 
 
-def chosen_points(sources: Sequence[Path], slack: Sequence[float]) -> pd.DataFrame:
-    """The chosen trials of all searches, with their overrides as a list in the column `words`. Raises UserError."""
-    if not sources:
-        raise UserError("--finals: name the folders of at least one search")
-    names = [source.name for source in sources]
-    chosen = []
-    for source, name in zip(sources, names, strict=True):
-        trials = read_trials(source, COLUMNS)
-        points = choose(trials, slack)
-        if not len(points):
-            raise UserError(f"{source}: no trial was completed")
-        name = name if names.count(name) == 1 else str(source)
-        complete = int((trials["state"] == "complete").sum())
-        chosen.append(points.assign(search=name, trials=complete))
-    table = pd.concat(chosen, ignore_index=True)
-    where = table["search"].tolist()
-    table["words"] = [split_overrides(text, name) for text, name in zip(table["overrides"], where, strict=True)]
-    return table
-
-
-def summary_table(rows: pd.DataFrame) -> str:
-    """Mean, lowest and highest test accuracy and the median seconds of every point, most accurate first."""
-    points = rows.groupby(["search", "trial"], sort=False)
+def summary_table(points: pd.DataFrame, rows: pd.DataFrame) -> str:
+    """Mean, lowest and highest test accuracy and the median seconds of every setting, most accurate first."""
+    rows = rows.merge(points[["point", "search", "trial"]], on="point")
+    groups = rows.groupby(["search", "trial"], sort=False)
     table = pd.DataFrame(
         {
-            "runs": points.size(),
-            "test accuracy": points["test_accuracy"].mean(),
-            "lowest": points["test_accuracy"].min(),
-            "highest": points["test_accuracy"].max(),
-            "median seconds": points["train_seconds"].median(),
+            "runs": groups.size(),
+            "test accuracy": groups["test_accuracy"].mean(),
+            "lowest": groups["test_accuracy"].min(),
+            "highest": groups["test_accuracy"].max(),
+            "median seconds": groups["train_seconds"].median(),
         }
     ).sort_values("test accuracy", ascending=False)
     for name in ("test accuracy", "lowest", "highest"):

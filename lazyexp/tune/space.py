@@ -93,7 +93,7 @@ class Space:
     """
 
     def __init__(self, path: str, rule: str, fixed: Mapping[str, Any] | None = None) -> None:
-        self.path, self.fixed = path, dict(fixed or {})
+        self.path, self.rule, self.fixed = path, rule, dict(fixed or {})
         content = self._read()
         ranges = [*content["all"], *_entries(content["rules"].get(rule))]
         of_rules = [entry for entries in content["rules"].values() for entry in _entries(entries)]

@@ -1,6 +1,7 @@
 """Tables of a comparison with equal trials.
 
-A folder holds a search per rule (FOLDER/RULE/trials.csv) and FOLDER/finals: the chosen settings with fresh seeds.
+A folder holds the searches of every rule (FOLDER/RULE/trials.csv, or FOLDER/RULE-1 and so on for several of them)
+and FOLDER/finals: the chosen settings with fresh seeds.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ import numpy as np
 import pandas as pd
 
 from lazyexp.rules import make_rule
+from lazyexp.tune.lines import PRIMARY
+from lazyexp.tune.speedups import cells, explained
 from tables.report import (
     BASELINE,
     MAX_MISSED,
@@ -46,7 +49,8 @@ MADE_WITH = ("versions", "device", "threads", "git_commit")
 
 
 def trials(folder: Path, output: Path) -> dict[str, str]:
-    """Write finals.csv, fronts.csv, within.csv, about.json and the trials of every rule; return the tables."""
+    """Write finals.csv, speedups.csv, chosen.csv, fronts.csv, within.csv, about.json and the trials of every search;
+    return the tables."""
     runs = read_runs([folder / "finals"]).runs
     (comparison,) = comparisons(runs)
     rows = [pd.read_csv(run.folder / "summary.csv").iloc[0] for run in runs]
@@ -64,7 +68,22 @@ def trials(folder: Path, output: Path) -> dict[str, str]:
         "searches": {search.name: json.loads((search / "about.json").read_text()) for search in searches},
     }
     (output / "about.json").write_text(json.dumps(about, indent=1) + "\n")
-    return {"finals": finals(comparison), "fronts": fronts(comparison), "extremes": extremes(comparison)}
+    for name in ("chosen.csv", "speedups.csv"):
+        shutil.copyfile(folder / "finals" / name, output / name)
+    found = {"speedups": speedups(pd.read_csv(output / "speedups.csv"))}
+    return found | {"finals": finals(comparison), "fronts": fronts(comparison), "extremes": extremes(comparison)}
+
+
+def speedups(table: pd.DataFrame) -> str:
+    """Speedups at lines below backprop's best validation accuracy: the primary one, then the exploratory ones."""
+    rows, columns = [], ["points below"]
+    for margin, at_line in table.groupby("margin", sort=False):
+        kind = "primary" if margin == PRIMARY else "exploratory"
+        for _, row in at_line.sort_values("seconds").iterrows():
+            texts = cells(row)
+            columns = ["points below", *texts]
+            rows.append([f"{margin:g} ({kind})", f"`{texts.pop('rule')}`", *texts.values()])
+    return "\n\n".join([markdown(columns, rows), *(f"{text[0].upper()}{text[1:]}." for text in explained(table))])
 
 
 def finals(comparison: Comparison) -> str:

@@ -18,6 +18,8 @@ from test_tune import SMALL, outcome, searches, space, tune  # noqa: F401
 from lazyexp.tune import cli, finals, study
 from lazyexp.tune.trial import Outcome, attempt
 
+HEAD = "trial,state,status,val_accuracy,train_seconds,rule,selects_all,samples_seen,backward_samples,seed"
+HEAD += ",run_id,overrides"
 GIVEN = ["rule=lazy", "dataset.val_size=100"]
 
 
@@ -80,15 +82,17 @@ def test_command_lines_of_a_search(run, words, message):
     [
         ([], "name the folders of at least one search"),
         (["nowhere"], "nowhere: has no readable trials.csv"),
-        (["one", "--slack", "-1"], "--slack -1.0: must be from 0 to 1"),
-        (["one", "--slack", "nan"], "--slack nan: must be from 0 to 1"),
-        (["one", "--slack", "2"], "--slack 2.0: must be from 0 to 1"),
-        (["one", "--slack"], "expected at least one argument"),
+        (["one", "--margins", "-1"], "--margins -1.0: must be from 0 to 100"),
+        (["one", "--margins", "nan"], "--margins nan: must be from 0 to 100"),
+        (["one", "--margins", "101"], "--margins 101.0: must be from 0 to 100"),
+        (["one", "--margins"], "expected at least one argument"),
+        (["one"], "needs a search of rule=backprop, from whose best accuracy lines are measured"),
+        (["two", "./two"], "the same folder is named twice"),
         (["one", "--seeds", "0"], "--seeds 0: must be at least 1"),
         (["one", "--borrow", "two"], "--borrow: belongs to a search"),
         (["one", "rule=lazy"], "rule=lazy: has no readable trials.csv"),
         (["one/trials.csv"], "has no readable trials.csv"),
-        (["one", "--folder", "one/trials.csv"], "--folder one/trials.csv: cannot write into it"),
+        (["two", "--folder", "one/trials.csv"], "--folder one/trials.csv: cannot write into it"),
     ],
     ids=str,
 )
@@ -193,25 +197,25 @@ def test_a_journal_of_another_study_is_refused(run, tmp_path):
     "content, message",
     [
         ("", "No columns to parse"),
-        ("a,b\n1,2\n", "not written by lazyexp-tune"),
+        ("a,b\n1,2\n", "not written by this version of lazyexp-tune"),
         (
-            "trial,state,status,val_accuracy,train_seconds,run_id,overrides\n0,complete,finished,high,1,x,a=1\n",
+            HEAD + "\n0,complete,finished,high,1,backprop,False,9,9,0,x,a=1\n",
             "string",
         ),
         (
-            "trial,state,status,val_accuracy,train_seconds,run_id,overrides\n0,fail,no,,,x,a=1\n",
+            HEAD + "\n0,fail,no,,,backprop,False,9,9,0,x,a=1\n",
             "no trial was complet",
         ),
         (
-            "trial,state,status,val_accuracy,train_seconds,run_id,overrides\n0,complete,diverged,0,1,x,a=1\n",
+            HEAD + "\n0,complete,diverged,0,1,backprop,False,9,9,0,x,a=1\n",
             "no trial",
         ),
         (
-            "trial,state,status,val_accuracy,train_seconds,run_id,overrides\n0,complete,finished,1,1,x,a='1\n",
+            HEAD + "\n0,complete,finished,1,1,backprop,False,9,9,0,x,a='1\n",
             "overrides",
         ),
-        ("trial,state,status,val_accuracy,train_seconds,run_id,overrides\n0,complete,finished,1,1,x,a=1\n", "a"),
-        ("trial,state,status,val_accuracy,train_seconds,run_id,overrides\n0,complete,finished,1,1,x,\n", "nan"),
+        (HEAD + "\n0,complete,finished,1,1,backprop,False,9,9,0,x,a=1\n", "a"),
+        (HEAD + "\n0,complete,finished,1,1,backprop,False,9,9,0,x,\n", "nan"),
     ],
 )
 def test_tables_of_something_else(run, tmp_path, content, message):
@@ -227,7 +231,7 @@ def test_a_folder_that_is_a_file(run, tmp_path):
 
 
 def test_two_tuners_in_one_folder(run, tmp_path, searches):  # noqa: F811
-    for words in ([*GIVEN, "--folder", "folder"], ["--finals", "one", "--folder", "folder"]):
+    for words in ([*GIVEN, "--folder", "folder"], ["--finals", "two", "--folder", "folder"]):
         (tmp_path / "folder").mkdir(exist_ok=True)
         with FileLock(tmp_path / "folder" / ".lock"):
             refused(run(*words), "folder: another lazyexp-tune is working in this folder", code=1)
@@ -299,7 +303,7 @@ def test_overrides_after_options_of_several_words(run, searches, monkeypatch):  
     monkeypatch.setattr(cli, "train", lambda overrides, folder: (seen.append(overrides), outcome())[1])
     assert run("--folder", "search", "--trials", 1, "--borrow", "one", "two", *GIVEN)[0] == 0
     assert seen[0][:2] == GIVEN
-    code, out, _ = run("--finals", "--slack", 0, 0.5, "one", "--seeds", 1, "--folder", "f")
+    code, out, _ = run("--finals", "--margins", 0, 0.5, "two", "one", "--seeds", 1, "--folder", "f")
     assert code == 0 and out.count("seed 100") == 2
 
 
@@ -345,7 +349,7 @@ def test_without_a_front_nothing_breaks(run, monkeypatch):
 def test_without_optuna(run, monkeypatch, searches):  # noqa: F811
     monkeypatch.setitem(sys.modules, "optuna", None)
     refused(run(*GIVEN), 'Optuna is not installed; pip install "lazyexp[tune]"')
-    assert run("--finals", "one", "--seeds", 1)[0] == 0  # need no Optuna
+    assert run("--finals", "two", "--seeds", 1)[0] == 0  # need no Optuna
 
 
 def test_the_journal_is_a_folder(run, tmp_path):
