@@ -87,6 +87,7 @@ def test_a_trial_that_selects_all_samples_is_one_of_backprop(tmp_path, two, monk
     assert table["line"].unique().round(6).tolist() == [0.99]
     assert chosen(table, 0.1) == {"backprop": "smrd/0", "lazy": "2", "smrd": "1"}
     assert table.set_index("search")["words"]["backprop"] == ["rule=backprop", "epochs=1"]
+    monkeypatch.setattr(finals, "settings_of", lambda words: None)
     monkeypatch.setattr(finals, "attempt", lambda words: outcome())
     words = ["--finals", *two, smrd, "--seeds", 1, "--folder", tmp_path / "finals"]
     out = tune(monkeypatch, capsys, *words)[1]
