@@ -13,7 +13,7 @@ from lazyexp.report.blocks import Table
 from lazyexp.report.comparisons import comparisons, time_table, within_table
 from lazyexp.report.groups import matched_groups
 from lazyexp.report.latex import to_latex
-from lazyexp.report.methods import ranks, standings
+from lazyexp.report.methods import _rank_blocks, ranks, standings
 from lazyexp.report.read import read_runs
 
 
@@ -111,6 +111,16 @@ def test_ranks_as_demsar_has_them():
     result = ranks(np.array([[1.0, 2.0, math.inf], [2.0, 1.0, math.inf], [1.0, math.inf, math.inf]]))
     assert list(result.mean) == [4 / 3, 5.5 / 3, 8.5 / 3] and 0 < result.p < 1
     assert ranks(np.ones((3, 3))).p == 1.0
+
+
+@pytest.mark.parametrize(
+    "number, shown", [(2, "No ranks over 2 comparisons"), (14, "Mean rank by that time over 14")]
+)
+def test_ranks_are_shown_only_if_they_can_differ(tmp_path, number, shown):
+    """Three rules: the critical difference is 2.34 over two comparisons and 0.89 over fourteen, of 2 possible."""
+    fair(tmp_path)
+    compared = comparisons(read_runs([tmp_path]).runs) * number
+    assert _rank_blocks(compared)[0].text.startswith(shown)
 
 
 def test_latex_is_escaped():
