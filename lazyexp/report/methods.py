@@ -92,8 +92,8 @@ def _rank_blocks(compared: list[Comparison]) -> list[Block]:
     result = ranks(times)
     if result.critical > (len(common) - 1) / 2:
         text = (
-            f"No ranks over {len(compared)} comparisons: to differ at the 5 % level, two of {len(common)} rules would "
-            f"have to be {result.critical:.1f} ranks apart, and at most {len(common) - 1} are possible."
+            f"No ranks over {len(compared)} comparisons: to differ at the 5 % level, two of {len(common)} rules must "
+            f"be {result.critical:.1f} ranks apart, and at most {len(common) - 1} are possible."
         )
         return [Text(text)]
     order = np.argsort(result.mean, kind="stable")
