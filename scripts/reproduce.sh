@@ -3,12 +3,20 @@
 #
 #   scripts/reproduce.sh [PART] [--quick] [FOLDER]
 #
-# PART    one part only:
-#         sweeps          the named sweeps of conf/sweep/ (about four hours)
-#         fair_fight      equal trials for six rules, and with shifts for three (three hours)
-#         methods_trials  equal trials for every rule (an hour and a half)
-#         cifar10         every rule with a ResNet on a subset of CIFAR-10 (four hours); not part of all
-#         cifar10_gpu     published protocols with ResNet-18, for a GPU; not part of all
+# PART    one part only. In the order of a run without PART:
+#         headline        lazy against backprop, batch size 1
+#         paper_loop      the same in plain loops, as in the authors' code
+#         equal_seconds
+#         fair_fight      equal trials, three searches per rule; with shifts for three rules
+#         width dataset_size augmentation batch_size learning_rate
+#         rules           the same setting for every rule (pages rules and methods)
+#         methods_trials  equal trials for every rule
+#         borrowed        backprop with what the other rules chose: the baseline of README.md's figure
+#         energy failure coreset datasets shifts incremental mistake_gating replay scaling batch_limits
+#         defaults sampler text benchmarks
+#         sweeps          all named sweeps of conf/sweep/
+#         cifar10         every rule with a ResNet on a subset of CIFAR-10; not part of a run without PART
+#         cifar10_gpu     published protocols with ResNet-18, for a GPU; not part of a run without PART
 # FOLDER  folder of the runs, runs/reproduce by default: FOLDER/PAGE for docs/results/PAGE.md
 # --quick all parts at sizes that take about ten minutes on one core. The figures then mean little.
 #
@@ -19,13 +27,16 @@
 # allows more; use another FOLDER then, because times of different thread counts are not comparable.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+root=$PWD
 part=all
-case "${1:-}" in
-  sweeps | fair_fight | methods_trials | cifar10 | cifar10_gpu)
-    part=$1
-    shift
-    ;;
-esac
+parts="headline paper_loop equal_seconds fair_fight width dataset_size augmentation batch_size learning_rate rules"
+parts+=" methods_trials borrowed energy failure coreset datasets shifts incremental mistake_gating replay scaling"
+parts+=" batch_limits defaults sampler text benchmarks"
+only= # pages of sweeps(); empty: all
+if [[ " $parts sweeps cifar10 cifar10_gpu " == *" ${1:-} "* ]]; then
+  part=$1
+  shift
+fi
 quick=()
 if [ "${1:-}" = --quick ]; then
   shift
@@ -39,9 +50,19 @@ failed=0
 # runs SUBFOLDER OVERRIDE...: a sweep with its report in FOLDER/SUBFOLDER.
 runs() {
   local output=$folder/$1
+  [[ -z $only || " $only " == *" ${1%%/*} "* ]] || return 0
   shift
   echo "== $output"
   "$python" -m lazyexp -m runs_dir="$output" "$@" || failed=1
+}
+
+# bench NAME SCRIPT ARGUMENT...: a script that writes the file FOLDER/NAME, unless there is one.
+bench() {
+  local output=$folder/$1
+  shift
+  echo "== $output"
+  mkdir -p "$folder"
+  [ -f "$output" ] || "$python" "$@" "$output" || failed=1
 }
 
 # search SUBFOLDER TRIALS RULE OPTION...: the trials of one rule.
@@ -63,7 +84,7 @@ finals() {
 
 # The named sweeps: their settings in conf/sweep/, or smaller where one core would take more than half an hour.
 sweeps() {
-  local small=model.width=300 data name
+  local small=model.width=300 data name epochs
   local online="rule=lazy,confidence,backprop dataset=mnist model.init=lecun_normal dataset.scale=unit"
   online+=" optimizer.lr=0.05 optimizer.schedule=constant"
   if [ ${#quick[@]} = 0 ]; then
@@ -72,6 +93,13 @@ sweeps() {
     runs energy/mnist sweep=energy
     runs energy/emnist sweep=energy dataset=emnist epochs=1,2,3,6
     runs coreset sweep=coreset $small
+    local score="model.width=300 batch_size=64 optimizer.lr=0.3 seed=0,1,2"
+    for data in emnist mnist; do
+      for epochs in 2 4 10; do
+        runs coreset_scores/$data $score dataset=$data epochs=$epochs rule=lazy,backprop
+      done
+      runs coreset_scores/$data $score dataset=$data epochs=10 rule=backprop dataset.subset=matched dataset.subset_score=learned,forgetting,el2n
+    done
     runs dataset_size sweep=dataset_size $small
     runs datasets sweep=datasets $small
     runs batch_size sweep=batch_size $small
@@ -120,42 +148,103 @@ sweeps() {
   fi
 }
 
-# The same number of trials for every rule, then fresh seeds of the chosen settings.
+# The same number of trials for every rule in three searches, then fresh seeds of the chosen settings of each search.
+trials=30 borrowing_trials=57 shift_trials=24 seeds=10 searches_per_rule=3
+common=(energy=false eval_every=1000000 precision=bfloat16)
+if [ ${#quick[@]} != 0 ]; then
+  trials=5 borrowing_trials=12 shift_trials=5 seeds=2 searches_per_rule=1 # three of the five trials are given, two are drawn
+  common+=(dataset.train_size=1000 model.width=32)
+fi
+
 fair_fight() {
-  local rules="spaced backprop confidence lazy infobatch random"
-  local trials=30 borrowing_trials=57 shift_trials=24 seeds=10
-  local datasets="emnist fashion_mnist" common=(energy=false eval_every=1000000 precision=bfloat16)
-  local dataset rule searches borrowed other shifts val_size
-  if [ ${#quick[@]} != 0 ]; then
-    trials=5 borrowing_trials=12 shift_trials=5 seeds=2 datasets=emnist # three of the five trials are given, two are drawn
-    common+=(dataset.train_size=1000 model.width=32)
-  fi
+  local datasets="emnist fashion_mnist" dataset rule searches val_size number page
+  [ ${#quick[@]} = 0 ] || datasets=emnist
   for dataset in $datasets; do
     val_size=$([ $dataset = emnist ] && echo 9000 || echo 6000)
-    searches=() borrowed=()
-    for rule in $rules; do
-      searches+=("$folder/fair_fight/$dataset/$rule")
-      [ $rule = backprop ] || borrowed+=("$folder/fair_fight/$dataset/$rule")
-      search fair_fight/$dataset/$rule $trials $rule rule_label="$(label $rule)" dataset=$dataset "${common[@]}" \
-        dataset.val_size=$val_size
-    done
-    finals fair_fight/$dataset/finals $seeds "${searches[@]}"
-    if [ $dataset = emnist ]; then # backprop also tries what the other rules chose, here and in methods_trials
-      for other in "$folder"/methods/trials/*/trials.csv; do
-        [ ! -f "$other" ] || borrowed+=("$(dirname "$other")")
+    for number in $(seq 0 $((searches_per_rule - 1))); do
+      page=fair_fight/$dataset # the page's tables; the other searches are beside it
+      [ "$number" = 0 ] || page=fair_fight/search$number/$dataset
+      searches=()
+      for rule in spaced backprop confidence lazy infobatch mistake_gated random; do
+        searches+=("$folder/$page/$rule")
+        search $page/$rule $trials $rule rule_label="$(label $rule)" dataset=$dataset "${common[@]}" \
+          dataset.val_size=$val_size --seed "$number"
       done
-      search fair_fight/borrowed/backprop $borrowing_trials backprop rule_label=backprop dataset=emnist \
-        "${common[@]}" dataset.val_size=9000 --borrow "${borrowed[@]}"
-      finals fair_fight/borrowed/finals $seeds "$folder/fair_fight/borrowed/backprop" "$folder/fair_fight/emnist/spaced"
-    fi
+      finals $page/finals $seeds "${searches[@]}"
+    done
   done
-  shifts=(dataset=emnist dataset.augment=[shift] dataset.val_size=9000 "${common[@]}" --space shifts)
-  searches=()
+}
+
+# Backprop also tries what the other rules chose, in fair_fight and methods_trials.
+borrowed() {
+  local rule other chosen=()
+  for rule in spaced confidence lazy infobatch mistake_gated random; do
+    chosen+=("$folder/fair_fight/emnist/$rule")
+  done
+  for other in "$folder"/methods/trials/*/trials.csv; do
+    [ ! -f "$other" ] || chosen+=("$(dirname "$other")")
+  done
+  search fair_fight/borrowed/backprop $borrowing_trials backprop rule_label=backprop dataset=emnist \
+    "${common[@]}" dataset.val_size=9000 --borrow "${chosen[@]}"
+  finals fair_fight/borrowed/finals $seeds "$folder/fair_fight/borrowed/backprop" "$folder/fair_fight/emnist/spaced"
+}
+
+# Shifted images: one setting for all rules, then equal trials.
+shifts() {
+  local options rule searches=()
+  only=shifts sweeps
+  options=(dataset=emnist dataset.augment=[shift] dataset.val_size=9000 "${common[@]}" --space shifts)
   for rule in spaced backprop infobatch; do
     searches+=("$folder/shifts/trials/$rule")
-    search shifts/trials/$rule $shift_trials $rule rule_label="$(label $rule)" "${shifts[@]}"
+    search shifts/trials/$rule $shift_trials $rule rule_label="$(label $rule)" "${options[@]}"
   done
   finals shifts/trials/finals $((seeds / 2)) "${searches[@]}" --margins 0
+}
+
+rules() { only="rules methods" sweeps; }
+coreset() { only="coreset coreset_scores" sweeps; }
+
+# Validation accuracy against the learning rate and the epochs.
+defaults() {
+  local entry
+  if [ ${#quick[@]} != 0 ]; then
+    runs defaults/mnist rule=backprop,lazy dataset=mnist "${quick[@]}" dataset.val_size=1000
+    return
+  fi
+  for entry in digits:200 mnist:6000 fashion_mnist:6000; do
+    runs defaults/${entry%:*} rule=backprop,lazy dataset=${entry%:*} dataset.val_size=${entry#*:} \
+      optimizer.lr=0.003,0.01,0.03 epochs=4,8,16
+  done
+  runs defaults/emnist rule=backprop,lazy dataset=emnist dataset.val_size=10900 optimizer.lr=0.003,0.01,0.03 epochs=8
+  runs defaults/emnist rule=backprop,lazy dataset=emnist dataset.val_size=10900 epochs=4,16
+}
+
+paper_loop() { bench paper_loop.csv scripts/bench/paper_loop.py --out; }
+
+sampler() {
+  if [ ${#quick[@]} != 0 ]; then
+    bench sampler.csv scripts/bench/sampler.py --epochs 1 --seeds 1 --out
+  else
+    bench sampler.csv scripts/bench/sampler.py --out
+  fi
+}
+
+text() {
+  local time=(20 3) output
+  [ ${#quick[@]} = 0 ] || time=(1 1)
+  mkdir -p "$folder/text"
+  output=$(cd "$folder/text" && pwd)
+  echo "== $output"
+  [ -f "$output/text.csv" ] || (cd "$output" && PYTHONPATH="$root/examples/text:$root" "$python" "$root/examples/text/run.py" "${time[@]}") || failed=1
+}
+
+benchmarks() {
+  if [ ${#quick[@]} != 0 ]; then
+    bench bench.csv scripts/bench.py --batches 64 --widths 100 --repeats 1 --samples 1024 --epochs 0 --csv
+  else
+    bench bench.csv scripts/bench.py --csv
+    bench bench_engines.csv scripts/bench.py --batches 1 64 --widths 1000 --repeats 2 --samples 8192 --epochs 0 --csv
+  fi
 }
 
 # Every rule on the same network and schedule, and shorter schedules of backprop.
@@ -200,11 +289,14 @@ methods_trials() {
   finals methods/trials/finals $seeds "${searches[@]}"
 }
 
+# make PART: the function of this name, or the named sweeps of this page.
+make() {
+  if declare -F "$1" >/dev/null; then "$1"; else only=$1 sweeps; fi
+}
+
 if [ $part = all ]; then
-  sweeps
-  methods_trials
-  fair_fight
+  for part in $parts; do make $part; done
 else
-  $part
+  make $part
 fi
 exit $failed
