@@ -4,7 +4,7 @@
     scripts/check_numbers.py [--list] [--write]
 
 --list   print every number that is not found
---write  write these numbers to docs/results/unfound.csv
+--write  write these numbers to docs/results/unfound.csv, the list of those that need a CSV file or have to go
 
 A measured number is a number in a table of results, or in prose one with a unit (%, s, times, points, µs) or in
 brackets as a range (`(1.2 to 1.5)`). Code, links, headings, the papers' claims and margins (`0.2 points less`) are no
@@ -13,8 +13,8 @@ measured numbers.
 A number is found if docs/results/derived.csv has it with a formula that gives it (columns page, number, formula), or
 if it is in a CSV file of its page: as a cell (or 100 times a cell), as a median, mean, minimum or maximum over seeds,
 or as a difference from or ratio to backprop of the same seed, rounded to the digits shown. In a
-table row that names a rule, only this rule's values count; in README.md, only formulas. Large files hold some numbers by
-chance: printed is also the share of numbers that would be found after a change by 7 to 8 %.
+table row that names a rule, only this rule's values count; in README.md, only formulas. Large files hold some
+numbers by chance: printed is also the share of numbers that would be found after a change by 7 to 8 %.
 """
 
 from __future__ import annotations
@@ -208,8 +208,10 @@ def main() -> int:
         numbers, missing, chance = unfound(page, formulas)
         name = page.relative_to(ROOT).as_posix()
         few = sum(map(weak, numbers))
-        print(f"{name}: {len(numbers)} numbers ({few} of one or two digits), {len(missing)} not found; "
-              f"{chance:.0%} of altered numbers would be found")
+        print(
+            f"{name}: {len(numbers)} numbers ({few} of one or two digits), {len(missing)} not found; "
+            f"{chance:.0%} of altered numbers would be found"
+        )
         if options.list and missing:
             print("   ", *missing)
         rows += sorted({(name, number) for number in missing})

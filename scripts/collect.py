@@ -6,11 +6,12 @@
 A page has its tables between `<!-- table: NAME -->` and `<!-- end -->`. NAME is a kind of table (see KINDS), or
 FOLDER/KIND on a page with several folders of runs. The runs of page PAGE are in runs/reproduce/PAGE[/FOLDER]; their
 CSV files and the figures that the page links to go to docs/results/PAGE[/FOLDER]. Tables whose runs are missing stay
-as they are.
+as they are. Below a table stands how its runs were made: command, commit, machine, threads and dates.
 """
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import sys
@@ -32,6 +33,7 @@ KINDS: dict[str, Callable[[Path, Path], dict[str, str]]] = {
     **dict.fromkeys(("speedups", "finals", "fronts", "extremes"), trials),
     **dict.fromkeys(("test_accuracy", "above_backprop", "worst_class", "calibration"), failure),
 }
+PAGES = {path.stem for path in (Path(__file__).resolve().parent.parent / "docs" / "results").glob("*.md")}
 MARKED = re.compile(r"<!-- table: ([\w/]+) -->\n.*?<!-- end -->", re.DOTALL)
 
 
@@ -57,9 +59,28 @@ def fill(page: str, runs: Path, output: Path) -> str:
             made[folder, make] = make(source, target)
             copy_figures(page, target.relative_to(output.parent).as_posix(), source, target)
             print(f"{source}: tables {', '.join(made[folder, make])}")
-        return f"<!-- table: {match[1]} -->\n\n{made[folder, make][kind]}\n\n<!-- end -->"
+        return f"<!-- table: {match[1]} -->\n\n{made[folder, make][kind]}\n\n{origin(source)}\n\n<!-- end -->"
 
     return MARKED.sub(table, page)
+
+
+def origin(source: Path) -> str:
+    """How the runs of a folder were made, from their run.json files."""
+    facts = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(source.glob("**/run.json"))]
+
+    def named(values: list[object]) -> str:
+        return ", ".join(sorted({str(value) for value in values if value not in (None, "")})) or "not recorded"
+
+    commits = named([run.get("git_commit") or run.get("versions", {}).get("lazyexp") for run in facts])
+    machines = named([run.get("device") for run in facts])
+    days = sorted({session["start"][:10] for run in facts for session in run.get("sessions", [])})
+    dates = " to ".join(dict.fromkeys((days[0], days[-1]))) if days else "not recorded"
+    part = "methods_trials" if source.match("methods/trials") else "rules" if "methods" in source.parts else ""
+    part = part or next((name for name in source.parts if name in PAGES), "")
+    return (
+        f"*Made by* `scripts/reproduce.sh {part}`*; commit or version: {commits}; machine: {machines}; "
+        f"threads: {named([run.get('threads') for run in facts])}; {dates}.*"
+    )
 
 
 def copy_figures(page: str, link: str, source: Path, target: Path) -> None:

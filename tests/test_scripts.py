@@ -23,7 +23,9 @@ CIFAR = {"cifar10", "cifar10_gpu"}  # hours on two cores, and days without a GPU
 
 @pytest.mark.slow
 @pytest.mark.parametrize("size", [[], ["--quick"]], ids=["full", "quick"])
-@pytest.mark.parametrize("part", ["", "sweeps", "headline", "fair_fight", "methods_trials", "borrowed", "cifar10", "cifar10_gpu"])
+@pytest.mark.parametrize(
+    "part", ["", "sweeps", "headline", "fair_fight", "methods_trials", "borrowed", "cifar10", "cifar10_gpu"]
+)
 def test_reproduce_asks_for_all_runs_with_settings_that_exist(part, size, tmp_path):
     """A stand-in for Python only notes the command lines; all of them must be valid."""
     (tmp_path / "python").write_text('#!/bin/sh\necho "$@" >>"$NOTES"\n')
@@ -72,7 +74,7 @@ def table(name: str, text: str = "old") -> str:
 def read_table(page: str, name: str) -> list[list[str]]:
     """The cells of a page's table, the line below the head left out."""
     text = page.partition(f"<!-- table: {name} -->\n\n")[2].partition("\n\n<!-- end -->")[0]
-    rows = [[cell.strip() for cell in line[1:-1].split("|")] for line in text.splitlines()]
+    rows = [[cell.strip() for cell in line[1:-1].split("|")] for line in text.splitlines() if line[:1] == "|"]
     return rows[:1] + rows[2:]
 
 
@@ -110,6 +112,10 @@ def test_collect_writes_the_tables_between_their_markers(call, tmp_path):
     assert (docs / figure).is_file()
     assert len((docs / "headline" / "summary.csv").read_text().splitlines()) == 9
 
+    made = [
+        line for line in new["headline"].splitlines() if line.startswith("*Made by* `scripts/reproduce.sh headline`")
+    ]
+    assert len(made) == 2 and "; threads: " in made[0] and "not recorded" not in made[0]
     head, *rows = read_table(new["shifts"], "matched/targets")
     assert head == ["rule", "seconds to 30 %", "seconds to 99.9 %"]
     assert [row[2] for row in rows] == ["0 of 2", "0 of 2"]
