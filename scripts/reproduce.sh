@@ -7,11 +7,9 @@
 #         headline        lazy against backprop, batch size 1
 #         paper_loop      the same in plain loops, as in the authors' code
 #         equal_seconds
-#         fair_fight      equal trials, three searches per rule; with shifts for three rules
+#         fair_fight      equal trials, three searches per rule
 #         width dataset_size augmentation batch_size learning_rate
 #         rules           the same setting for every rule (pages rules and methods)
-#         methods_trials  equal trials for every rule
-#         borrowed        backprop with what the other rules chose: the baseline of README.md's figure
 #         energy failure coreset datasets shifts incremental mistake_gating replay scaling batch_limits
 #         defaults sampler text benchmarks
 #         sweeps          all named sweeps of conf/sweep/
@@ -30,7 +28,7 @@ cd "$(dirname "$0")/.."
 root=$PWD
 part=all
 parts="headline paper_loop equal_seconds fair_fight width dataset_size augmentation batch_size learning_rate rules"
-parts+=" methods_trials borrowed energy failure coreset datasets shifts incremental mistake_gating replay scaling"
+parts+=" energy failure coreset datasets shifts incremental mistake_gating replay scaling"
 parts+=" batch_limits defaults sampler text benchmarks"
 only= # pages of sweeps(); empty: all
 if [[ " $parts sweeps cifar10 cifar10_gpu " == *" ${1:-} "* ]]; then
@@ -148,57 +146,21 @@ sweeps() {
   fi
 }
 
-# The same number of trials for every rule in three searches, then fresh seeds of the chosen settings of each search.
-trials=30 borrowing_trials=57 shift_trials=24 seeds=10 searches_per_rule=3
-common=(energy=false eval_every=1000000 precision=bfloat16)
-if [ ${#quick[@]} != 0 ]; then
-  trials=5 borrowing_trials=12 shift_trials=5 seeds=2 searches_per_rule=1 # three of the five trials are given, two are drawn
-  common+=(dataset.train_size=1000 model.width=32)
-fi
-
+# The same number of trials for every rule in each of three searches, then fresh seeds of what each search chose.
+common=(dataset=emnist dataset.val_size=9000 energy=false eval_every=1000000)
 fair_fight() {
-  local datasets="emnist fashion_mnist" dataset rule searches val_size number page
-  [ ${#quick[@]} = 0 ] || datasets=emnist
-  for dataset in $datasets; do
-    val_size=$([ $dataset = emnist ] && echo 9000 || echo 6000)
-    for number in $(seq 0 $((searches_per_rule - 1))); do
-      page=fair_fight/$dataset # the page's tables; the other searches are beside it
-      [ "$number" = 0 ] || page=fair_fight/search$number/$dataset
-      searches=()
-      for rule in spaced backprop confidence lazy infobatch mistake_gated random; do
-        searches+=("$folder/$page/$rule")
-        search $page/$rule $trials $rule rule_label="$(label $rule)" dataset=$dataset "${common[@]}" \
-          dataset.val_size=$val_size --seed "$number"
-      done
-      finals $page/finals $seeds "${searches[@]}"
+  local trials=18 number rule searches=() small=(model.width=300) given
+  [ ${#quick[@]} = 0 ] || trials=5 small=(dataset.train_size=1000 model.width=32) # three of the five trials are given
+  for number in 1 2 3; do
+    for rule in backprop spaced lazy infobatch; do
+      given=()
+      [ $rule != spaced ] || given=(rule_label=fast_lazy packing.precision=float32 packing.components=64)
+      searches+=("$folder/fair_fight/emnist/$rule-$number")
+      search fair_fight/emnist/$rule-$number $trials $rule "${given[@]}" "${common[@]}" "${small[@]}" \
+        seed=$number --seed $number
     done
   done
-}
-
-# Backprop also tries what the other rules chose, in fair_fight and methods_trials.
-borrowed() {
-  local rule other chosen=()
-  for rule in spaced confidence lazy infobatch mistake_gated random; do
-    chosen+=("$folder/fair_fight/emnist/$rule")
-  done
-  for other in "$folder"/methods/trials/*/trials.csv; do
-    [ ! -f "$other" ] || chosen+=("$(dirname "$other")")
-  done
-  search fair_fight/borrowed/backprop $borrowing_trials backprop rule_label=backprop dataset=emnist \
-    "${common[@]}" dataset.val_size=9000 --borrow "${chosen[@]}"
-  finals fair_fight/borrowed/finals $seeds "$folder/fair_fight/borrowed/backprop" "$folder/fair_fight/emnist/spaced"
-}
-
-# Shifted images: one setting for all rules, then equal trials.
-shifts() {
-  local options rule searches=()
-  only=shifts sweeps
-  options=(dataset=emnist dataset.augment=[shift] dataset.val_size=9000 "${common[@]}" --space shifts)
-  for rule in spaced backprop infobatch; do
-    searches+=("$folder/shifts/trials/$rule")
-    search shifts/trials/$rule $shift_trials $rule rule_label="$(label $rule)" "${options[@]}"
-  done
-  finals shifts/trials/finals $((seeds / 2)) "${searches[@]}" --margins 0
+  finals fair_fight/emnist/finals 5 "${searches[@]}" --margins 0.3
 }
 
 rules() { only="rules methods" sweeps; }
@@ -262,31 +224,6 @@ cifar10_gpu() {
   for name in infobatch ies pdd kakurenbo deepcore; do
     runs cifar10_gpu/$name sweep=cifar10_$name "${small[@]}"
   done
-}
-
-# The name of a rule in reports: the search of `spaced` includes packing, which makes it `fast_lazy`.
-label() {
-  [ "$1" = spaced ] && echo fast_lazy || echo "$1"
-}
-
-# Equal trials for every rule in a smaller network. Backprop then gets three times as many, the settings that the other
-# rules chose among them.
-methods_trials() {
-  local rules="backprop lazy confidence spaced mistake_gated random smrd srd progressive top_loss selective_backprop"
-  rules+=" composer_selective_backprop infobatch kakurenbo early_stopping evolved_sampling order_dp"
-  local common=(dataset=emnist dataset.val_size=9000 energy=false eval_every=1000000 precision=bfloat16)
-  local trials=24 seeds=5 searches=() rule
-  common+=(model.width=300)
-  if [ ${#quick[@]} != 0 ]; then
-    trials=4 seeds=2 rules="backprop spaced order_dp"
-    common+=(dataset.train_size=1000)
-  fi
-  for rule in $rules; do
-    searches+=("$folder/methods/trials/$rule")
-    search methods/trials/$rule $trials $rule "${common[@]}" --space methods
-  done
-  search methods/trials/backprop $((3 * trials)) backprop "${common[@]}" --space methods --borrow "${searches[@]:1}"
-  finals methods/trials/finals $seeds "${searches[@]}"
 }
 
 # make PART: the function of this name, or the named sweeps of this page.
