@@ -104,7 +104,7 @@ def test_a_sweep_and_all_its_runs_in_one_table():
     assert (last["samples_seen"] == 2 * 1437).all()
 
 
-def test_what_fails_in_a_sweep_is_told_at_the_end():
+def test_what_fails_in_a_sweep_is_reported_at_the_end():
     with pytest.raises(UserError, match="1 of 2 runs failed.*batch_size=2000"):
         lazyexp.sweep("epochs=1", "model.width=8", batch_size=[2000, 16])
     assert len(lazyexp.finished(lazyexp.read("runs"))) == 1
@@ -164,7 +164,7 @@ def test_what_is_offered_is_there():
         assert getattr(lazyexp, name) is not None
 
 
-def test_settings_may_be_of_pythons_own_kinds(tmp_path):
+def test_settings_may_be_python_objects(tmp_path):
     run = lazyexp.run(*SMALL, seed=np.int64(3), runs_dir=Path("elsewhere"), targets=(0.1, 0.2))
     assert run.folder.parent.name == "elsewhere" and int(run.summary["seed"]) == 3
     (tmp_path / "my_part.py").write_text(
