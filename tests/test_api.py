@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import subprocess
 import sys
 from pathlib import Path
@@ -146,6 +147,17 @@ def test_the_report_is_a_function(tmp_path):
     lazyexp.run(*SMALL)
     page = lazyexp.report("runs", out="paper", max_groups=0)
     assert page == Path("paper/report.html") and (tmp_path / page).exists()
+
+
+def test_the_report_has_the_defaults_of_the_command():
+    from lazyexp.report import cli
+    from lazyexp.report.build import make_report
+
+    command = cli.parser().parse_args(["runs"])
+    for function in (type(lazyexp.report).__call__, make_report):
+        default = {name: one.default for name, one in inspect.signature(function).parameters.items()}
+        assert (default["max_groups"], default["baseline"]) == (command.max_groups, command.baseline)
+        assert default["out"] is command.out is None and not default["where"] and not command.where
 
 
 @pytest.mark.parametrize("first", ["import lazyexp.report.cli", "import lazyexp; lazyexp.report"])
