@@ -105,29 +105,20 @@ def test_the_traceback_of_custom_code_is_shown_on_demand(call, tmp_path, monkeyp
     assert "Traceback (most recent call last)" in call(*words).err
 
 
-def test_the_report_covers_the_runs_of_the_sweep_in_a_folder_of_its_own(call, monkeypatch):
+def test_a_sweep_warns_once_before_training_and_reports_on_its_runs_alone(call, monkeypatch):
+    """Into a folder of the report's own; an error of the report does not fail the sweep."""
+    from lazyexp import experiment
     from lazyexp.report import build
 
     asked = []
     monkeypatch.setattr(build, "make_report", lambda folders, out: asked.append((folders, out)) or 1 / 0)
+    monkeypatch.setattr(experiment, "single_sample_warning", lambda *_: "warning: has batch normalisation")
     assert call(*SMALL, "seed=9").code == 0
     answer = call("-m", *SMALL, "seed=0,1", report=True)
-    assert answer.code == 0 and "no report" in answer.err  # an error of the report does not fail the sweep
+    assert answer.code == 0 and "no report" in answer.err and answer.err.count("has batch normalisation") == 1
     ((folders, out),) = asked
     assert len(folders) == 2 and all(folder.is_dir() and "seed9" not in folder.name for folder in folders)
     assert out.as_posix() == "runs/report"
-
-
-def test_the_warning_about_batch_normalisation_comes_before_training_once_per_sweep(call, tmp_path, monkeypatch):
-    (tmp_path / "normed.py").write_text(
-        "from torch import nn\n\n\n"
-        "def net(shape, classes):\n"
-        "    return nn.Sequential(nn.Flatten(), nn.BatchNorm1d(64), nn.Linear(64, classes))\n"
-    )
-    monkeypatch.syspath_prepend(str(tmp_path))
-    words = ("model._target_=normed.net", "epochs=1", "dataset.train_size=30", "device=cpu")
-    answer = call("-m", *words, "seed=0,1")
-    assert answer.code == 0 and answer.err.count("has batch normalisation") == 1
 
 
 def test_an_error_of_the_file_system_names_the_file(call, monkeypatch):
