@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import sys
-from dataclasses import Field, fields, is_dataclass
+from dataclasses import Field, fields
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from mkdocs.structure.files import File, Files
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # document the checkout, not an installed version
 
-from lazyexp.config.fields import BOUNDS, default_of  # noqa: E402
+from lazyexp.config.fields import BOUNDS, default_of, walk  # noqa: E402
 from lazyexp.config.registry import DATASETS, RULES  # noqa: E402
 from lazyexp.config.schema import Config  # noqa: E402
 from lazyexp.runs.columns import markdown as columns  # noqa: E402
@@ -44,12 +44,10 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
 def option_tables() -> str:
     """One table per group of settings."""
     groups: dict[str, list[tuple[str, Field]]] = {"General": []}
-    for entry in fields(Config):
-        default = default_of(entry)
-        if is_dataclass(default):
-            groups[entry.name] = [(f"{entry.name}.{inner.name}", inner) for inner in fields(default)]
-        elif entry.name != "rule":
-            groups["General"].append((entry.name, entry))
+    for key, entry in walk(Config):
+        if key != "rule":
+            group, _, _ = key.rpartition(".")
+            groups.setdefault(group or "General", []).append((key, entry))
     return "\n\n".join(
         f"## {name if name == 'General' else f'`{name}`'}\n\n{table(entries)}" for name, entries in groups.items()
     )

@@ -21,7 +21,7 @@ from lazyexp.utils.terminal import Position, log
 from lazyexp.utils.workers import first_in_sweep
 
 
-@dataclass
+@dataclass(frozen=True)
 class RunResult:
     """How a run ended.
 

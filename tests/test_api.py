@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import subprocess
 import sys
 from pathlib import Path
@@ -104,7 +105,7 @@ def test_a_sweep_and_all_its_runs_in_one_table():
     assert (last["samples_seen"] == 2 * 1437).all()
 
 
-def test_what_fails_in_a_sweep_is_told_at_the_end():
+def test_what_fails_in_a_sweep_is_reported_at_the_end():
     with pytest.raises(UserError, match="1 of 2 runs failed.*batch_size=2000"):
         lazyexp.sweep("epochs=1", "model.width=8", batch_size=[2000, 16])
     assert len(lazyexp.finished(lazyexp.read("runs"))) == 1
@@ -148,6 +149,17 @@ def test_the_report_is_a_function(tmp_path):
     assert page == Path("paper/report.html") and (tmp_path / page).exists()
 
 
+def test_the_report_has_the_defaults_of_the_command():
+    from lazyexp.report import cli
+    from lazyexp.report.build import make_report
+
+    command = cli.parser().parse_args(["runs"])
+    for function in (type(lazyexp.report).__call__, make_report):
+        default = {name: one.default for name, one in inspect.signature(function).parameters.items()}
+        assert (default["max_groups"], default["baseline"]) == (command.max_groups, command.baseline)
+        assert default["out"] is command.out is None and not default["where"] and not command.where
+
+
 @pytest.mark.parametrize("first", ["import lazyexp.report.cli", "import lazyexp; lazyexp.report"])
 def test_the_report_is_a_package_and_a_function_in_any_order(first):
     code = f"{first}; import lazyexp; from lazyexp.report import cli; assert callable(lazyexp.report)"
@@ -164,7 +176,7 @@ def test_what_is_offered_is_there():
         assert getattr(lazyexp, name) is not None
 
 
-def test_settings_may_be_of_pythons_own_kinds(tmp_path):
+def test_settings_may_be_python_objects(tmp_path):
     run = lazyexp.run(*SMALL, seed=np.int64(3), runs_dir=Path("elsewhere"), targets=(0.1, 0.2))
     assert run.folder.parent.name == "elsewhere" and int(run.summary["seed"]) == 3
     (tmp_path / "my_part.py").write_text(

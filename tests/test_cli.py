@@ -22,8 +22,8 @@ QUICK = ("epochs=1", "model.width=20", "dataset.train_size=100")
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def test_the_rate_falls_linearly_unless_told_otherwise(call, tmp_path):
-    """The last of 10 batches of 100 samples is at a tenth of the rate: 0.01 * (1 - 9 / 10)."""
+def test_the_learning_rate_falls_linearly_by_default(call, tmp_path):
+    """The last of 10 batches of 100 samples is at a tenth of the learning rate: 0.01 * (1 - 9 / 10)."""
     assert Config().optimizer.schedule == "linear" and Config().optimizer.warmup == 0
     assert call("dataset.train_size=1000", "batch_size=100", "epochs=1", "model.width=8").code == 0
     assert float(rows(only_run(tmp_path) / "metrics.csv")[-1]["learning_rate"]) == pytest.approx(0.001)
@@ -223,7 +223,7 @@ def expanded(*overrides: str) -> list[Settings]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SWEEPS)
-def test_named_sweeps_are_runs_with_a_matched_control(name):
+def test_named_sweeps_have_a_matched_baseline(name):
     jobs, settings = composed_in_bulk(f"sweep={name}")
     assert {job.runs_dir for job in settings} == {f"runs/{name}"}
     rules = {job.rule["name"] for job in settings}
@@ -272,7 +272,7 @@ def test_settings_that_used_to_slip_through(call, words):
 
 
 @pytest.fixture
-def own_conf(tmp_path):
+def custom_conf(tmp_path):
     (tmp_path / "my_conf" / "rule").mkdir(parents=True)
     (tmp_path / "my_conf" / "rule" / "mine.yaml").write_text("name: confidence\nthreshold: 0.6\n")
     return tmp_path / "my_conf"
@@ -284,8 +284,8 @@ SMALL = ["dataset.train_size=100", "epochs=1", "model.width=4", "device=cpu"]
 @pytest.mark.slow
 @pytest.mark.parametrize("flag", ["--config-dir {0}", "--config-dir={0}", "-cd {0}", "hydra.searchpath=[file://{0}]"])
 @pytest.mark.parametrize("multirun", [False, True])
-def test_settings_files_of_ones_own(call, own_conf, tmp_path, flag, multirun):
-    words = [*flag.format(own_conf).split(), "rule=mine", *SMALL]
+def test_custom_settings_files(call, custom_conf, tmp_path, flag, multirun):
+    words = [*flag.format(custom_conf).split(), "rule=mine", *SMALL]
     answer = call(*(["-m", "seed=0,1"] if multirun else []), *words)
     assert answer.code == 0, answer.err
     found = [rows(path)[0] for path in tmp_path.glob("runs/*/summary.csv")]
@@ -293,8 +293,8 @@ def test_settings_files_of_ones_own(call, own_conf, tmp_path, flag, multirun):
     assert all(row["rule"] == "confidence" and '"threshold": 0.6' in row["rule_options"] for row in found)
 
 
-def test_the_folder_of_settings_files_may_have_any_name(call, own_conf, tmp_path):
-    folder = own_conf.rename(tmp_path / "it's [x], (1) größe")
+def test_the_folder_of_settings_files_may_have_any_name(call, custom_conf, tmp_path):
+    folder = custom_conf.rename(tmp_path / "it's [x], (1) größe")
     assert call("--config-dir", str(folder), "rule=mine", *SMALL).code == 0
     (path,) = tmp_path.glob("runs/*/summary.csv")
     assert rows(path)[0]["rule"] == "confidence"
@@ -325,6 +325,6 @@ def test_a_matched_subset_is_found_in_a_folder_with_brackets(call):
     ],
     ids=" ".join,
 )
-def test_hydras_flags_do_not_leave_the_guarded_path(call, own_conf, words):
+def test_hydras_flags_do_not_leave_the_guarded_path(call, custom_conf, words):
     answer = call(*words)
     assert answer.code == 2 and answer.err.startswith("lazyexp: error: ") and answer.err.count("\n") == 1

@@ -20,6 +20,7 @@ import torch
 from conftest import only_run, rows, timeless, toy
 from torch import nn
 
+from lazyexp.config.imports import resolve
 from lazyexp.config.schema import ModelConfig, OptimizerConfig, PackingConfig
 from lazyexp.data import Samples
 from lazyexp.models.builtin import make_model
@@ -189,6 +190,20 @@ def test_parts_are_found_in_the_current_directory(call, tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry not in ("", ".", str(tmp_path))])
     monkeypatch.delenv("PYTHONPATH", raising=False)
     assert call(*SMALL, f"rule._target_={name}.HalfLazy", "epochs=1").code == 0
+
+
+def test_files_in_the_current_directory_replace_no_library(tmp_path, monkeypatch):
+    """Only a custom part is looked for there, after everything else."""
+    (tmp_path / "queue.py").write_text("raise RuntimeError('shadows the library')\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry not in ("", str(tmp_path))])
+    monkeypatch.delitem(sys.modules, "queue")
+    before = list(sys.path)
+    resolve("lazyexp.rules.mistakes.Lazy", "rule", custom=False)
+    assert sys.path == before
+    resolve("torch.optim.RMSprop", "optimizer._target_")
+    assert sys.path == [*before, str(tmp_path)]
+    assert importlib.import_module("queue").Queue
 
 
 @pytest.mark.slow

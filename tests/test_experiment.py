@@ -87,7 +87,7 @@ def test_counters_of_lazy_agree_with_learned_npz(tmp_path):
 
 
 @pytest.mark.slow
-def test_fast_and_general_engines_write_the_same(tmp_path):
+def test_fast_and_autograd_engines_write_the_same(tmp_path):
     for batch_size in (1, 16):
         fast, general = (
             timeless(run(config(tmp_path, engine=engine, batch_size=batch_size)).folder / "metrics.csv")
@@ -304,7 +304,7 @@ def wait_for_rows(folder: Path, n: int) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kill, code", [(signal.SIGINT, 130), (signal.SIGKILL, -9), (signal.SIGTERM, 143)])
-def test_an_interrupted_run_goes_on_to_the_same_end(tmp_path, kill, code):
+def test_an_interrupted_run_continues_to_the_same_end(tmp_path, kill, code):
     process = lazyexp(*LONG, "runs_dir=broken", cwd=tmp_path)
     wait_for_rows(tmp_path / "broken", 3)
     process.send_signal(kill)

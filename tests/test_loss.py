@@ -260,7 +260,7 @@ def test_mistake_gating_equals_the_rule_and_plain_python():
     assert torch.equal(criterion.ever_wrong, rule.ever_wrong)
 
 
-def test_mistake_gating_remembers_and_resumes(tmp_path):
+def test_mistake_gating_keeps_its_state_and_resumes(tmp_path):
     criterion = MistakeGatedLoss(6, nn.CrossEntropyLoss(weight=torch.tensor([1.0, 2.0, 3.0])))
     right, index = torch.tensor([[3.0, 0, 0], [0, 3, 0]]), torch.tensor([4, 2])
     criterion(right, torch.tensor([1, 1]), index)

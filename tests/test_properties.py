@@ -94,7 +94,7 @@ def run(accuracies: list[float], seed: int = 0, rule: str = "lazy", cost: float 
     """A run that was evaluated after 1, 2, … times `cost`, in every measure."""
     rows = pd.DataFrame({"test_accuracy": accuracies})
     for measure in (*MEASURES, "samples_seen"):
-        rows[measure] = [cost * (place + 1) for place in range(len(accuracies))]
+        rows[measure] = [cost * (position + 1) for position in range(len(accuracies))]
     return Run(Path("nowhere"), f"{rule}-{seed}", rule, OPTIONS[rule], seed, status, {}, (), rows, {})
 
 

@@ -61,8 +61,8 @@ def resolve(path: str, key: str, custom: bool = True) -> Any:
     found: Any = module
     for word in rest:
         if not hasattr(found, word):
-            place = getattr(module, "__file__", None) or "a package"
-            raise UserError(f"{key}={path}: {module.__name__} ({place}) has no {'.'.join(rest)}")
+            file = getattr(module, "__file__", None) or "a package"
+            raise UserError(f"{key}={path}: {module.__name__} ({file}) has no {'.'.join(rest)}")
         found = getattr(found, word)
     if not callable(found):
         raise UserError(f"{key}={path}: is a {type(found).__name__}, not a class or a function")

@@ -154,10 +154,10 @@ class OptimizerConfig(Freezable):
         },
     )
     milestones: list[int] | None = setting(
-        None, "multistep: epochs after which the rate falls; null: 1/2 and 3/4 of all", at_least=1
+        None, "multistep: epochs after which the learning rate falls; null: 1/2 and 3/4 of all", at_least=1
     )
     gamma: float | None = setting(
-        None, "multistep, exponential: factor on the rate; null: 0.1 and 0.96", above=0, at_most=1
+        None, "multistep, exponential: factor on the learning rate; null: 0.1 and 0.96", above=0, at_most=1
     )
     warmup: float = setting(0.0, "share of the run over which the learning rate rises from 0", at_least=0, below=1)
     reduction: str | None = setting(

@@ -126,7 +126,7 @@ def speedups(group: Group) -> list[Speedup]:
         if rule == group.baseline:
             continue
         if not group.baselines:
-            rows.append(_labelled(Speedup(runs[0].rule, note="no control"), group, rule))
+            rows.append(_labelled(Speedup(runs[0].rule, note="no baseline"), group, rule))
             continue
         for target in targets_of(group):
             for measure in MEASURES:

@@ -127,9 +127,9 @@ def _data_dir(name: str, recorded: str, download: bool) -> str:
     """The first of the run's data_dir and $LAZYEXP_DATA that holds the data set. Raises UserError."""
     if name not in SOURCES:
         return recorded
-    for place in (recorded, os.environ.get("LAZYEXP_DATA", "")):
-        if place and is_there(name, Path(place).expanduser()):
-            return place
+    for directory in (recorded, os.environ.get("LAZYEXP_DATA", "")):
+        if directory and is_there(name, Path(directory).expanduser()):
+            return directory
     if not download:
         raise UserError(f"the files of {name} are not in {recorded}; set LAZYEXP_DATA to their folder")
     return recorded

@@ -32,25 +32,25 @@ RULES = (
 WIDTHS = (50, 100, 200, 400, 800)
 
 
-def copy(run: Path, place: Path, rule: str, width: int, seed: int) -> None:
+def copy(run: Path, top: Path, rule: str, width: int, seed: int) -> None:
     """Copy `run` without its arrays and its model."""
-    place.mkdir(parents=True)
+    top.mkdir(parents=True)
     slower, better = random.lognormvariate(0, 0.3), random.gauss(0, 0.002)
     for name in ("metrics.csv", "summary.csv"):
         rows = read_rows(run / name)
         for row in rows:
-            row.update(run_id=place.name, rule=rule, width=width, seed=seed, rule_options="{}")
+            row.update(run_id=top.name, rule=rule, width=width, seed=seed, rule_options="{}")
             row["train_seconds"] *= slower
             row["test_accuracy"] = min(1.0, row["test_accuracy"] + better)
         fields = [key for key in rows[0] if name == "summary.csv" or key != "rule_options"]
-        with (place / name).open("w", newline="") as stream:
+        with (top / name).open("w", newline="") as stream:
             writer = csv.DictWriter(stream, fields, extrasaction="ignore")
             writer.writeheader()
             writer.writerows(rows)
     facts = json.loads((run / "run.json").read_text())
     facts["settings"].update(seed=seed, rule={"name": rule}, rule_label=None)
     facts["settings"]["model"]["width"] = width
-    (place / "run.json").write_text(json.dumps(facts))
+    (top / "run.json").write_text(json.dumps(facts))
 
 
 def main(run: Path, folder: Path, count: int) -> None:

@@ -1,10 +1,11 @@
 """Prose is plain English: no word of the glossary's left column in docstrings, comments, messages, help and pages.
 
-Identifiers are not checked, nor are strings of one word, which are keys.
+Of identifiers, the names of functions and classes are checked, tests included. Strings of one word are keys.
 """
 
 from __future__ import annotations
 
+import ast
 import io
 import re
 import tokenize
@@ -22,6 +23,7 @@ WORDS = (
 FORBIDDEN = re.compile(rf"\b(?:{WORDS})\b", re.IGNORECASE)
 # Phrases in which a word is meant as usual.
 ALLOWED = re.compile(r"race conditions?|data races?|stands? in for|time\.sleep\(|\bsleep\(|sleep \d", re.IGNORECASE)
+ALLOWED_NAMES = {"QueueWatcher"}  # submitit's word
 IDENTIFIER = re.compile(r"""[rbfRBF]*(["'])[\w.]*\1""")  # a key, not prose
 PLACEHOLDER = re.compile(r"\{[^{}]*\}")
 SUFFIXES = {".py", ".md", ".yaml", ".yml", ".sh", ".toml", ".cff", ".ipynb"}
@@ -67,6 +69,16 @@ def test_prose_is_plain(path):
         for number, line in prose(path)
         if FORBIDDEN.search(ALLOWED.sub("", line))
     ]
+    assert not hits, "\n".join(hits)
+
+
+def test_names_are_plain():
+    hits = []
+    for path in pages():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")) if path.suffix == ".py" else ast.Module([])):
+            if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name not in ALLOWED_NAMES:
+                words = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", node.name).replace("_", " ")
+                hits += [f"{path.relative_to(ROOT)}: {node.name}"] * bool(FORBIDDEN.search(words))
     assert not hits, "\n".join(hits)
 
 

@@ -523,17 +523,17 @@ add(
 
 @case(".ipynb_checkpoints with an image", "value", check=bright)
 def checkpoints(folder: Path) -> dict[str, Any]:
-    for place in ("train/.ipynb_checkpoints", "train/class0/.ipynb_checkpoints", "test/.ipynb_checkpoints"):
-        (folder / place).mkdir(parents=True)
-        (folder / place / "1-checkpoint.png").write_bytes(plain(0, 1))
+    for name in ("train/.ipynb_checkpoints", "train/class0/.ipynb_checkpoints", "test/.ipynb_checkpoints"):
+        (folder / name).mkdir(parents=True)
+        (folder / name / "1-checkpoint.png").write_bytes(plain(0, 1))
     return photos(folder, plain)
 
 
 @case("an empty .ipynb_checkpoints, ._1.png and __MACOSX", "value", check=bright)
 def left_by_systems(folder: Path) -> dict[str, Any]:
     settings = photos(folder, plain)
-    for place in ("train/.ipynb_checkpoints", "__MACOSX/train", "train/__MACOSX/class0"):
-        (folder / place).mkdir(parents=True)
+    for name in ("train/.ipynb_checkpoints", "__MACOSX/train", "train/__MACOSX/class0"):
+        (folder / name).mkdir(parents=True)
     for name in ("._1.png", ".DS_Store", "Thumbs.db"):
         (folder / "train" / "class0" / name).write_bytes(b"\0")
     (folder / "train" / ".DS_Store").write_bytes(b"\0")

@@ -137,21 +137,21 @@ class Disk:
                 os.close(number)
 
 
-def faults(case: tuple, kind: str, state: State, place: Path, twin: Path, again: bool) -> Iterator[str]:
+def faults(case: tuple, kind: str, state: State, top: Path, twin: Path, again: bool) -> Iterator[str]:
     """Yield what goes wrong when a run is resumed from `state`; `again`: it was being repeated."""
-    folder = place / twin.name
+    folder = top / twin.name
     for name, content in state.items():
-        (place / name).parent.mkdir(parents=True, exist_ok=True)
-        (place / name).write_bytes(content)
+        (top / name).parent.mkdir(parents=True, exist_ok=True)
+        (top / name).write_bytes(content)
     name = f"{case[0]}{' again' if again else ''}, {kind} disk"
     try:
         with contextlib.redirect_stderr(io.StringIO()):
-            report = run(settings(case, place))
+            report = run(settings(case, top))
             if again:
                 if not report.repeated:
                     yield f"{name}: lost: neither the former result nor the new one is there"
                 yield from (f"{name}, called complete: {fault}" for fault in different(folder, twin))
-                report = run(settings(case, place, overwrite=True))
+                report = run(settings(case, top, overwrite=True))
     except Exception as error:
         yield f"{name}: {type(error).__name__}: {error}"
         return
@@ -161,11 +161,11 @@ def faults(case: tuple, kind: str, state: State, place: Path, twin: Path, again:
         yield f"{name}{', called complete' if report.repeated else ''}: {difference}"
 
 
-def cut(cuts: int, seed: int, place: Path) -> Cuts:
+def cut(cuts: int, seed: int, top: Path) -> Cuts:
     """Cut the power `cuts` times over runs of all kinds, every other one of which is repeated."""
     draw, report = random.Random(seed), Cuts()
     for number, case in enumerate(CASES):
-        runs, again = place / f"twin{number}", number % 2 == 1
+        runs, again = top / f"twin{number}", number % 2 == 1
         runs.mkdir(parents=True)
         with contextlib.redirect_stderr(io.StringIO()):
             if again:
@@ -179,7 +179,7 @@ def cut(cuts: int, seed: int, place: Path) -> Cuts:
         done = sum(report.kinds.values())
         wanted = min((cuts - done) // (len(CASES) - number), len(disk.states))
         for kind, state in draw.sample(list(disk.states.values()), wanted):
-            target = place / f"cut{sum(report.kinds.values())}"
+            target = top / f"cut{sum(report.kinds.values())}"
             report.found += faults(case, kind, state, target, twin, again)
             report.kinds[kind] += 1
     return report
@@ -188,8 +188,8 @@ def cut(cuts: int, seed: int, place: Path) -> Cuts:
 def main(cuts: int, seed: int) -> int:
     """Cut the power and print the report. Returns the number of faults."""
     torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory() as place:
-        report = cut(cuts, seed, Path(place))
+    with tempfile.TemporaryDirectory() as top:
+        report = cut(cuts, seed, Path(top))
     shown = ", ".join(f"{count} {kind}" for kind, count in sorted(report.kinds.items()))
     done = sum(report.kinds.values())
     print(f"{done} power cuts of {report.moments} over {len(CASES)} runs ({shown}): {len(report.found)} faults")

@@ -138,17 +138,17 @@ def finish(child: int) -> str:
 
 def disturbed_run(config: Settings, name: str, twin: Path, length: float, draw: random.Random, tally: Tally) -> None:
     """Do a run under one fault after the other until it is complete, and compare it with its twin."""
-    place, end, mine, awake = Path(config.runs_dir), "", 0, 0.0
+    top, end, mine, active = Path(config.runs_dir), "", 0, 0.0
 
     def work() -> Path | None:
-        folder = only(place)
+        folder = only(top)
         return folder / REPLACEMENT if config.overwrite and folder else folder
 
     while end != "done":
         before, began = saved_rows(work()), time.monotonic()
         kind = draw.choice(KINDS) if mine < FAULTS_OF_A_RUN else "undisturbed"
         end, took = disturb(config, kind, draw.uniform(0, length), draw.randrange(1, 60))
-        awake += time.monotonic() - began - (STOPPED if took and "STOP" in kind else 0)
+        active += time.monotonic() - began - (STOPPED if took and "STOP" in kind else 0)
         tally.faults += Counter({kind: took})
         tally.ends[end] += 1
         mine += 1
@@ -157,9 +157,9 @@ def disturbed_run(config: Settings, name: str, twin: Path, length: float, draw: 
             problems.append(end)
         folder = work()
         if config.overwrite:  # the former result stays until the new one is complete
-            if not {status(only(place)), status(folder)} & set(COMPLETE):
+            if not {status(only(top)), status(folder)} & set(COMPLETE):
                 problems.append("lost: neither the former result nor the new one is there")
-            former = only(place)
+            former = only(top)
             assert former is not None
             problems += torn(former, twin)
         elif end != "done" and folder:
@@ -169,21 +169,21 @@ def disturbed_run(config: Settings, name: str, twin: Path, length: float, draw: 
         tally.found += [f"{name}, {kind}: {problem}" for problem in problems]
         if end in ("busy", "failed"):
             return
-    folder = only(place)
+    folder = only(top)
     assert folder is not None
     tally.found += [f"{name}, at the end: {problem}" for problem in differences(folder, twin)]
     last = rows(folder / "metrics.csv")[-1]
-    if (clocked := float(last["train_seconds"]) + float(last["eval_seconds"])) > awake:
-        tally.found.append(f"{name}: its clocks show {clocked:.2f} s, but it ran for {awake:.2f} s")
+    if (clocked := float(last["train_seconds"]) + float(last["eval_seconds"])) > active:
+        tally.found.append(f"{name}: its clocks show {clocked:.2f} s, but it ran for {active:.2f} s")
 
 
-def single_runs(wanted: int, seed: int, place: Path, tally: Tally) -> int:
+def single_runs(wanted: int, seed: int, top: Path, tally: Tally) -> int:
     """Disturb runs of all kinds until `wanted` faults took effect. Returns the number of runs."""
     draw, done = random.Random(seed), 0
     lengths: dict[int, float] = {}
     while sum(tally.faults.values()) < wanted:
         number = done % len(CASES)
-        case, twin_config = CASES[number], settings(CASES[number], place / f"twin{number}")
+        case, twin_config = CASES[number], settings(CASES[number], top / f"twin{number}")
         if number not in lengths:
             begun = time.monotonic()
             if finish(attempt(twin_config)) != "done":
@@ -191,10 +191,10 @@ def single_runs(wanted: int, seed: int, place: Path, tally: Tally) -> int:
             lengths[number] = time.monotonic() - begun
         twin = only(Path(twin_config.runs_dir))
         assert twin is not None
-        config = settings(case, place / f"run{done}")
+        config = settings(case, top / f"run{done}")
         disturbed_run(config, f"{case[0]}", twin, lengths[number], draw, tally)
         if done % 3 == 2:
-            again = settings(case, place / f"run{done}", overwrite=True)
+            again = settings(case, top / f"run{done}", overwrite=True)
             disturbed_run(again, f"{case[0]} again", twin, lengths[number], draw, tally)
         done += 1
     return done
@@ -207,19 +207,19 @@ def main(faults: int, seed: int) -> int:
     if not Path("/proc/self/fd").exists():
         raise SystemExit("stress: skipped, needs /proc")
     with tempfile.TemporaryDirectory() as folder:
-        place = Path(folder)
-        run(settings(CASES[0], place / "warm_up"))  # imports what every fork needs
+        top = Path(folder)
+        run(settings(CASES[0], top / "warm_up"))  # imports what every fork needs
         cuts = max(faults // 5, len(CASES))
         missing = sweep_faults.missing()
         sweeps = 0 if missing else max(faults // 25, 2)
-        runs = single_runs(faults - cuts - sweeps, seed, place, tally)
-        report = power_cuts.cut(cuts, seed, place / "cuts")
+        runs = single_runs(faults - cuts - sweeps, seed, top, tally)
+        report = power_cuts.cut(cuts, seed, top / "cuts")
         tally.faults["power cut"] = sum(report.kinds.values())
         tally.found += [f"power cut: {fault}" for fault in report.found]
         if missing:
             print(f"sweeps are skipped: {missing}")
         else:
-            found, counts = sweep_faults.disturb(sweeps, seed, place)
+            found, counts = sweep_faults.disturb(sweeps, seed, top)
             tally.faults.update(counts)
             tally.found += found
     lost = sum("lost" in problem for problem in tally.found)

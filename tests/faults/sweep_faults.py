@@ -92,16 +92,16 @@ def strike(process: subprocess.Popen, kind: str) -> bool:
     return True
 
 
-def disturb(wanted: int, seed: int, place: Path) -> tuple[list[str], Counter[str]]:
+def disturb(wanted: int, seed: int, top: Path) -> tuple[list[str], Counter[str]]:
     """Disturb sweeps until `wanted` faults took effect. Returns the problems, and the number of faults by kind."""
     draw, found = random.Random(seed), list[str]()
     faults: Counter[str] = Counter()
-    twin = place / "sweep_twin"
+    twin = top / "sweep_twin"
     if start(twin).wait(timeout=600) != 0:
         raise SystemExit(f"the undisturbed sweep failed: {(twin / 'log').read_text()}")
     number = 0
     while sum(faults.values()) < wanted:
-        folder, hits = place / f"sweep{number}", 0
+        folder, hits = top / f"sweep{number}", 0
         number += 1
         while True:
             kind = min(KINDS, key=lambda kind: (faults[kind], draw.random())) if hits < 3 else ""

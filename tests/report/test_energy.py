@@ -22,7 +22,7 @@ def one(top, rule, seed, m1, accuracy, upkeep=0.0, synapses=None, **changed):
 def grid(top, seeds=(0, 1, 2)):
     for seed in seeds:
         one(top, "backprop", seed, 1000, 0.980, epochs=5)
-        one(top, "backprop", seed, 400, 0.976, epochs=2)  # within 0.5 points: the control that counts
+        one(top, "backprop", seed, 400, 0.976, epochs=2)  # within 0.5 points: the baseline that counts
         one(top, "backprop", seed, 100, 0.970, epochs=1)  # cheap, but not as good
         one(top, "lazy", seed, 200, 0.974)  # 0.1 points short
         one(top, "lazy", seed, 50, 0.975, 30, CACHED, epochs=3)  # on the line
@@ -30,7 +30,7 @@ def grid(top, seeds=(0, 1, 2)):
         one(top, "confidence", seed, 100 + seed, 0.978, 0, {**CACHED, "threshold": 0.5})
 
 
-def test_the_cheapest_that_is_good_enough_against_the_cheapest_control_that_is(tmp_path):
+def test_the_cheapest_that_is_good_enough_against_the_cheapest_baseline_that_is(tmp_path):
     grid(tmp_path)
     table = energy_table(read_runs([tmp_path]).runs).set_index(["rule", "synapses"])
     assert table["target"].unique() == pytest.approx([0.975])

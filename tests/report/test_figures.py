@@ -102,8 +102,8 @@ def test_errors_are_on_a_logarithmic_axis_and_costs_where_they_differ_much(tmp_p
     data = pd.read_csv(tmp_path / "figures" / "error_train_seconds_matched_all_runs.csv")
     assert sorted(data["test_error"].round(6))[:3] == [0.9, 1.0, 1.2]
     low, high = axes[0].get_ylim()
-    place = np.log(np.array([0.9, 1.2]) / low) / np.log(high / low)
-    assert place[1] - place[0] > 0.08  # of the height of the figure
+    position = np.log(np.array([0.9, 1.2]) / low) / np.log(high / low)
+    assert position[1] - position[0] > 0.08  # of the height of the figure
 
 
 def test_a_run_without_errors_has_a_linear_axis(tmp_path, axes):
@@ -120,7 +120,7 @@ def test_shares_that_differ_much_are_on_a_logarithmic_axis(tmp_path, axes):
 
 def luminance(colour: str) -> float:
     """Relative luminance of a colour such as #1a1a1a (WCAG 2.2)."""
-    parts = [int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)]
+    parts = [int(colour[position : position + 2], 16) / 255 for position in (1, 3, 5)]
     linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 

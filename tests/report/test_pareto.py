@@ -30,8 +30,8 @@ def test_the_front_leaves_out_what_is_beaten():
 )
 def test_time_to_an_accuracy_goes_by_steps(target, seconds):
     assert front(*STEPS).time_to(target)[0] == seconds
-    place = front(*STEPS).fastest(target)
-    assert place is None if math.isinf(seconds) else STEPS[place][0] == seconds
+    position = front(*STEPS).fastest(target)
+    assert position is None if math.isinf(seconds) else STEPS[position][0] == seconds
 
 
 def test_rounding_is_no_miss():
@@ -53,12 +53,12 @@ def test_medians_are_over_the_runs_of_a_configuration():
 
 
 def test_speedups_along_two_fronts():
-    control, rule = front((10.0, 0.95), (20.0, 0.99)), front((2.0, 0.95), (4.0, 0.98))
-    assert speedup(rule, control, 0.95)[0] == 5.0
-    assert speedup(rule, control, 0.97)[0] == 5.0
-    assert speedup(rule, control, 0.99)[0] == 0.0  # the rule never gets there
-    assert speedup(control, rule, 0.99)[0] == math.inf
-    assert math.isnan(speedup(rule, control, 0.999)[0])
+    baseline, rule = front((10.0, 0.95), (20.0, 0.99)), front((2.0, 0.95), (4.0, 0.98))
+    assert speedup(rule, baseline, 0.95)[0] == 5.0
+    assert speedup(rule, baseline, 0.97)[0] == 5.0
+    assert speedup(rule, baseline, 0.99)[0] == 0.0  # the rule never gets there
+    assert speedup(baseline, rule, 0.99)[0] == math.inf
+    assert math.isnan(speedup(rule, baseline, 0.999)[0])
 
 
 def test_without_two_runs_there_is_no_interval():
@@ -69,8 +69,8 @@ def test_without_two_runs_there_is_no_interval():
 
 
 def test_runs_that_agree_have_an_interval_of_no_width():
-    control, rule = front(([9.0] * 5, [0.95] * 5)), front(([3.0] * 5, [0.95] * 5))
-    known = resampled_interval(speedup(rule, control, 0.95))
+    baseline, rule = front(([9.0] * 5, [0.95] * 5)), front(([3.0] * 5, [0.95] * 5))
+    known = resampled_interval(speedup(rule, baseline, 0.95))
     assert (known.median, known.low, known.high) == (3.0, 3.0, 3.0)
 
 
@@ -86,9 +86,9 @@ def test_the_interval_covers_the_truth():
     """Of 200 experiments of 15 runs whose true ratio of medians is 4, the 95 % intervals hold it about 190 times."""
     draws, held = np.random.default_rng(1), 0
     for seed in range(200):
-        control = ParetoFront([Point(20 * draws.lognormal(0, 0.2, 15), np.full(15, 0.9))], seed)
+        baseline = ParetoFront([Point(20 * draws.lognormal(0, 0.2, 15), np.full(15, 0.9))], seed)
         rule = ParetoFront([Point(5 * draws.lognormal(0, 0.2, 15), np.full(15, 0.9))], seed + 1000)
-        known = resampled_interval(speedup(rule, control, 0.9))
+        known = resampled_interval(speedup(rule, baseline, 0.9))
         held += known.low <= 4 <= known.high
     assert 180 <= held <= 200
 
@@ -106,10 +106,10 @@ def test_seconds_and_accuracy_of_a_run_stay_together():
     assert set(zip(f.seconds[:, 0], f.accuracy[:, 0], strict=True)) == {(1.0, 0.8), (2.0, 0.9), (3.0, 1.0)}
 
 
-def test_a_target_that_moves_with_the_control():
-    control = front(([10.0] * 5, [0.95, 0.951, 0.952, 0.953, 0.954]))
+def test_a_target_that_moves_with_the_baseline():
+    baseline = front(([10.0] * 5, [0.95, 0.951, 0.952, 0.953, 0.954]))
     rule = front(([2.0] * 5, [0.99] * 5))
-    known = resampled_interval(speedup(rule, control, control.best_within() - 0.0005))
+    known = resampled_interval(speedup(rule, baseline, baseline.best_within() - 0.0005))
     assert (known.median, known.low, known.high) == (5.0, 5.0, 5.0)  # it always reaches what is its own
 
 

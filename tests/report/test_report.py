@@ -123,14 +123,14 @@ def test_seeds_without_partner_are_compared_unpaired(tmp_path):
     assert (row.paired, row.n_pairs, row.n_unpaired, row.median) == (True, 1, 2, 4.0)
 
 
-def test_missing_control(tmp_path):
+def test_missing_baseline(tmp_path):
     make_run(tmp_path / "runs", "lazy")
     make_run(tmp_path / "runs", "confidence", options={"threshold": 0.5})
     page = build.write_report([tmp_path / "runs"], max_groups=0)
     table = pd.read_csv(page.parent / "speedup.csv")
-    assert list(table["note"]) == ["no control", "no control"]
+    assert list(table["note"]) == ["no baseline", "no baseline"]
     assert (table.filter(like="n_") == 0).all(axis=None) and table["median"].isna().all()
-    assert "no control" in page.read_text().lower()
+    assert "no baseline" in page.read_text().lower()
 
 
 def test_diverged_runs_miss_what_comes_later(tmp_path):

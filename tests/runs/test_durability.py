@@ -407,7 +407,7 @@ def test_onecycle_matches_torch():
     assert math.isclose(SCHEDULES["onecycle"](0.0), 1 / 25) and SCHEDULES["onecycle"](0.3) == 1
 
 
-def test_the_rate_rises_over_the_warm_up(tmp_path):
+def test_the_learning_rate_rises_over_the_warm_up(tmp_path):
     config = settings(tmp_path, epochs=2, eval_every=8)
     config = replace(config, optimizer=replace(config.optimizer, lr=0.1, warmup=0.25))
     rates = [float(row["learning_rate"]) for row in rows(run(check(config)).folder / "metrics.csv")[1:]]

@@ -103,3 +103,36 @@ def test_the_traceback_of_custom_code_is_shown_on_demand(call, tmp_path, monkeyp
     )
     monkeypatch.setenv("LAZYEXP_TRACEBACK", "1")
     assert "Traceback (most recent call last)" in call(*words).err
+
+
+def test_a_sweep_warns_once_before_training_and_reports_on_its_runs_alone(call, monkeypatch):
+    """Into a folder of the report's own; an error of the report does not fail the sweep."""
+    from lazyexp import experiment
+    from lazyexp.report import build
+
+    asked = []
+    monkeypatch.setattr(build, "make_report", lambda folders, out: asked.append((folders, out)) or 1 / 0)
+    monkeypatch.setattr(experiment, "single_sample_warning", lambda *_: "warning: has batch normalisation")
+    assert call(*SMALL, "seed=9").code == 0
+    answer = call("-m", *SMALL, "seed=0,1", report=True)
+    assert answer.code == 0 and "no report" in answer.err and answer.err.count("has batch normalisation") == 1
+    ((folders, out),) = asked
+    assert len(folders) == 2 and all(folder.is_dir() and "seed9" not in folder.name for folder in folders)
+    assert out.as_posix() == "runs/report"
+
+
+def test_an_error_of_the_file_system_names_the_file(call, monkeypatch):
+    def fail(*_):
+        raise OSError(28, "No space left on device", "runs/metrics.csv")
+
+    monkeypatch.setattr("lazyexp.experiment.run", fail)
+    answer = call(*SMALL)
+    assert (answer.code, answer.err) == (2, "lazyexp: error: runs/metrics.csv: No space left on device\n")
+
+
+def test_what_is_replaced_in_hydra_is_restored(call):
+    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+
+    before = BasicSweeper.validate_batch_is_legal
+    assert call("-m", *SMALL, "seed=0,1", "--dry-run").code == 0
+    assert BasicSweeper.validate_batch_is_legal is before

@@ -174,8 +174,8 @@ def test_training_on_components_is_training_on_a_table_of_them(engine):
         rule = make_rule({"name": "lazy"})
         rule.start(RunInfo(400, 8, 1, 0, CPU))
         energy = Energy(model, Clock(CPU))
-        learner = make_engine(engine, EngineSpec(model, train, rule, OptimizerConfig(), 8, energy))
-        outcome = learner.train(torch.arange(400), [0.05] * 50)
+        chosen = make_engine(engine, EngineSpec(model, train, rule, OptimizerConfig(), 8, energy))
+        outcome = chosen.train(torch.arange(400), [0.05] * 50)
         ends.append((outcome.trained, [p.detach() for p in model.parameters()], float(energy.l1), int(energy.l0)))
     (trained, weights, l1, l0), (others, expected, other_l1, other_l0) = ends
     assert torch.equal(trained, others) and len(trained) > 20

@@ -370,7 +370,7 @@ def test_a_model_that_caches_tensors_in_evaluation_is_trained():
         assert len(run(spec).contexts) == 3
 
 
-def test_a_model_without_a_graph_fails_in_one_place():
+def test_a_model_without_a_graph_fails_with_one_error():
     with pytest.raises(RuntimeError, match="does not require grad"):
         run(make_spec(Net(lambda model, x: x.detach() if model.layers.requires_grad_(False) else x)))
 
@@ -624,7 +624,7 @@ def test_groups_keep_the_ratios_of_their_learning_rates():
     first, second = moved(custom(groups))
     for change, gradient, ratio in zip(first, gradients, (10, 10, 1, 1), strict=True):
         torch.testing.assert_close(change, -0.1 * ratio * gradient)
-    assert float(second[0].abs().sum()) < 0.75 * float(first[0].abs().sum())  # at half the rate
+    assert float(second[0].abs().sum()) < 0.75 * float(first[0].abs().sum())  # at half the learning rate
 
 
 def test_a_learning_rate_of_its_own_scales_with_the_schedule():

@@ -41,27 +41,27 @@ def engine(rule, batch_size, block_size=0, n=240):
 def test_packing_of_all_samples_is_backprop():
     ends = []
     for block_size in (8, 0):
-        model, learner = engine({"name": "confidence", "threshold": 1.0}, 8, block_size)
-        outcome = learner.train(torch.arange(240), [0.05] * 30)
+        model, packed = engine({"name": "confidence", "threshold": 1.0}, 8, block_size)
+        outcome = packed.train(torch.arange(240), [0.05] * 30)
         assert outcome.updates == 30 and outcome.trained.tolist() == list(range(240))
         ends.append(list(model.parameters()))
     assert all(torch.allclose(p, q, atol=1e-12) for p, q in zip(*ends, strict=True))
 
 
 def test_passes_and_queue_by_hand():
-    _, learner = engine({"name": "lazy"}, 16, 48)
-    assert isinstance(learner, Packed)
+    _, packed = engine({"name": "lazy"}, 16, 48)
+    assert isinstance(packed, Packed)
     trained = []
     forwards = updates = 0
     for index in torch.arange(240).split(60):
-        outcome = learner.train(index, [0.0] * 4)  # weights stay, so the misclassified samples are known
+        outcome = packed.train(index, [0.0] * 4)  # weights stay, so the misclassified samples are known
         trained += outcome.trained.tolist()
         forwards, updates = forwards + outcome.forwards, updates + outcome.updates
     with torch.no_grad():
-        inputs, targets = learner.scorer.samples.batch(torch.arange(240))
-        wrong = (learner.scorer.model(inputs).argmax(1) != targets).nonzero().squeeze(1).tolist()
+        inputs, targets = packed.scorer.samples.batch(torch.arange(240))
+        wrong = (packed.scorer.model(inputs).argmax(1) != targets).nonzero().squeeze(1).tolist()
     assert updates == len(wrong) // 16 and len(trained) == 16 * updates
-    assert trained + learner.queue.tolist() == wrong  # in order, each once
+    assert trained + packed.queue.tolist() == wrong  # in order, each once
     assert forwards == 240 + len(trained)
 
 
@@ -155,11 +155,11 @@ def test_a_scorer_uses_new_weights_after_weights_changed(kind):
 
 
 def test_blocks_have_few_sizes():
-    _, learner = engine({"name": "lazy"}, 16, 1000)
+    _, packed = engine({"name": "lazy"}, 16, 1000)
     sizes = set()
     for share in torch.linspace(0, 1, 500).tolist():
-        learner.share = share
-        sizes.add(learner._size())
+        packed.share = share
+        sizes.add(packed._size())
     assert sizes == {64, 128, 256, 512, 1000}
 
 
@@ -178,8 +178,8 @@ def test_scoring_is_rounded_and_training_is_not():
     for name in ("int8", "bfloat16", "float32"):
         spec = byte_spec(1 / 255, 0.0, name)
         spec.rule.select = lambda batch: batch.targets == 1  # independent of the precision
-        learner = make_engine("auto", spec)
-        outcome = learner.train(torch.arange(300), [0.1] * 19)
+        packed = make_engine("auto", spec)
+        outcome = packed.train(torch.arange(300), [0.1] * 19)
         assert outcome.updates == 100 // 16 and outcome.forwards == 300 + 96
         ends.append([parameter.detach().clone() for parameter in spec.model.parameters()])
     assert all(torch.equal(p, q) and torch.equal(p, r) for p, q, r in zip(*ends, strict=True))
