@@ -154,7 +154,7 @@ fair_fight() {
   for number in 1 2 3; do
     for rule in backprop spaced lazy infobatch; do
       given=()
-      [ $rule != spaced ] || given=(rule_label=fast_lazy packing.precision=float32 packing.components=64)
+      [ $rule != spaced ] || given=(rule_label=fast_lazy packing.block_size=2048 packing.precision=float32 packing.components=64)
       searches+=("$folder/fair_fight/emnist/$rule-$number")
       search fair_fight/emnist/$rule-$number $trials $rule "${given[@]}" "${common[@]}" "${small[@]}" \
         seed=$number --seed $number
