@@ -39,6 +39,20 @@ def test_a_run_in_data_frames():
     assert learned.index.is_unique and learned.index.max() < 1437
 
 
+def test_a_run_inside_another_hydra_application(tmp_path):
+    """It finishes, and the application composes its settings afterwards as before."""
+    from hydra import compose, initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+
+    (tmp_path / "app.yaml").write_text("lr: 3\n")
+    with initialize_config_dir(str(tmp_path), version_base=None):
+        outer = GlobalHydra.instance().hydra
+        assert lazyexp.run("epochs=1", "dataset.train_size=20", "model.width=4").status == "finished"
+        assert GlobalHydra.instance().hydra is outer
+        assert compose("app") == {"lr": 3}
+    assert not GlobalHydra.instance().is_initialized()
+
+
 def test_the_model_is_the_trained_one():
     from lazyexp.config.schema import DatasetConfig
     from lazyexp.data import load_data

@@ -119,6 +119,9 @@ def pair():
     x = torch.rand(60, 1, 4, 4)
     y = torch.arange(60) % 3
     return torch.utils.data.TensorDataset(x[:40], y[:40]), torch.utils.data.TensorDataset(x[40:], y[40:])
+
+def fails_in_two_lines(shape, classes):
+    raise RuntimeError("first line\\nsecond line")
 """
 SMALL = ["dataset.train_size=200", "epochs=2", "batch_size=20", "eval_every=100", "model.width=8"]
 CUSTOM_MODEL = SMALL[:-1]
@@ -138,6 +141,7 @@ BAD = [
     (["model=own"], "model=own: no such choice"),
     (["model._target_=nope_nets.Net"], "no module nope_nets in"),
     (["model._target_=M.Nope"], "has no Nope"),
+    (["model._target_=M.fails_in_two_lines"], "RuntimeError: first line second line (M.py, line"),
     (["model._target_=M.VALUE"], "is a int, not a class or a function"),
     (["model._target_=Net"], "must be an import path"),
     (["model._target_=M.no_shape"], "unexpected keyword argument 'shape'"),

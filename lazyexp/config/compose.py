@@ -53,16 +53,17 @@ def register() -> None:
 def hydra_session() -> Iterator[None]:
     """Hydra, ready to compose from our settings files. An application of Hydra's around it stays as it was."""
     Plugins.instance()  # registers the launchers' settings once, in the entries that are kept
-    state, store = GlobalHydra.instance(), ConfigStore.instance()
-    outer, entries = state.hydra, store.repo
+    store = ConfigStore.instance()
+    outer, entries = GlobalHydra.instance().hydra, store.repo
     store.repo = copy.deepcopy(entries)
-    state.clear()
+    GlobalHydra.instance().clear()
     try:
         register()
         with initialize_config_dir(str(CONF), version_base="1.3", job_name="lazyexp"):
             yield
     finally:
-        state.hydra, store.repo = outer, entries
+        store.repo = entries
+        GlobalHydra.instance().hydra = outer  # initialize_config_dir replaces the instance on exit
 
 
 def config_loader() -> Any:
