@@ -75,7 +75,7 @@ class Rule:
 
     Override `epoch_indices` (which samples an epoch presents), `select` (which of the scored samples update the
     weights) or `preselect` (the same decision without a forward pass). A rule's options are its dataclass fields; see
-    `lazyexp.config.fields.setting` for their bounds. Whatever `select` remembers must be returned by `state`.
+    `lazyexp.config.fields.setting` for their bounds. Whatever a rule keeps between calls must be returned by `state`.
     """
 
     # Divisor of a batch's summed gradient unless optimizer.reduction is set: "batch" (all presented samples),

@@ -11,6 +11,7 @@ from torch.nn.functional import cross_entropy
 
 from lazyexp.data import Samples
 from lazyexp.data.pieces import rows_at_once
+from lazyexp.rules import scores
 from lazyexp.training.fast.layers import Layers
 from lazyexp.training.guards import forward
 from lazyexp.training.modes import eval_mode
@@ -52,9 +53,9 @@ def evaluate(model: nn.Module, samples: Samples) -> Quality:
         if classes is None:
             classes = bins.new_zeros(2, logits.shape[1])
         predictions.append(logits.argmax(1))
-        right = (predictions[-1] == targets).double()
+        right = (~scores.misclassified(logits, targets)).double()
         classes.index_add_(1, targets, torch.stack([torch.ones_like(right), right]))
-        confidence = logits.softmax(1).amax(1).double().nan_to_num(0.0)
+        confidence = scores.confidence(logits).double().nan_to_num(0.0)
         bins[3, 0] += cross_entropy(logits.double(), targets, reduction="sum")
         confidences.append(confidence.float())
         which = (confidence * BINS).ceil().long().sub_(1).clamp_(0, BINS - 1)
@@ -83,7 +84,7 @@ def accuracy(model: nn.Module, samples: Samples) -> float:
     """
     correct = torch.zeros((), dtype=torch.int64, device=samples.targets.device)
     for logits, targets in _outputs(model, samples):
-        correct += (logits.argmax(1) == targets).sum()
+        correct += (~scores.misclassified(logits, targets)).sum()
     return int(correct) / len(samples)
 
 
