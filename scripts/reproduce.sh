@@ -152,7 +152,7 @@ fair_fight() {
   local trials=18 number rule searches=() small=(model.width=300) given
   [ ${#quick[@]} = 0 ] || trials=5 small=(dataset.train_size=1000 model.width=32) # three of the five trials are given
   for number in 1 2 3; do
-    for rule in backprop spaced lazy infobatch; do
+    for rule in backprop spaced lazy; do
       given=()
       [ $rule != spaced ] || given=(rule_label=fast_lazy packing.block_size=2048 packing.precision=float32 packing.components=64)
       searches+=("$folder/fair_fight/emnist/$rule-$number")
