@@ -30,7 +30,7 @@ KINDS: dict[str, Callable[[Path, Path], dict[str, str]]] = {
     **dict.fromkeys(("phases", "stored", "saved", "exponents"), streams),
     "standings": standings,
     "energy": energy,
-    **dict.fromkeys(("speedups", "finals", "fronts", "extremes"), trials),
+    **dict.fromkeys(("speedups", "finals", "extremes"), trials),
     **dict.fromkeys(("test_accuracy", "above_backprop", "worst_class", "calibration"), failure),
 }
 PAGES = {path.stem for path in (Path(__file__).resolve().parent.parent / "docs" / "results").glob("*.md")}
@@ -71,11 +71,11 @@ def origin(source: Path) -> str:
     def named(values: list[object]) -> str:
         return ", ".join(sorted({str(value) for value in values if value not in (None, "")})) or "not recorded"
 
-    commits = named([run.get("git_commit") or run.get("versions", {}).get("lazyexp") for run in facts])
+    commits = named([(run.get("git_commit") or run.get("versions", {}).get("lazyexp", ""))[:10] for run in facts])
     machines = named([run.get("device") for run in facts])
     days = sorted({session["start"][:10] for run in facts for session in run.get("sessions", [])})
     dates = " to ".join(dict.fromkeys((days[0], days[-1]))) if days else "not recorded"
-    part = "methods_trials" if source.match("methods/trials") else "rules" if "methods" in source.parts else ""
+    part = "rules" if "methods" in source.parts else ""
     part = part or next((name for name in source.parts if name in PAGES), "")
     return (
         f"*Made by* `scripts/reproduce.sh {part}`*; commit or version: {commits}; machine: {machines}; "

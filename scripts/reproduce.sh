@@ -149,7 +149,7 @@ sweeps() {
 # The same number of trials for every rule in each of three searches, then fresh seeds of what each search chose.
 common=(dataset=emnist dataset.val_size=9000 energy=false eval_every=1000000)
 fair_fight() {
-  local trials=18 number rule searches=() small=(model.width=300) given
+  local trials=18 number rule searches=() small=(dataset.train_size=50000 model.width=300) given
   [ ${#quick[@]} = 0 ] || trials=5 small=(dataset.train_size=1000 model.width=32) # three of the five trials are given
   for number in 1 2 3; do
     for rule in backprop spaced lazy; do

@@ -149,14 +149,13 @@ def test_collect_writes_the_tables_of_equal_trials(tmp_path):
     command("lazyexp.tune.cli", "--finals", *rules, "--seeds", 2, "--margins", 90, "--folder", finals)
     docs.mkdir()
     page = docs / "methods.md"
-    page.write_text("".join(map(table, ("trials/speedups", "trials/finals", "trials/fronts", "trials/extremes"))))
+    page.write_text("".join(map(table, ("trials/speedups", "trials/finals", "trials/extremes"))))
     collect(runs, docs)
     head, *rows = read_table(page.read_text(), "trials/finals")
     assert head[1] == "settings" and all(row[1].startswith(("1 epochs, batch", "2 epochs, batch")) for row in rows)
-    assert [row[0] for row in read_table(page.read_text(), "trials/fronts")[1:]] == ["`lazy`"]
     assert sorted(row[0] for row in read_table(page.read_text(), "trials/extremes")[1:]) == ["`backprop`", "`lazy`"]
     names = {path.name for path in (docs / "methods" / "trials").iterdir()}
-    made = {"about.json", "chosen.csv", "finals.csv", "fronts.csv", "speedups.csv", "within.csv"}
+    made = {"about.json", "chosen.csv", "finals.csv", "speedups.csv", "within.csv"}
     assert names == {*made, "backprop.csv", "lazy.csv"}
     speedups = [row for row in read_table(page.read_text(), "trials/speedups")[1:] if len(row) > 1]
     assert [row[1] for row in speedups] == ["`backprop`", "`lazy`"] * 2  # at two lines

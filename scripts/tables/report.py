@@ -5,11 +5,10 @@ import math
 import pandas as pd
 
 from lazyexp.report import BASELINE
-from lazyexp.report.comparisons import Comparison, Configuration, comparisons, time_table, within_table
+from lazyexp.report.comparisons import Comparison, Configuration, comparisons, within_table
 from lazyexp.report.energy import energy_blocks, energy_table
 from lazyexp.report.formatting import DASH, number, with_interval
 from lazyexp.report.groups import Group, matched_groups, rule_order, tuned_groups
-from lazyexp.report.headline import MAX_MISSED
 from lazyexp.report.intervals import Interval, interval
 from lazyexp.report.methods import standings as method_rows
 from lazyexp.report.read import Run, read_runs
@@ -20,10 +19,10 @@ from lazyexp.report.style import looks
 from lazyexp.report.tables import final_table, run_table, speedup_table
 
 __all__ = [
-    "BASELINE", "MAX_MISSED", "Comparison", "Configuration", "Group", "Run", "comparisons", "crossing", "ends",
+    "BASELINE", "Comparison", "Configuration", "Group", "Run", "comparisons", "crossing", "ends",
     "energy_blocks", "energy_table", "exponent", "final_table", "interval", "looks", "markdown", "matched_groups",
     "method_rows", "number", "phase_table", "ratio", "read_runs", "rule_order", "run_table", "short",
-    "speedup_table", "stores", "time_table", "tuned_groups", "with_interval", "within_table", "without_dash",
+    "speedup_table", "stores", "tuned_groups", "with_interval", "within_table", "without_dash",
 ]  # fmt: skip
 
 

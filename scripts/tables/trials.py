@@ -17,16 +17,11 @@ from lazyexp.rules import make_rule
 from lazyexp.tune.lines import PRIMARY
 from lazyexp.tune.speedups import cells, explained
 from tables.report import (
-    BASELINE,
-    MAX_MISSED,
     Comparison,
     Configuration,
     comparisons,
     markdown,
-    number,
     read_runs,
-    time_table,
-    with_interval,
     within_table,
 )
 
@@ -42,14 +37,12 @@ COLUMNS += [
     "optimizer.reduction",
 ]
 COLUMNS += ["train_seconds", "test_accuracy", "forward_samples", "backward_samples", "updates"]
-# Percentage points below the best accuracy of backprop.
-MARGINS = (0.05, 0.1, 0.2, 0.5, 1.0)
 # Entries of run.json in about.json.
 MADE_WITH = ("versions", "device", "threads", "git_commit")
 
 
 def trials(folder: Path, output: Path) -> dict[str, str]:
-    """Write finals.csv, speedups.csv, chosen.csv, fronts.csv, within.csv, about.json and the trials of every search;
+    """Write finals.csv, speedups.csv, chosen.csv, within.csv, about.json and the trials of every search;
     return the tables."""
     runs = read_runs([folder / "finals"]).runs
     (comparison,) = comparisons(runs)
@@ -57,7 +50,6 @@ def trials(folder: Path, output: Path) -> dict[str, str]:
     table = pd.DataFrame(rows).assign(rule=[run.rule for run in runs])
     table = table[[name for name in COLUMNS if name in table]]
     table.sort_values(["rule", "run_id"]).to_csv(output / "finals.csv", index=False)
-    time_table([comparison]).to_csv(output / "fronts.csv", index=False)
     within_table([comparison]).to_csv(output / "within.csv", index=False)
     searches = sorted(path.parent for path in folder.glob("*/trials.csv"))
     for search in searches:
@@ -71,7 +63,7 @@ def trials(folder: Path, output: Path) -> dict[str, str]:
     for name in ("chosen.csv", "speedups.csv"):
         shutil.copyfile(folder / "finals" / name, output / name)
     found = {"speedups": speedups(pd.read_csv(output / "speedups.csv"))}
-    return found | {"finals": finals(comparison), "fronts": fronts(comparison), "extremes": extremes(comparison)}
+    return found | {"finals": finals(comparison), "extremes": extremes(comparison)}
 
 
 def speedups(table: pd.DataFrame) -> str:
@@ -107,27 +99,6 @@ def extremes(comparison: Comparison) -> str:
         cells = [text for final in (fastest, comparison.best(rule)) for text in (accuracy(final), seconds(final))]
         rows.append((fastest.median("train_seconds"), [f"`{rule}`", *cells]))
     return markdown(columns, [cells for _, cells in sorted(rows)])
-
-
-def fronts(comparison: Comparison) -> str:
-    """The smallest margin that a rule keeps in 19 of 20 resamples of the seeds, and the speedup there."""
-    rows = []
-    for rule in comparison.rules:
-        if rule == BASELINE:
-            continue
-        front, behind, missed = comparison.fronts[rule], comparison.behind(rule), []
-        cells = ["never", "", ""]
-        for margin in MARGINS:
-            target = comparison.below_baseline(margin)
-            share = front.missed(target)
-            if share <= MAX_MISSED:
-                own, base = (number(float(comparison.fronts[name].time_to(target)[0])) for name in (rule, BASELINE))
-                cells = [f"{margin:g}", with_interval(comparison.speedup(rule, target)), f"{own} s against {base} s"]
-                break
-            missed.append(f"{margin:g}: {share:.0%}")
-        paired = f"{-behind.median:+.2f} ({-behind.high:+.2f} to {-behind.low:+.2f})"
-        rows.append([f"`{rule}`", *cells, ", ".join(missed), paired])
-    return markdown(["rule", "points below", "speedup", "seconds", "missed closer lines", "paired"], rows)
 
 
 def accuracy(final: Configuration) -> str:
