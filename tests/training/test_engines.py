@@ -86,7 +86,7 @@ NETWORKS = {
 @pytest.mark.parametrize("rule", RULES)
 def test_hand_derived_engines_equal_autograd(rule, batch_size, network):
     options = dict(
-        n=3000 if network == "relu" and batch_size > 1 else 1000, batch_size=batch_size, **NETWORKS[network]
+        n=2000 if network == "relu" and batch_size > 1 else 600, batch_size=batch_size, **NETWORKS[network]
     )
     plain = train(AutogradEngine, RULES[rule], **options)
     kinds = [Direct]
@@ -97,7 +97,7 @@ def test_hand_derived_engines_equal_autograd(rule, batch_size, network):
     for kind in kinds:
         assert_same(train(kind, RULES[rule], **options), plain)
     if batch_size > 1 or rule in ("lazy", "random"):
-        few = {**options, "n": 1000}
+        few = {**options, "n": 600}
         assert_same(train(Rounds, RULES[rule], **few), train(AutogradEngine, RULES[rule], **few))
 
 
@@ -107,7 +107,7 @@ def test_direct_with_momentum_and_decay_equals_autograd(rule, batch_size):
     options = {"n": 1500, "batch_size": batch_size, "momentum": 0.9, "weight_decay": 0.01, "lr": 0.005}
     plain = train(AutogradEngine, RULES[rule], **options)
     assert_same(train(Direct, RULES[rule], **options), plain)
-    few = {**options, "n": 1000}
+    few = {**options, "n": 600}
     assert_same(train(Rounds, RULES[rule], **few), train(AutogradEngine, RULES[rule], **few))
 
 
