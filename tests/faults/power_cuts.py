@@ -162,9 +162,10 @@ def faults(case: tuple, kind: str, state: State, top: Path, twin: Path, again: b
 
 
 def cut(cuts: int, seed: int, top: Path) -> Cuts:
-    """Cut the power `cuts` times over runs of all kinds, every other one of which is repeated."""
+    """Cut the power `cuts` times over runs of all kinds, or of `cuts` kinds; every other run is repeated."""
     draw, report = random.Random(seed), Cuts()
-    for number, case in enumerate(CASES):
+    cases = CASES if cuts >= len(CASES) else draw.sample(CASES, cuts)
+    for number, case in enumerate(cases):
         runs, again = top / f"twin{number}", number % 2 == 1
         runs.mkdir(parents=True)
         with contextlib.redirect_stderr(io.StringIO()):
@@ -177,7 +178,7 @@ def cut(cuts: int, seed: int, top: Path) -> Cuts:
         assert twin is not None
         report.moments += len(disk.states)
         done = sum(report.kinds.values())
-        wanted = min((cuts - done) // (len(CASES) - number), len(disk.states))
+        wanted = min((cuts - done) // (len(cases) - number), len(disk.states))
         for kind, state in draw.sample(list(disk.states.values()), wanted):
             target = top / f"cut{sum(report.kinds.values())}"
             report.found += faults(case, kind, state, target, twin, again)

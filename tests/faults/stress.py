@@ -200,6 +200,11 @@ def single_runs(wanted: int, seed: int, top: Path, tally: Tally) -> int:
     return done
 
 
+def power_cuts_of(faults: int) -> int:
+    """How many of the faults are power cuts: one per kind of run at least, if there are many faults."""
+    return max(faults // 5, min(len(CASES), faults // 3))
+
+
 def main(faults: int, seed: int) -> int:
     """Inject the faults and print the report. Returns the number of problems."""
     torch.set_num_threads(1)  # threads do not survive a fork
@@ -209,7 +214,7 @@ def main(faults: int, seed: int) -> int:
     with tempfile.TemporaryDirectory() as folder:
         top = Path(folder)
         run(settings(CASES[0], top / "warm_up"))  # imports what every fork needs
-        cuts = max(faults // 5, len(CASES))
+        cuts = power_cuts_of(faults)
         missing = sweep_faults.missing()
         sweeps = 0 if missing else max(faults // 25, 2)
         runs = single_runs(faults - cuts - sweeps, seed, top, tally)

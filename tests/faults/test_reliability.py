@@ -19,7 +19,7 @@ from lazyexp.runs.columns import COLUMNS
 from lazyexp.runs.folder import RunFolder
 
 FAULTS = Path(__file__).resolve().parent
-FAULTS_WANTED = os.environ.get("LAZYEXP_STRESS_FAULTS", "25")
+FAULTS_WANTED = os.environ.get("LAZYEXP_STRESS_FAULTS", "20")
 ROOT = FAULTS.parents[1]
 QUICK = ["dataset.train_size=300", "epochs=4", "model.width=8", "batch_size=8", "eval_every=50", "device=cpu"]
 
@@ -40,7 +40,8 @@ def test_faults_lose_nothing(record_property):
     problems = [line for line in answer.stdout.splitlines() if line.startswith("  problem:")]
     assert all(known.match(line) for line in problems), answer.stdout
     cases = (FAULTS / "twins.py").read_text().partition("CASES = [")[2].partition("\n]")[0].count("\n    (")
-    assert f"{cases} power cut" in answer.stdout and " at a file" in answer.stdout  # at least one per case
+    wanted = int(FAULTS_WANTED)
+    assert f"{max(wanted // 5, min(cases, wanted // 3))} power cut" in answer.stdout and " at a file" in answer.stdout
     assert "joblib worker killed" in answer.stdout or "sweeps are skipped" in answer.stdout
 
 
