@@ -17,7 +17,7 @@ from lazyexp.utils import workers
 SEEDS = 5
 SWEEP = f"""{sys.executable} -m lazyexp -m seed=range(0,{SEEDS}) hydra/launcher=joblib hydra.launcher.n_jobs=2
 epochs=40 model.width=64 batch_size=8 eval_every=10000 checkpoint_every=0.2 rule=backprop engine=autograd
-device=cpu""".split()
+device=cpu energy=false""".split()
 
 
 def start(folder: Path) -> subprocess.Popen:
