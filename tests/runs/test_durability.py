@@ -340,7 +340,7 @@ def test_off_outside_of_the_clock_changes_nothing(pass_time):
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="needs POSIX signals")
 def test_a_run_suspended_and_continued(tmp_path):
-    command = [sys.executable, "-m", "lazyexp", "epochs=60", "model.width=300", "eval_every=100000", "device=cpu"]
+    command = [sys.executable, "-m", "lazyexp", "epochs=60", "model.width=300", "eval_every=20000", "device=cpu"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     command += ["rule=backprop", "optimizer.lr=0.001", "checkpoint_every=0"]
     process = subprocess.Popen(command, cwd=tmp_path, env=environment)
