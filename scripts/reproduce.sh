@@ -181,7 +181,7 @@ defaults() {
   runs defaults/emnist rule=backprop,lazy dataset=emnist dataset.val_size=10900 epochs=4,16
 }
 
-paper_loop() { bench paper_loop.csv scripts/bench/paper_loop.py --out; }
+paper_loop() { bench paper_loop.csv scripts/bench/paper_loop.py --repeats 5 --out; }
 
 sampler() {
   if [ ${#quick[@]} != 0 ]; then
