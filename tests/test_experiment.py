@@ -355,6 +355,7 @@ PUBLISHED = {  # the settings of the group's public code
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @needs_data
 def test_settings_of_the_published_code_on_mnist(tmp_path):
     report = run(config(tmp_path, data_dir=str(REAL), dataset__train_size=20000, **PUBLISHED))

@@ -53,6 +53,7 @@ def test_a_protocol_has_the_settings_of_its_authors(name, epochs, batch_size, op
         assert settings.model.arch == "resnet18" and settings.model.options == {"small": True}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", [name if name == "cifar10" else pytest.param(name, marks=pytest.mark.slow) for name in METHODS]
 )

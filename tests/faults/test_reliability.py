@@ -128,6 +128,7 @@ def test_a_vanished_folder(call, tmp_path, monkeypatch):
     assert len(answer.err.strip().splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_a_vanished_folder_is_one_failed_run_of_a_sweep(call, tmp_path, monkeypatch):
     vanishing(monkeypatch, tmp_path / "runs", after=2)
     answer = call("-m", *QUICK, "seed=0,1")
@@ -135,6 +136,7 @@ def test_a_vanished_folder_is_one_failed_run_of_a_sweep(call, tmp_path, monkeypa
     assert len(list((tmp_path / "runs").glob("*/summary.csv"))) == 1
 
 
+@pytest.mark.slow
 def test_a_sweep_that_is_interrupted_while_its_folder_vanishes_stops(call, tmp_path, monkeypatch):
     vanishing(monkeypatch, tmp_path / "runs", after=2, interrupt=True)
     assert call("-m", *QUICK, "seed=0,1").code in (130, 143)

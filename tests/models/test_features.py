@@ -58,6 +58,7 @@ def test_features_are_part_of_the_identity_of_a_run_and_their_folder_is_not(tmp_
     assert run(settings(tmp_path, features=str(other.folder), width=8)).folder != one.folder
 
 
+@pytest.mark.slow
 def test_features_of_a_torchvision_file(tmp_path):
     """Weights as torchvision names its files; images of 3 channels."""
     from torchvision import models

@@ -16,6 +16,7 @@ PHASES = [[0, 1, 2, 3, 4], [5, 6], [7, 8, 9]]
 CAPACITY, EVERY = 24, 40
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ["auto", "autograd"])
 @pytest.mark.parametrize("kind", ["reservoir", "mistakes"])
 def test_phases_and_replays_are_those_of_a_plain_loop(tmp_path, kind, engine):

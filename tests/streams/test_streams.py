@@ -169,6 +169,7 @@ ENGINES = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", ENGINES, ids=str)
 @pytest.mark.parametrize("memory", [None, {"name": "mistakes", "capacity": 20, "replay_every": 70}], ids=str)
 def test_every_engine_trains_in_phases(tmp_path, options, memory):

@@ -105,6 +105,7 @@ def test_the_traceback_of_custom_code_is_shown_on_demand(call, tmp_path, monkeyp
     assert "Traceback (most recent call last)" in call(*words).err
 
 
+@pytest.mark.slow
 def test_a_sweep_warns_once_before_training_and_reports_on_its_runs_alone(call, monkeypatch):
     """Into a folder of the report's own; an error of the report does not fail the sweep."""
     from lazyexp import experiment
