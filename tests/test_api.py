@@ -25,6 +25,7 @@ def _here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
+@pytest.mark.slow
 def test_a_run_in_data_frames():
     run = lazyexp.run(*SMALL, rule="confidence", rule__threshold=0.7, dataset__train_size=800)
     assert run.status == "finished" and run.folder.parent.name == "runs"
@@ -98,6 +99,7 @@ def test_evaluations_and_targets_fit_the_samples_in_use():
     assert run.metrics["samples_seen"].tolist() == [0, 300, 600] and run.settings.targets == [0.82, 0.9]
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_returned_at_once():
     first = lazyexp.run(*SMALL)
     written = (first.folder / "metrics.csv").stat().st_mtime_ns
@@ -106,6 +108,7 @@ def test_a_finished_run_is_returned_at_once():
     pd.testing.assert_series_equal(again.summary, first.summary)
 
 
+@pytest.mark.slow
 def test_a_sweep_and_all_its_runs_in_one_table():
     runs = lazyexp.sweep(*SMALL, "rule=lazy,backprop", seed=[0, 1], runs_dir="many")
     assert [(run.summary["rule"], run.summary["seed"]) for run in runs] == [
@@ -119,6 +122,7 @@ def test_a_sweep_and_all_its_runs_in_one_table():
     assert (last["samples_seen"] == 2 * 1437).all()
 
 
+@pytest.mark.slow
 def test_what_fails_in_a_sweep_is_reported_at_the_end():
     with pytest.raises(UserError, match="1 of 2 runs failed.*batch_size=2000"):
         lazyexp.sweep("epochs=1", "model.width=8", batch_size=[2000, 16])
@@ -141,6 +145,7 @@ def test_errors_are_exceptions(words, settings, message):
     assert issubclass(lazyexp.UserError, Exception)
 
 
+@pytest.mark.slow
 def test_a_busy_run_and_an_interrupted_one(monkeypatch):
     run = lazyexp.run(*SMALL, seed=3)
     with RunFolder(run.folder, {}), pytest.raises(RunIsBusy):
@@ -157,6 +162,7 @@ def test_no_runs():
         lazyexp.read("nothing")
 
 
+@pytest.mark.slow
 def test_the_report_is_a_function(tmp_path):
     lazyexp.run(*SMALL)
     page = lazyexp.report("runs", out="paper", max_groups=0)
@@ -190,6 +196,7 @@ def test_what_is_offered_is_there():
         assert getattr(lazyexp, name) is not None
 
 
+@pytest.mark.slow
 def test_settings_may_be_python_objects(tmp_path):
     run = lazyexp.run(*SMALL, seed=np.int64(3), runs_dir=Path("elsewhere"), targets=(0.1, 0.2))
     assert run.folder.parent.name == "elsewhere" and int(run.summary["seed"]) == 3
@@ -204,6 +211,7 @@ def test_settings_may_be_python_objects(tmp_path):
         lazyexp.run(seed=object())
 
 
+@pytest.mark.slow
 def test_the_model_of_a_run_on_a_matched_subset():
     words = ["dataset.train_size=200", "epochs=1", "model.width=4"]
     lazyexp.run(*words)

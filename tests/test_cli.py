@@ -29,6 +29,7 @@ def test_the_learning_rate_falls_linearly_by_default(call, tmp_path):
     assert float(rows(only_run(tmp_path) / "metrics.csv")[-1]["learning_rate"]) == pytest.approx(0.001)
 
 
+@pytest.mark.slow
 def test_the_default_run_works_offline(call):
     answer = call("epochs=1")
     assert answer.code == 0
@@ -130,6 +131,7 @@ def test_a_sweep_runs_all_combinations(call):
     assert again.out.count("finished before") == 4 and "6 of 6 runs done" in again.out
 
 
+@pytest.mark.slow
 def test_a_failed_run_does_not_stop_the_others(call):
     answer = call("-m", *QUICK, "batch_size=5000,10", "seed=0,1")
     assert answer.code == 1
@@ -242,6 +244,7 @@ def test_the_promised_sweeps_exist():
     assert set(promised.split()) <= set(SWEEPS) <= {*promised.split(), *more.split()}
 
 
+@pytest.mark.slow
 def test_any_key_of_a_sweep_can_be_overridden():
     jobs = expanded("sweep=headline", "seed=7,8", "dataset=mnist", "epochs=2", "model.width=10,20,30", "rule=lazy")
     assert len(jobs) == 6 and {job.dataset.name for job in jobs} == {"mnist"}
@@ -256,6 +259,7 @@ def test_a_named_sweep_runs(call):
     assert len(list(Path("runs/coreset").glob("*/summary.csv"))) == 6
 
 
+@pytest.mark.slow
 def test_fast_lazy_brings_its_settings_and_they_can_be_overridden():
     (job,) = expanded("rule=fast_lazy", "optimizer.lr=0.1")
     assert (job.rule["name"], job.rule["skip_threshold"]) == ("spaced", 0.95)
@@ -300,6 +304,7 @@ def test_the_folder_of_settings_files_may_have_any_name(call, custom_conf, tmp_p
     assert rows(path)[0]["rule"] == "confidence"
 
 
+@pytest.mark.slow
 def test_a_matched_subset_is_found_in_a_folder_with_brackets(call):
     words = [*SMALL, "runs_dir='r [x]*'"]
     assert call(*words, "rule=lazy").code == 0

@@ -266,6 +266,7 @@ def test_torchvision_models_take_any_number_of_channels(arch, channels):
     assert float(custom.weight.detach().std()) == pytest.approx(float(theirs.weight.detach().std()), rel=0.2)
 
 
+@pytest.mark.slow
 def test_a_torchvision_model_that_fails_in_training_is_an_error_of_one_line(call, parts):
     """With auxiliary outputs GoogLeNet returns logits in evaluation mode and three tensors in training mode."""
     words = ["model=torchvision", "model.arch=googlenet", "model.options.aux_logits=true", "batch_size=8", "epochs=1"]
@@ -273,6 +274,7 @@ def test_a_torchvision_model_that_fails_in_training_is_an_error_of_one_line(call
     assert answer.code == 2 and answer.err.count("\n") == 1 and "googlenet" in answer.err, answer.err
 
 
+@pytest.mark.slow
 def test_a_model_is_in_the_run_id_and_in_run_json(call, parts, tmp_path):
     words = [*CUSTOM_MODEL, f"model._target_={parts}.Net"]
     assert call(*words, "model.options.width=12").code == 0
@@ -311,6 +313,7 @@ def test_settings_files_and_sweeps(call, parts, tmp_path):
     assert len(list((tmp_path / "runs").glob("digits-*-small_net-*"))) == 3
 
 
+@pytest.mark.slow
 def test_a_custom_rule_with_options(call, parts, tmp_path):
     answer = call(*SMALL, f"rule._target_={parts}.HalfLazy", "rule.threshold=0")
     lazy = call(*SMALL, "rule=lazy", "engine=autograd", "runs_dir=lazy")
@@ -320,6 +323,7 @@ def test_a_custom_rule_with_options(call, parts, tmp_path):
         assert mine[name] == theirs[name], name
 
 
+@pytest.mark.slow
 def test_tokens_reach_the_model_unscaled(call, parts, tmp_path):
     words = [f"dataset._target_={parts}.windows", "epochs=20", "batch_size=10", "eval_every=150"]
     answer = call(*words, f"model._target_={parts}.Tokens", "optimizer.lr=0.5")
@@ -352,6 +356,7 @@ def test_a_pair_of_data_sets(call, parts):
     assert call(*words).code == 0
 
 
+@pytest.mark.slow
 def test_any_torch_optimizer_equals_the_same_by_name(call, tmp_path):
     autograd = ["engine=autograd", *SMALL]
     assert call(*autograd, "optimizer._target_=torch.optim.Adam", "optimizer.lr=0.001").code == 0
@@ -360,6 +365,7 @@ def test_any_torch_optimizer_equals_the_same_by_name(call, tmp_path):
     assert [row["test_accuracy"] for row in mine] == [row["test_accuracy"] for row in theirs]
 
 
+@pytest.mark.slow
 def test_image_folder(call, tmp_path):
     from PIL import Image
 
@@ -376,6 +382,7 @@ def test_image_folder(call, tmp_path):
     assert answer.code == 2 and "is not a readable image" in answer.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["csv", "parquet"])
 def test_tables(call, tmp_path, kind):
 
@@ -441,6 +448,7 @@ def test_a_model_that_changes_its_input_is_refused(call, parts, tmp_path, name):
     assert "changes its input in place" in answer.err and "x.clone()" in answer.err
 
 
+@pytest.mark.slow
 def test_a_model_with_extra_state_trains_to_the_end_and_is_rebuilt(call, parts, tmp_path):
     (tmp_path / f"{parts}_more.py").write_text(CHANGING)
     assert call(*CUSTOM_MODEL, f"model._target_={parts}_more.Extra", "checkpoint_every=0").code == 0
@@ -640,6 +648,7 @@ def test_resnet_resumes_exactly_after_sigkill(tmp_path):
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
+@pytest.mark.slow
 def test_the_text_example_as_custom_parts(call, monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "examples" / "text")
     words = ["dataset._target_=characters.windows", "dataset.options.train=600"]

@@ -59,6 +59,7 @@ def test_a_summary_has_the_same_types_on_a_repeat(tmp_path):
     assert type(again["test_accuracy"]) is float and type(again["updates"]) is int and again["energy"] is True
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ["fast", "autograd"])
 @pytest.mark.parametrize("batch_size", [1, 32])
 def test_counters_of_backprop_by_hand(tmp_path, engine, batch_size):
@@ -70,6 +71,7 @@ def test_counters_of_backprop_by_hand(tmp_path, engine, batch_size):
     assert int(last["distinct_learned"]) == 1437
 
 
+@pytest.mark.slow
 def test_counters_of_lazy_agree_with_learned_npz(tmp_path):
     report = run(config(tmp_path, engine="autograd"))
     last = rows(report.folder / "metrics.csv")[-1]
@@ -111,6 +113,7 @@ def test_the_same_command_gives_the_same_rows(tmp_path):
         assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
 
 
+@pytest.mark.slow
 def test_rules_are_matched_in_weights_and_order(tmp_path, monkeypatch):
     """Whatever the rule, the run starts from the same weights and sees the same samples in the same order."""
     from lazyexp.training.trainer import Trainer
@@ -140,6 +143,7 @@ def test_rules_are_matched_in_weights_and_order(tmp_path, monkeypatch):
         assert all(torch.equal(p, q) for p, q in zip(weights, starts[0], strict=True))
 
 
+@pytest.mark.slow
 def test_results_differ_by_seed(tmp_path):
     reports = [run(config(tmp_path, seed=seed)) for seed in (0, 1)]
     assert reports[0].folder != reports[1].folder
@@ -166,6 +170,7 @@ def test_everything_that_changes_a_result_changes_the_folder(tmp_path, toy_npz):
     assert run(config(tmp_path, epochs=1, **same)).folder.name in names
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_not_repeated(tmp_path):
     first = run(config(tmp_path))
     written = (first.folder / "metrics.csv").stat().st_mtime_ns
@@ -182,6 +187,7 @@ def test_a_checkpoint_left_beside_a_summary_goes(tmp_path):
     assert run(config(tmp_path)).repeated and not (folder / "checkpoint.pt").exists()
 
 
+@pytest.mark.slow
 def test_summary_notes_when_targets_were_reached(tmp_path):
     report = run(config(tmp_path, targets=[0.5, 0.9999], epochs=3))
     summary, metrics = rows(report.folder / "summary.csv")[0], rows(report.folder / "metrics.csv")

@@ -97,6 +97,7 @@ def test_there_are_no_import_cycles_between_parts():
         pytest.fail(" -> ".join(error.args[1]))
 
 
+@pytest.mark.slow
 def test_the_settings_object_stays_at_the_top():
     seen = []
     for module in MODULES:

@@ -36,6 +36,7 @@ def samples():
     return load_data(DatasetConfig(name="digits", train_size=400), "data", CPU).train
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", ["backprop", "lazy"])
 def test_the_plain_loop_makes_the_updates_of_the_engines(script, samples, rule):
     index = torch.randperm(400, generator=torch.Generator().manual_seed(0))
@@ -49,6 +50,7 @@ def test_the_plain_loop_makes_the_updates_of_the_engines(script, samples, rule):
     assert 50 < mistakes < 350
 
 
+@pytest.mark.slow
 def test_the_table_and_its_figure(script, samples, monkeypatch, tmp_path):
     monkeypatch.setattr(script, "plain_network", network)
     monkeypatch.setattr(script, "load_data", lambda *_: SimpleNamespace(train=samples))

@@ -52,6 +52,7 @@ NETWORKS = st.builds(
 )
 
 
+@pytest.mark.slow
 @cases(20)
 @given(
     rule=RULES,
@@ -103,6 +104,7 @@ STATUSES = st.sampled_from(["finished", "diverged", "stopped", "interrupted", "r
 TARGETS = st.integers(0, 20).map(lambda twentieths: twentieths / 20)
 
 
+@pytest.mark.slow
 @cases(100)
 @given(accuracies=ACCURACIES, target=TARGETS)
 def test_a_crossing_is_the_first_row_that_is_not_below(accuracies, target):
@@ -112,6 +114,7 @@ def test_a_crossing_is_the_first_row_that_is_not_below(accuracies, target):
     assert (found is None) == (max(accuracies) < target)
 
 
+@pytest.mark.slow
 @cases(100)
 @given(
     one=ACCURACIES, other=ACCURACIES, cost=st.floats(0.01, 100), target=TARGETS, ends=st.tuples(STATUSES, STATUSES)
@@ -139,6 +142,7 @@ def test_a_pair_seen_from_the_other_side_is_its_inverse(one, other, cost, target
         assert pair.ratio * back.ratio == pytest.approx(1)
 
 
+@pytest.mark.slow
 @cases(20)
 @given(
     rules=st.dictionaries(st.integers(0, 5), ACCURACIES, min_size=1, max_size=5),

@@ -31,6 +31,7 @@ def composed(name: str) -> list[Settings]:
         return [checked(compose_settings(job)) for job in expand([f"sweep={name}", "seed=0"])]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name, epochs, batch_size, optimizer, loss",
     [

@@ -30,6 +30,7 @@ def session():
         yield
 
 
+@pytest.mark.slow
 def test_ten_thousand_seeds_are_composed_once(session, monkeypatch):
     jobs = sweeps.expand(["seed=range(0,10000)", "optimizer.lr=0.1,0.2", "rule=lazy,backprop"])
     composed = []
@@ -40,6 +41,7 @@ def test_ten_thousand_seeds_are_composed_once(session, monkeypatch):
     assert sorted(config.rule["name"] for config in settings) == ["backprop", "lazy"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", ["seed=0,-1", "batch_size=1,0", "epochs=1,2.5", "optimizer.lr=0.1,0", "seed=1,2,x"])
 def test_one_wrong_number_among_many_is_found_before_the_first_run(session, words):
     jobs = sweeps.expand([words])
@@ -47,6 +49,7 @@ def test_one_wrong_number_among_many_is_found_before_the_first_run(session, word
         settings_module.sweep_settings(jobs, [])
 
 
+@pytest.mark.slow
 def test_numbers_that_depend_on_other_keys_are_composed(session):
     assert "optimizer.momentum" not in NUMBERS and set(NUMBERS) <= set(ENTRIES)
     jobs = sweeps.expand(["optimizer=sgd,adam", "optimizer.momentum=0,0.9"])
@@ -84,6 +87,7 @@ def test_objects_of_hydra_have_the_expected_types(session):
     assert type(GlobalHydra.instance().hydra).__name__ == "Hydra"
 
 
+@pytest.mark.slow
 def test_internals_of_hydra_are_imported_in_few_modules():
     """`hydra` itself and the configuration of the running job are documented; the command line may use them."""
     allowed = {"compose.py", "sweeps.py", "messages.py", "slurm.py"}

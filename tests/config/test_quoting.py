@@ -36,6 +36,7 @@ VALUES = st.recursive(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(TRICKY)
 @example("\\'")
@@ -48,6 +49,7 @@ def test_any_string_is_read_back(text):
     assert value == text and type(value) is str
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(VALUES)
 def test_any_value_is_read_back(value):

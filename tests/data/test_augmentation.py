@@ -95,6 +95,7 @@ def test_what_cannot_be_is_refused(call, arguments, message):
     assert answer.code == 2 and message in answer.err
 
 
+@pytest.mark.slow
 def test_packing_in_low_precision_needs_inputs_that_are_scaled_alike(call):
     packing = ["packing.block_size=64", "packing.precision=bfloat16"]
     answer = call("epochs=1", *packing, "dataset.augment=cutout", "dataset.cutout_size=2")

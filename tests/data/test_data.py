@@ -167,6 +167,7 @@ def test_digits_are_bundled(tmp_path):
     assert counts.max() - counts.min() <= 3
 
 
+@pytest.mark.slow
 def test_digits_are_those_of_scikit_learn_in_its_split():
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
@@ -521,6 +522,7 @@ def test_read_idx_reads_all_types(tmp_path):
     assert np.array_equal(read_idx(tmp_path / "a"), array)
 
 
+@pytest.mark.slow
 @needs_data
 @pytest.mark.parametrize("name, n, mean, std", [("mnist", 60000, 0.1307, 0.3081), ("emnist", 109000, 0.1732, 0.3316)])
 def test_real_data(name, n, mean, std):

@@ -56,6 +56,7 @@ def test_samples_on_disk_are_those_in_memory(tmp_path, shape, dtype):
         assert torch.equal(one, other)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", ["lazy", "infobatch"])
 def test_a_run_on_disk_gives_the_same_rows(call, tmp_path, rule):
     write(tmp_path)

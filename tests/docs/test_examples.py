@@ -49,6 +49,7 @@ def test_the_record_does_what_the_program_does(tmp_path, monkeypatch):
         assert record[name] == pytest.approx(row[name], rel=0.02)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", CUSTOM, ids=" ".join)
 def test_custom_parts_run(call, arguments, monkeypatch):
     monkeypatch.syspath_prepend(ROOT)
@@ -63,6 +64,7 @@ def characters(monkeypatch):
     sys.modules.pop("characters")
 
 
+@pytest.mark.slow
 def test_windows_precede_their_characters_and_parts_do_not_overlap(characters):
     from pydoc_data import topics
 
@@ -79,6 +81,7 @@ def test_windows_precede_their_characters_and_parts_do_not_overlap(characters):
         assert all((*window, after) in pieces for window, after in zip(x.tolist(), y.tolist(), strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", ["lazy", "spaced"])
 def test_a_transformer_trains_on_tokens(call, characters, rule, tmp_path):
     answer = call(
@@ -93,6 +96,7 @@ def test_a_transformer_trains_on_tokens(call, characters, rule, tmp_path):
     assert 0 < int(last["backward_samples"]) <= 1200 and last["width"] == ""
 
 
+@pytest.mark.slow
 def test_irreducible_losses_are_of_networks_that_did_not_see_the_sample(monkeypatch, tmp_path, call):
     monkeypatch.syspath_prepend(ROOT / "examples")
     example = importlib.import_module("irreducible_loss")

@@ -15,11 +15,13 @@ check = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(check)
 
 
+@pytest.mark.slow
 def test_every_number_of_the_readme_has_a_formula_that_gives_it():
     numbers, missing, _ = check.unfound(ROOT / "README.md", check.derived())
     assert len(numbers) >= 15 and missing == []
 
 
+@pytest.mark.slow
 def test_a_changed_number_is_not_found():
     formulas = {key: 1.03 * value for key, value in check.derived().items()}
     _, missing, _ = check.unfound(ROOT / "README.md", formulas)

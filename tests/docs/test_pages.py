@@ -27,6 +27,7 @@ def valid(arguments: list[str]) -> bool:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "page",
     [

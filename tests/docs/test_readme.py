@@ -27,12 +27,14 @@ def test_set_up_is_one_command_each():
     ]
 
 
+@pytest.mark.slow
 def test_the_first_command_runs(call):
     assert COMMANDS[0] == []
     answer = call()
     assert answer.code == 0 and "digits lazy seed 0: finished" in answer.out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments", [words for words in COMMANDS if any("_target_" in word for word in words)], ids=" ".join
 )
@@ -57,6 +59,7 @@ def test_the_training_loop_runs_and_skips():
     assert sum("  # was" in line or "  # new" in line for line in text.splitlines()) == 3
 
 
+@pytest.mark.slow
 def test_the_example_from_python_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     scope: dict = {}

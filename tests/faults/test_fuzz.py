@@ -307,6 +307,7 @@ def report(call, runs: Path) -> None:
         write_report([runs], max_groups=0)
 
 
+@pytest.mark.slow
 def test_malicious_pickles_in_checkpoints_and_subsets(call, tmp_path, monkeypatch):
     bomb = tmp_path / "exploded"
     runs = tmp_path / "runs"

@@ -101,6 +101,7 @@ def test_runs_dir_cannot_hold_a_run(call, runs_dir):
 NAMES = ["it's [x]", os.fsdecode(b"\xff\xfe"), "with space", "größe", "a=b,c", "(1)", "💥"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*NAMES[:2], *(pytest.param(name, marks=pytest.mark.slow) for name in NAMES[2:])])
 def test_runs_dir_with_an_unusual_name(call, tmp_path, name):
     escaped = name.replace("'", "\\'")
@@ -110,6 +111,7 @@ def test_runs_dir_with_an_unusual_name(call, tmp_path, name):
     assert len(list((tmp_path / name).glob("*/summary.csv"))) == 1
 
 
+@pytest.mark.slow
 def test_runs_dir_and_the_run_itself_as_links(call, tmp_path, finished):
     real = tmp_path / "elsewhere"
     shutil.move(finished, real)
@@ -148,6 +150,7 @@ def test_a_run_id_that_is_too_long(tmp_path):
 # Locks
 
 
+@pytest.mark.slow
 def test_a_locked_run_is_skipped(call, cut):
     lock = FileLock(cut / ".lock")
     with lock:
@@ -174,6 +177,7 @@ def test_a_run_locked_by_another_process(tmp_path):
         pass
 
 
+@pytest.mark.slow
 def test_the_lock_file_of_a_killed_process(call, cut):
     (cut / ".lock").write_text("12345")
     assert call(*TINY).code == 0
@@ -230,6 +234,7 @@ def read_only(tmp_path):
     subprocess.run(["umount", str(disk)], check=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("complete", [True, False])
 def test_a_read_only_disk(call, runs, tmp_path, read_only, complete):
     folder = Path(shutil.copytree(runs[0 if complete else 1], tmp_path / "runs" / runs[0].name))
@@ -274,6 +279,7 @@ def failing_fsync(monkeypatch):
 NUMBERS = ("ENOTSUP", "EBADF", "EINVAL", "EOPNOTSUPP", "ENOSYS", "EACCES", "EPERM")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", [*NUMBERS[:2], *(pytest.param(name, marks=pytest.mark.slow) for name in NUMBERS[2:])]
 )
@@ -355,6 +361,7 @@ def test_a_summary_without_a_row_is_no_result(call, finished, content):
     assert rows(finished / "summary.csv")[0]["status"] == "finished"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "content", [b"\0\0\0\n\0\n", b"run_id,status\na,finished,3\n", b"run_id,status\na,finished\n"]
 )
@@ -387,6 +394,7 @@ def test_a_truncated_run_json(call, cut, runs, length):
     assert timeless(cut / "metrics.csv") == timeless(runs[0] / "metrics.csv")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rows_of", ["all", "none"])
 def test_a_checkpoint_of_another_version(call, cut, rows_of):
     state = torch.load(cut / "checkpoint.pt", weights_only=True)
@@ -483,6 +491,7 @@ def test_a_clock_that_is_set_back(call, tmp_path, monkeypatch):
     assert seconds == sorted(seconds) and 0 == seconds[0] < seconds[1] < 60
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["SIGTERM", *(pytest.param(name, marks=pytest.mark.slow) for name in MORE_SIGNALS)])
 def test_a_signal_while_the_summary_is_written(call, tmp_path, monkeypatch, name):
     write = RunFolder.write_summary
@@ -497,6 +506,7 @@ def test_a_signal_while_the_summary_is_written(call, tmp_path, monkeypatch, name
     assert "finished before" in call(*TINY).out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["SIGTERM", *(pytest.param(name, marks=pytest.mark.slow) for name in MORE_SIGNALS)])
 def test_a_signal_while_a_checkpoint_is_saved(call, tmp_path, runs, monkeypatch, name):
     save, pending = RunFolder.save_checkpoint, [getattr(signal, name)]

@@ -26,6 +26,7 @@ def settings(tmp_path, **model):
     return check(config)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("depth", [0, 1])
 def test_a_head_on_the_features_of_a_run(tmp_path, depth):
     base = run(settings(tmp_path, depth=2))
@@ -46,6 +47,7 @@ def test_a_head_on_the_features_of_a_run(tmp_path, depth):
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_features_are_part_of_the_identity_of_a_run_and_their_folder_is_not(tmp_path):
     base = run(settings(tmp_path))
     moved = tmp_path / "moved"

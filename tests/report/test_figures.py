@@ -37,6 +37,7 @@ def shown(top, name):
     return pd.read_csv(top / "figures" / f"{name}_matched_all_runs.csv")
 
 
+@pytest.mark.slow
 def test_shares_between_evaluations(tmp_path):
     """Two epochs of 100 samples: all presented in the first, 50 in the second, 10 in half of a third one."""
     folder = make_run(tmp_path, "lazy")
@@ -65,6 +66,7 @@ def test_no_figure_where_there_is_nothing_to_see(tmp_path):
     assert not sheet.figures
 
 
+@pytest.mark.slow
 def test_histograms_show_every_count_of_every_rule(tmp_path):
     counts = {"learned": [0, 0, 1, 3], "misclassified": [0, 2, 2, 9], "forgotten": [0, 0, 0, 1]}
     for rule, times in (("backprop", 2), ("lazy", 1)):

@@ -75,6 +75,7 @@ def three_rules(top):
     make_run(top, "confidence", options={"threshold": 0.5})
 
 
+@pytest.mark.slow
 def test_where_selects_by_rule_option_and_number(tmp_path):
     three_rules(tmp_path)
     assert "confidence" not in list_runs([tmp_path], ["rule=lazy,backprop"])
@@ -95,6 +96,7 @@ def test_a_condition_that_selects_nothing_is_a_user_error(tmp_path, where, messa
         list_runs([tmp_path], [where])
 
 
+@pytest.mark.slow
 def test_any_rule_can_be_the_baseline(tmp_path, monkeypatch, capsys):
     three_rules(tmp_path)
     monkeypatch.setattr(sys, "argv", ["lazyexp-report", str(tmp_path), "--baseline", "lazy", "--max-groups", "0"])

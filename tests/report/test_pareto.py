@@ -82,6 +82,7 @@ def test_the_interval_of_a_median_of_three():
     assert [(medians == value).mean() for value in (1, 2, 3)] == pytest.approx([7 / 27, 13 / 27, 7 / 27], abs=0.03)
 
 
+@pytest.mark.slow
 def test_the_interval_covers_the_truth():
     """Of 200 experiments of 15 runs whose true ratio of medians is 4, the 95 % intervals hold it about 190 times."""
     draws, held = np.random.default_rng(1), 0

@@ -60,6 +60,7 @@ def test_the_share_of_mistakes_is_that_of_all_presented_samples(tmp_path):
     assert share_of_mistakes(run) == pytest.approx(0.14)
 
 
+@pytest.mark.slow
 def test_the_report_on_backprop_alone_predicts(tmp_path):
     backprop_run(tmp_path / "runs", 0.7, 0.9, 0.98)
     made = make_report([tmp_path / "runs"], tmp_path / "out", max_groups=1)
@@ -82,6 +83,7 @@ def test_the_report_on_backprop_alone_predicts(tmp_path):
     assert "4 forward passes: backprop" in given and "it would be 5.0 times" in given
 
 
+@pytest.mark.slow
 def test_no_prediction_beside_other_rules_or_without_training_accuracy(tmp_path):
     backprop_run(tmp_path / "both", 0.7, 0.9, 0.98)
     make_run(tmp_path / "both", "lazy")

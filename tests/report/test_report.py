@@ -110,6 +110,7 @@ def test_margin_is_of_the_same_seed(tmp_path):
     assert (row.median, row.n_rule_missed, row.n_pairs) == (0.5, 1, 2)
 
 
+@pytest.mark.slow
 def test_seeds_without_partner_are_compared_unpaired(tmp_path):
     for seed in (0, 1):
         make_run(tmp_path, "backprop", seed, cost=4.0)
@@ -196,6 +197,7 @@ def test_settings_are_the_same_from_either_file(tmp_path):
     assert list(group.rules) == ["backprop", "lazy"]
 
 
+@pytest.mark.slow
 def test_broken_runs_are_listed_and_do_not_stop_the_report(tmp_path):
     top = tmp_path / "runs"
     make_run(top / "deep" / "er", "backprop")

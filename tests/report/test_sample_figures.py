@@ -30,6 +30,7 @@ def test_counts_are_put_into_doubling_bins():
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_hardest_images_and_confusions_are_those_of_the_runs(folder, tmp_path):
     runs = trained_runs(read_runs([folder]).runs)
     assert [one.rule for one in runs] == ["lazy", "backprop"]
@@ -55,6 +56,7 @@ def test_hardest_images_and_confusions_are_those_of_the_runs(folder, tmp_path):
     assert list(hardest["prediction"]) == predictions.tolist()
 
 
+@pytest.mark.slow
 def test_without_the_network_or_the_data_there_is_a_note(folder, tmp_path):
     (chosen, *_) = trained_runs(read_runs([folder]).runs)
     facts = (chosen.folder / "run.json").read_text()

@@ -378,6 +378,7 @@ def test_the_first_signal_is_noted_and_the_second_quits(name, monkeypatch, capsy
             signal.raise_signal(number)
 
 
+@pytest.mark.slow
 def test_a_signal_while_a_run_is_saved_ends_the_sweep(call, tmp_path, monkeypatch):
     finish = Recorder.finish
 
@@ -407,6 +408,7 @@ def test_onecycle_matches_torch():
     assert math.isclose(SCHEDULES["onecycle"](0.0), 1 / 25) and SCHEDULES["onecycle"](0.3) == 1
 
 
+@pytest.mark.slow
 def test_the_learning_rate_rises_over_the_warm_up(tmp_path):
     config = settings(tmp_path, epochs=2, eval_every=8)
     config = replace(config, optimizer=replace(config.optimizer, lr=0.1, warmup=0.25))
@@ -416,6 +418,7 @@ def test_the_learning_rate_rises_over_the_warm_up(tmp_path):
     assert rates[-1] == pytest.approx(0.1 / 75)  # then linear to zero
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{"rule": {"name": "lazy", "max_interval": 4}}, {"block_size": 64}])
 def test_a_matched_subset_is_that_of_plain_lazy(tmp_path, options):
     other = settings(tmp_path, rule=options.get("rule", {"name": "lazy"}))

@@ -151,6 +151,7 @@ def compare(logged, folder: Path):
     assert status == "finished"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name, logged", REAL)
 def test_the_rows_the_settings_and_the_end(train, tmp_path, name, logged):
     pytest.importorskip(name)
@@ -163,6 +164,7 @@ def test_the_rows_the_settings_and_the_end(train, tmp_path, name, logged):
     assert "finished before" in train(f"tracker={name}").out and "finished before" in train().out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name, logged", REAL)
 def test_a_resumed_run_continues_the_same_tracker_run_without_duplicates(train, tmp_path, monkeypatch, name, logged):
     pytest.importorskip(name)
@@ -204,6 +206,7 @@ def calls(monkeypatch):
     return Fake.all
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "error, at",
     [
@@ -237,6 +240,7 @@ def test_a_failing_tracker_warns_once_and_harms_nothing(train, calls, tmp_path, 
         assert timeless(with_it / name) == timeless(without / name)
 
 
+@pytest.mark.slow
 def test_a_missing_library_is_named(train, monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", None)
     answer = train("tracker=wandb")
@@ -248,6 +252,7 @@ def test_an_unknown_tracker_is_refused(train):
     assert answer.code == 2 and "tracker=notebook: must be one of tensorboard, mlflow, wandb" in answer.err
 
 
+@pytest.mark.slow
 def test_the_order_of_calls(train, calls, monkeypatch):
     undo = fails_at_checkpoint(monkeypatch, 2)
     train("tracker=wandb")
@@ -261,6 +266,7 @@ def test_the_order_of_calls(train, calls, monkeypatch):
     assert calls[0] == ("init", None) and len(calls) == 7
 
 
+@pytest.mark.slow
 def test_a_tracker_added_to_a_resumed_run(train, calls, monkeypatch):
     undo = fails_at_checkpoint(monkeypatch, 3)
     train()

@@ -24,6 +24,7 @@ def filled(kind, capacity, targets, seed=0, chunk=7, wrong=None) -> Store:
     return store
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["reservoir", "mistakes"])
 def test_every_sample_is_stored_with_probability_capacity_over_offered(kind):
     """6 of 24 samples, 2,000 seeds: a count is binomial with mean 500 and deviation 19; 4.5 deviations allowed."""
@@ -43,6 +44,7 @@ def test_every_sample_is_stored_with_probability_capacity_over_offered(kind):
     assert float((both - expected).abs().max()) < 5.5 * expected**0.5
 
 
+@pytest.mark.slow
 def test_a_balanced_store_takes_turns():
     """Classes of 50, 30 and 4 samples, capacity 20: 4 of the rare class, 8 of each other; uniform within a class."""
     targets = torch.cat([torch.zeros(50), torch.ones(30), torch.full((4,), 2)]).long()

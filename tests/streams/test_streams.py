@@ -188,6 +188,7 @@ STORES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("memory", STORES, ids=str)
 @pytest.mark.parametrize("rule", ["mistake_gated", pytest.param("spaced", marks=pytest.mark.slow)])
 def test_a_run_stopped_anywhere_resumes_to_the_same_rows(monkeypatch, tmp_path, rule, memory):
@@ -276,6 +277,7 @@ def test_a_phase_without_training_samples(tmp_path):
         run(settings(tmp_path, stream=stream, dataset__train_size=9, batch_size=1))
 
 
+@pytest.mark.slow
 def test_the_choices_are_groups_on_the_command_line(call, tmp_path):
     small = ["dataset.train_size=100", "epochs=1", "model.width=4", "eval_every=100"]
     assert (
@@ -286,6 +288,7 @@ def test_the_choices_are_groups_on_the_command_line(call, tmp_path):
     assert answer.code == 2 and answer.err.count("\n") == 1 and "class 0 is there twice" in answer.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("memory", [*STORES[1:], None], ids=str)
 def test_a_stream_and_a_store_cost_little_time(tmp_path, monkeypatch, record_property, memory):
     """Batch 1, mistake_gated: what the stream and the store do takes less than a tenth of the engine's CPU time.

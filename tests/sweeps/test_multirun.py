@@ -53,6 +53,7 @@ def test_the_version_is_that_of_the_program(call):
     assert call("--version").out == f"lazyexp {__version__}\n"
 
 
+@pytest.mark.slow
 def test_a_dry_run_lists_what_is_finished_and_how_long_the_rest_takes(call, tmp_path, monkeypatch):
     from lazyexp.training import pace
 
@@ -68,6 +69,7 @@ def test_a_dry_run_lists_what_is_finished_and_how_long_the_rest_takes(call, tmp_
     assert lines[4].startswith("4 runs: 1 finished, 3 to do, up to 0:0")
 
 
+@pytest.mark.slow
 def test_a_dry_run_downloads_nothing(call):
     answer = call("-m", "dataset=mnist", "seed=0,1", "--dry-run")
     assert answer.code == 0 and answer.out.count("mnist has not been downloaded") == 2
@@ -93,6 +95,7 @@ def test_a_network_with_batch_normalisation_at_batch_size_1_is_warned_about():
     assert single_sample_warning(network, 2, "x") is None and single_sample_warning(network[0], 1, "x") is None
 
 
+@pytest.mark.slow
 def test_the_traceback_of_custom_code_is_shown_on_demand(call, tmp_path, monkeypatch):
     (tmp_path / "broken.py").write_text("def net(shape, classes):\n    return 1 / 0\n")
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -131,6 +134,7 @@ def test_an_error_of_the_file_system_names_the_file(call, monkeypatch):
     assert (answer.code, answer.err) == (2, "lazyexp: error: runs/metrics.csv: No space left on device\n")
 
 
+@pytest.mark.slow
 def test_what_is_replaced_in_hydra_is_restored(call):
     from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 

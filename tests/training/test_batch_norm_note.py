@@ -9,6 +9,7 @@ NOTE = "selecting samples saves no time"
 SMALL = ["model=resnet", "model.depth=8", "model.width=2", "epochs=1", "batch_size=16", "dataset.train_size=160"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments, noted",
     [

@@ -115,7 +115,9 @@ def assert_equal_to_the_cpu(tmp_path, **options):
 @pytest.mark.parametrize(
     "batch_size", [8, pytest.param(1, marks=pytest.mark.slow), pytest.param(64, marks=pytest.mark.slow)]
 )
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize(
+    "rule", [name if name in ("lazy", "infobatch") else pytest.param(name, marks=pytest.mark.slow) for name in RULES]
+)
 def test_every_rule(tmp_path, rule, batch_size):
     assert_equal_to_the_cpu(tmp_path, rule=rule, batch_size=batch_size)
 
@@ -167,6 +169,7 @@ def test_an_interrupted_run_resumes(monkeypatch, tmp_path, rule, batch_size):
     assert_alike(results[-1].folder, whole.folder)
 
 
+@pytest.mark.slow
 def test_float32_is_computed_as_float32_and_run_json_records_it(tmp_path):
     with pretend():
         folder = experiment.run(settings(tmp_path, "cuda", batch_size=64)).folder
@@ -176,6 +179,7 @@ def test_float32_is_computed_as_float32_and_run_json_records_it(tmp_path):
     assert found == {"float32_matmul": "highest", "cudnn": "float32"}
 
 
+@pytest.mark.slow
 def test_scoring_in_bfloat16_on_a_gpu_splits_the_weights(tmp_path, monkeypatch):
     made = []
     start = SplitScorer.__init__

@@ -119,6 +119,7 @@ def train(device: str, rule: str, change=lambda engine: None) -> list[torch.Tens
     return [p.detach().cpu() for p in model.parameters()]
 
 
+@pytest.mark.slow
 def test_a_tensor_made_on_the_cpu_is_detected(monkeypatch, gpu):
     train("cuda", "lazy")
     copies = gpu.waits["copy to the GPU"]
@@ -150,6 +151,7 @@ def _waiting(real):
     return waits
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", ["lazy", "backprop"])
 def test_a_graph_that_reads_a_replaced_weight_is_detected(gpu, rule):
     """A graph keeps the memory that it was made with: a layer's new tensor is not trained, unlike on a CPU."""

@@ -81,8 +81,12 @@ NETWORKS = {
 }
 
 
-@pytest.mark.parametrize("network", NETWORKS)
-@pytest.mark.parametrize("batch_size", [1, 3, 16, 64])
+def slow(value):
+    return pytest.param(value, marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize("network", [slow(name) if name != "relu" else name for name in NETWORKS])
+@pytest.mark.parametrize("batch_size", [slow(1), slow(3), 16, slow(64)])
 @pytest.mark.parametrize("rule", RULES)
 def test_hand_derived_engines_equal_autograd(rule, batch_size, network):
     options = dict(
@@ -101,10 +105,11 @@ def test_hand_derived_engines_equal_autograd(rule, batch_size, network):
         assert_same(train(Rounds, RULES[rule], **few), train(AutogradEngine, RULES[rule], **few))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("batch_size", [1, 16])
 def test_direct_with_momentum_and_decay_equals_autograd(rule, batch_size):
-    options = {"n": 1500, "batch_size": batch_size, "momentum": 0.9, "weight_decay": 0.01, "lr": 0.005}
+    options = {"n": 800, "batch_size": batch_size, "momentum": 0.9, "weight_decay": 0.01, "lr": 0.005}
     plain = train(AutogradEngine, RULES[rule], **options)
     assert_same(train(Direct, RULES[rule], **options), plain)
     few = {**options, "n": 600}

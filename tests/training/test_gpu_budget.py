@@ -36,6 +36,7 @@ def test_lazy_at_batch_1(record_property):
     assert budget.launches <= budget.presented / 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", ["backprop", "lazy", "confidence", "spaced", "fast_lazy", "infobatch"])
 def test_at_most_one_wait_in_16_batches_of_64(rule, record_property):
     budget = counted(rule, 64, record_property)
@@ -43,6 +44,7 @@ def test_at_most_one_wait_in_16_batches_of_64(rule, record_property):
     assert budget.launches <= budget.presented / 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_size", [1, 16, 64])
 @pytest.mark.parametrize("optimizer", [{}, {"momentum": 0.9, "weight_decay": 0.1}])
 def test_nothing_changes_on_a_gpu_while_no_sample_is_selected(batch_size, optimizer):
@@ -62,6 +64,7 @@ def test_nothing_changes_on_a_gpu_while_no_sample_is_selected(batch_size, optimi
         assert float(spec.energy.l1) == spent > 0
 
 
+@pytest.mark.slow
 def test_a_capture_within_a_chunk_keeps_its_results():
     """When the share of updates changes within a chunk, the warm-up passes of another window must not be counted."""
     with pretend() as gpu:

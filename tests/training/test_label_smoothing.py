@@ -44,6 +44,7 @@ def test_rules_get_the_loss_that_is_minimised():
     assert torch.equal(batch.loss, F.cross_entropy(logits, targets, reduction="none", label_smoothing=0.1))
 
 
+@pytest.mark.slow
 def test_the_loss_in_the_files_is_smoothed(call, tmp_path):
     """With equal logits the smoothed loss is log(10) as well; a confident network's is far above the plain one."""
     losses = {}
@@ -67,6 +68,7 @@ def test_engines_without_it_refuse(call, arguments, message):
     assert answer.code == 2 and message in answer.err
 
 
+@pytest.mark.slow
 def test_packing_trains_with_the_smoothed_loss(call, tmp_path):
     packing = ["packing.block_size=64", "batch_size=8", "rule=confidence"]
     assert call("loss.label_smoothing=0.1", "epochs=2", "model.width=20", *packing).code == 0

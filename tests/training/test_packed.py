@@ -83,6 +83,7 @@ def test_a_packed_run_counts_what_it_did(tmp_path):
     assert float(summary["test_accuracy"]) > 0.8
 
 
+@pytest.mark.slow
 def test_rules_run_on_a_cnn(tmp_path):
     """The autograd engine forwards selected samples again, and counts them."""
     for name in ("lazy", "backprop"):
@@ -185,6 +186,7 @@ def test_scoring_is_rounded_and_training_is_not():
     assert all(torch.equal(p, q) and torch.equal(p, r) for p, q, r in zip(*ends, strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "words",
     [
@@ -204,6 +206,7 @@ def test_scoring_precisions_where_they_do_not_fit(call, words):
         assert answer.code == 2 and "packing.precision=" in answer.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "features, words, expected",
     [

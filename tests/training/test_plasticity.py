@@ -122,6 +122,7 @@ def test_the_store_costs_while_no_sample_is_selected():
     assert float(work.energy.maintenance) == pytest.approx(8 * stored)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["largest", "cached"])
 @pytest.mark.parametrize("rule", ["lazy", "infobatch"])
 def test_restricted_runs_resume(monkeypatch, tmp_path, name, rule):

@@ -101,6 +101,7 @@ def assert_resumes_exactly(monkeypatch, tmp_path, **options):
     return whole
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [
