@@ -40,6 +40,7 @@ def test_a_run_in_data_frames():
     assert learned.index.is_unique and learned.index.max() < 1437
 
 
+@pytest.mark.slow
 def test_a_run_inside_another_hydra_application(tmp_path):
     """It finishes, and the application composes its settings afterwards as before."""
     from hydra import compose, initialize_config_dir
@@ -54,6 +55,7 @@ def test_a_run_inside_another_hydra_application(tmp_path):
     assert not GlobalHydra.instance().is_initialized()
 
 
+@pytest.mark.slow
 def test_the_model_is_the_trained_one():
     from lazyexp.config.schema import DatasetConfig
     from lazyexp.data import load_data
@@ -67,6 +69,7 @@ def test_the_model_is_the_trained_one():
     assert right == pytest.approx(run.summary["test_accuracy"])
 
 
+@pytest.mark.slow
 def test_a_run_predicts_without_its_data_set(toy_npz):
     """With the files deleted: network, scaling and class names are in the run's folder."""
     run = lazyexp.run(*SMALL, "dataset=folder", dataset__path=str(toy_npz))
@@ -86,6 +89,7 @@ def test_a_run_predicts_without_its_data_set(toy_npz):
             found.preprocess(wrong)
 
 
+@pytest.mark.slow
 def test_the_first_row_is_the_untrained_network():
     run = lazyexp.run(*SMALL, targets=[0.01])
     first = run.metrics.iloc[0]
@@ -94,6 +98,7 @@ def test_the_first_row_is_the_untrained_network():
     assert first["test_loss"] > run.metrics["test_loss"].iloc[-1] > 0
 
 
+@pytest.mark.slow
 def test_evaluations_and_targets_fit_the_samples_in_use():
     run = lazyexp.run("epochs=2", "model.width=4", dataset__train_size=300)
     assert run.metrics["samples_seen"].tolist() == [0, 300, 600] and run.settings.targets == [0.82, 0.9]

@@ -297,6 +297,7 @@ def test_custom_settings_files(call, custom_conf, tmp_path, flag, multirun):
     assert all(row["rule"] == "confidence" and '"threshold": 0.6' in row["rule_options"] for row in found)
 
 
+@pytest.mark.slow
 def test_the_folder_of_settings_files_may_have_any_name(call, custom_conf, tmp_path):
     folder = custom_conf.rename(tmp_path / "it's [x], (1) größe")
     assert call("--config-dir", str(folder), "rule=mine", *SMALL).code == 0

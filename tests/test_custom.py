@@ -176,6 +176,7 @@ BAD = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments, message", BAD, ids=[" ".join(words) for words, _ in BAD])
 def test_errors_are_one_line(call, parts, arguments, message):
     words = [word.replace("=M.", f"={parts}.") for word in arguments]
@@ -187,6 +188,7 @@ def test_errors_are_one_line(call, parts, arguments, message):
     assert message.replace("M.py", f"{parts}.py") in answer.err
 
 
+@pytest.mark.slow
 def test_parts_are_found_in_the_current_directory(call, tmp_path, monkeypatch):
     """As for the command in a shell: no other entry of sys.path has the module."""
     name = f"only_here_{os.getpid()}"
@@ -351,6 +353,7 @@ def test_fast_engines_take_only_models_that_they_compute():
     assert not any(Layers.fit(model) for model in others)
 
 
+@pytest.mark.slow
 def test_a_pair_of_data_sets(call, parts):
     words = [f"dataset._target_={parts}.pair", "epochs=1", "batch_size=10", "model.width=8"]
     assert call(*words).code == 0

@@ -50,6 +50,7 @@ def test_metrics_have_the_promised_columns(tmp_path):
     assert found[-1]["epoch"] == "2.0" and found[0]["run_id"] == report.folder.name
 
 
+@pytest.mark.slow
 def test_a_summary_has_the_same_types_on_a_repeat(tmp_path):
     settings = config(tmp_path, targets=[0.5, 0.99], stop_at=0.9)
     first, again = run(settings).summary, run(settings).summary
@@ -181,6 +182,7 @@ def test_a_finished_run_is_not_repeated(tmp_path):
     assert not fresh.repeated and (first.folder / "metrics.csv").stat().st_mtime_ns > written
 
 
+@pytest.mark.slow
 def test_a_checkpoint_left_beside_a_summary_goes(tmp_path):
     folder = run(config(tmp_path)).folder
     (folder / "checkpoint.pt").write_bytes(b"of a run that was killed after its summary")
@@ -225,6 +227,7 @@ def test_validation_samples_are_scored(tmp_path):
     assert int(report.summary["train_size"]) == 1237
 
 
+@pytest.mark.slow
 def test_run_json_says_what_produced_the_numbers(tmp_path):
     facts = json.loads((run(config(tmp_path)).folder / "run.json").read_text())
     assert facts["versions"]["torch"] == torch.__version__.split("+")[0] or facts["versions"]["torch"]
@@ -263,6 +266,7 @@ def test_a_coreset_run_trains_on_what_another_learned_from(tmp_path):
     assert first.summary["scoring_forward_samples"] is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("schedule", ["constant", "linear", "cosine"])
 def test_schedules(tmp_path, schedule):
     rates = [

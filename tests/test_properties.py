@@ -170,6 +170,7 @@ def test_runs_are_paired_by_their_seeds(rules, controls, cost):
         assert row.n_rule_missed == missed
 
 
+@pytest.mark.slow
 @cases(100)
 @given(
     labels=st.lists(st.integers(0, 5), min_size=1, max_size=80),

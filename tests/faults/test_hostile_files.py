@@ -86,6 +86,7 @@ def as_dangling(path: Path) -> None:
 # Folders
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [as_file, as_loop, as_dangling])
 @pytest.mark.parametrize("below", [False, True])
 def test_runs_dir_is_not_a_folder(call, tmp_path, kind, below):
@@ -120,6 +121,7 @@ def test_runs_dir_and_the_run_itself_as_links(call, tmp_path, finished):
     assert "finished before" in call(*TINY, "runs_dir=linked").out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [as_file, as_loop, as_dangling])
 def test_the_folder_of_the_run_is_not_a_folder(call, finished, kind):
     shutil.rmtree(finished)
@@ -289,6 +291,7 @@ def test_folders_that_cannot_be_synced(call, failing_fsync, name):
     assert "finished before" in call(*TINY).out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["ENOSYS", pytest.param("EINVAL", marks=pytest.mark.slow)])
 def test_files_that_cannot_be_synced(call, failing_fsync, name):
     failing_fsync(getattr(errno, name), folders=False)
@@ -343,6 +346,7 @@ def test_a_full_disk_at_each_write(runs, tmp_path, monkeypatch, function, at):
     assert not list(folder.glob(".*.tmp")) and not any((folder / name).exists() for name in CHECKPOINTS)
 
 
+@pytest.mark.slow
 def test_leftover_temporary_names(call, cut):
     (cut / ".model.pt.1.tmp").write_bytes(b"half")
     (cut / ".folder.tmp").mkdir()
@@ -353,6 +357,7 @@ def test_leftover_temporary_names(call, cut):
 # Files of a run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("content", [b"", b"\n", b"run_id,status\n", b"run_id,status\nhalf,finis"])
 def test_a_summary_without_a_row_is_no_result(call, finished, content):
     (finished / "summary.csv").write_bytes(content)
@@ -377,6 +382,7 @@ def test_a_summary_with_a_status_of_another_version_is_no_result(call, finished)
     assert call(*TINY).code == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["summary.csv", "metrics.csv", "model.pt", "learned.npz", "run.json", *CHECKPOINTS])
 def test_a_file_of_a_run_is_a_folder(call, cut, name):
     (cut / name).unlink(missing_ok=True)
@@ -386,6 +392,7 @@ def test_a_file_of_a_run_is_a_folder(call, cut, name):
         assert_one_line(answer, name.partition(".")[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("length", [0, 1, 50, -2])
 def test_a_truncated_run_json(call, cut, runs, length):
     path = cut / "run.json"
@@ -407,6 +414,7 @@ def test_a_checkpoint_of_another_version(call, cut, rows_of):
     assert call(*TINY).code == 0
 
 
+@pytest.mark.slow
 def test_checkpoints_of_another_network(call, cut):
     state = torch.load(cut / "checkpoint.pt", weights_only=True)
     state["model"] = {name: torch.zeros(7, 7) for name in state["model"]}
@@ -415,6 +423,7 @@ def test_checkpoints_of_another_network(call, cut):
     assert_one_line(call(*TINY), "checkpoint.pt is damaged or of another version")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", ["edited", "missing", "columns"])
 def test_rows_that_do_not_belong_to_the_checkpoint(call, cut, change):
     path = cut / "metrics.csv"
@@ -482,6 +491,7 @@ def test_run_json_that_is_nested_too_deeply(tmp_path):
 # Clocks and signals
 
 
+@pytest.mark.slow
 def test_a_clock_that_is_set_back(call, tmp_path, monkeypatch):
     now = iter(np.linspace(2e9, 1e9, 100_000).tolist())
     monkeypatch.setattr(time, "time", lambda: next(now))

@@ -121,6 +121,7 @@ def vanishing(monkeypatch, runs: Path, after: int, interrupt: bool = False) -> N
     monkeypatch.setattr(RunFolder, "append", row)
 
 
+@pytest.mark.slow
 def test_a_vanished_folder(call, tmp_path, monkeypatch):
     vanishing(monkeypatch, tmp_path / "runs", after=2)
     answer = call(*QUICK)
@@ -163,6 +164,7 @@ def test_memory_does_not_grow_with_the_number_of_evaluations(call, tmp_path, mon
     assert sizes[-1] - sizes[200] < 100_000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", ["backprop", "lazy", "spaced"])
 @pytest.mark.parametrize("engine", ["autograd", "fast"])
 def test_divergence_is_noticed_within_an_evaluation_interval(call, tmp_path, rule, engine):

@@ -105,6 +105,7 @@ def test_standings_are_by_time_at_equal_accuracy(tmp_path):
     assert [row[1] for row in rows] == ["confidence", "backprop", "lazy"] and rows[2][2] == "–"
 
 
+@pytest.mark.slow
 def test_ranks_as_demsar_has_them():
     """Four classifiers on 14 data sets: the critical difference is 1.25 (Demšar 2006, section 3.2.5)."""
     assert ranks(np.tile([1.0, 2.0, 3.0, 4.0], (14, 1))).critical == pytest.approx(1.25, abs=0.005)

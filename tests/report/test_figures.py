@@ -94,6 +94,7 @@ def axes(monkeypatch):
     return found
 
 
+@pytest.mark.slow
 def test_errors_are_on_a_logarithmic_axis_and_costs_where_they_differ_much(tmp_path, axes):
     """98.8 and 99.1 % are distinguishable."""
     make_run(tmp_path, "backprop", cost=100.0, accuracies=(0.9, 0.99, 0.991))
@@ -114,6 +115,7 @@ def test_a_run_without_errors_has_a_linear_axis(tmp_path, axes):
     assert axes[0].get_yscale() == "linear"
 
 
+@pytest.mark.slow
 def test_shares_that_differ_much_are_on_a_logarithmic_axis(tmp_path, axes):
     rewrite(make_run(tmp_path, "lazy"), backward_samples=[90, 91, 92])
     selected_share(group_of(tmp_path), sheet_of(tmp_path, "lazy"))

@@ -62,6 +62,7 @@ def test_listing_500_runs_takes_less_than_a_second(tmp_path):
     assert time.process_time() - start < 1
 
 
+@pytest.mark.slow
 def test_listing_imports_neither_torch_nor_pandas_nor_matplotlib():
     code = "import sys, lazyexp.report.listing as _; sys.exit(any(m in sys.modules for m in ('torch', 'pandas')))"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

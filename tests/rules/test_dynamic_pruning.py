@@ -136,6 +136,7 @@ def test_irreducible_losses_are_part_of_the_run(tmp_path):
         short.start(RunInfo(6, 4, 1, 0, CPU))
 
 
+@pytest.mark.slow
 def test_rho_loss_trains_on_the_mean_of_the_selected(call, tmp_path):
     assert call("rule=rho_loss", "batch_size=32", "epochs=2", "dataset.train_size=320").code == 0
     row = rows(only_run(tmp_path) / "summary.csv")[0]

@@ -61,6 +61,7 @@ def authors_loop(settings, make_optimizer):
     return model, hidden
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_kakurenbo_trains_as_the_authors_arithmetic(tmp_path, name):
     options, make_optimizer = OPTIMIZERS[name]

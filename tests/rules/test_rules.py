@@ -83,6 +83,7 @@ def test_random_at_batch_size_1_selects_one_sample_per_mistake():
     assert late == 0
 
 
+@pytest.mark.slow
 def test_random_at_batch_size_1_copes_with_mistakes_only():
     rule = started("random", samples=2000, batch_size=1, window=10)
     wrong = [ScoredBatch(torch.tensor([i]), torch.tensor([[0.0, 1.0]]), torch.tensor([0])) for i in range(2000)]

@@ -150,6 +150,7 @@ def test_overwrite_repeats_a_damaged_result(finished, tmp_path):
     assert run(settings(tmp_path)).repeated
 
 
+@pytest.mark.slow
 def test_a_replacement_that_was_complete_at_a_kill_is_used(finished, tmp_path, monkeypatch):
     def killed(self):
         if (self.path / REPLACEMENT / "summary.csv").exists():

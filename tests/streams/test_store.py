@@ -129,6 +129,7 @@ def test_replayed_samples_count_in_every_counter(tmp_path):
     assert set(times[~np.load(result.folder / "learned.npz")["stored"]]) <= {1, 3}
 
 
+@pytest.mark.slow
 def test_a_store_without_replays_changes_nothing(tmp_path):
     from conftest import timeless
 

@@ -50,6 +50,7 @@ ONE_PHASE = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stream", ONE_PHASE, ids=str)
 @pytest.mark.parametrize(
     "rule, batch_size",

@@ -135,6 +135,7 @@ def test_a_tensor_made_on_the_cpu_is_detected(monkeypatch, gpu):
     assert gpu.waits["copy to the GPU"] == copies + 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", ["lazy", "backprop"])
 def test_an_item_in_a_captured_block_is_detected(monkeypatch, gpu, rule):
     monkeypatch.setattr(Rounds, "_update", _waiting(Rounds._update))

@@ -129,6 +129,7 @@ def test_look_ahead_equals_one_by_one_training(rule, lr):
     assert sum(outcome.forwards for outcome in ahead[1]) > 21000  # discarded results are counted
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [Direct, Deferred, LookAhead])
 def test_single_precision_stays_close(kind):
     options = {"dtype": torch.float32, "lr": 0.02}
@@ -139,6 +140,7 @@ def test_single_precision_stays_close(kind):
         assert (p - q).abs().max() < 1e-2 * q.abs().max()
 
 
+@pytest.mark.slow
 def test_the_last_batch_may_be_short():
     for kind in (Direct, Deferred, LookAhead, Rounds):
         options = {"n": 1003, "batch_size": 8, "chunk": 1003}
@@ -180,6 +182,7 @@ def test_adaptive_avoids_look_ahead_while_most_batches_have_an_update(monkeypatc
         assert shares == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_size", [1, 16])
 @pytest.mark.parametrize("name, decay", [("adam", 0.0), ("adam", 0.01), ("adamw", 0.01)])
 @pytest.mark.parametrize("rule", ["backprop", "confidence"])

@@ -21,6 +21,7 @@ def counted(rule: str, batch_size: int, record_property) -> Budget:
     return budget
 
 
+@pytest.mark.slow
 def test_backprop_at_batch_1_does_not_wait(record_property):
     budget = counted("backprop", 1, record_property)
     assert budget.presented == budget.trained == 4096
@@ -28,6 +29,7 @@ def test_backprop_at_batch_1_does_not_wait(record_property):
     assert budget.launches <= 2 * budget.presented
 
 
+@pytest.mark.slow
 def test_lazy_at_batch_1(record_property):
     """With 1 % selected samples: at most one launch per 4 samples and one wait per selected sample."""
     budget = counted("lazy", 1, record_property)

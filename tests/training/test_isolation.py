@@ -40,6 +40,7 @@ def rows(folder, model):
     return timeless(run(check(config)).folder / "metrics.csv")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["mlp", "cnn"])
 def test_a_run_does_not_depend_on_the_caller(tmp_path, model):
     expected = rows(tmp_path / "plain", model)

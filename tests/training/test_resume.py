@@ -141,6 +141,7 @@ Descent = torch.optim.RMSprop
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", ["BatchNorm1d", pytest.param("LayerNorm", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("rule", RULES)
 def test_every_rule_with_custom_model_data_and_optimizer(monkeypatch, tmp_path, rule, norm):
@@ -164,6 +165,7 @@ def test_every_rule(monkeypatch, tmp_path, rule, batch_size):
     assert_resumes_exactly(monkeypatch, tmp_path, rule=rule, batch_size=batch_size)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", ["backprop", "lazy"])
 @pytest.mark.parametrize(
     "options",
@@ -182,6 +184,7 @@ def test_every_engine_and_optimizer(monkeypatch, tmp_path, rule, options):
     assert_resumes_exactly(monkeypatch, tmp_path, rule=rule, **options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["float32", pytest.param("bfloat16", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("norm", ["batch", pytest.param("group", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
@@ -191,6 +194,7 @@ def test_every_rule_with_a_resnet(monkeypatch, tmp_path, rule, norm, precision):
     assert_resumes_exactly(monkeypatch, tmp_path, rule=rule, batch_size=32, resnet=norm, precision=precision)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("revision_epochs", [2, 3])
 def test_spaced_review_and_revision_epochs(monkeypatch, tmp_path, revision_epochs):
     """Progressive with spaced review, interrupted within its revision epochs."""
@@ -198,6 +202,7 @@ def test_spaced_review_and_revision_epochs(monkeypatch, tmp_path, revision_epoch
     assert_resumes_exactly(monkeypatch, tmp_path, rule="progressive")
 
 
+@pytest.mark.slow
 def test_the_position_in_a_replay(monkeypatch, tmp_path):
     source = run(settings(tmp_path, "source"))
     monkeypatch.setitem(RULES, "random", {"replay": str(source.folder)})

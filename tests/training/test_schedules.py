@@ -72,6 +72,7 @@ def test_the_clock_ends_the_schedule():
     assert mine.learning_rate(1, 0, 50) == 0 and mine.out_of_time()
 
 
+@pytest.mark.slow
 def test_a_run_ends_after_max_seconds(call, tmp_path):
     answer = call("max_seconds=0.3", "epochs=100000", "model.width=20", "rule=backprop", "batch_size=16")
     assert answer.code == 0, answer.err
@@ -80,6 +81,7 @@ def test_a_run_ends_after_max_seconds(call, tmp_path):
     assert 0 < float(row["learning_rate"]) < 0.002  # the schedule has nearly reached its end
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments, message",
     [

@@ -112,6 +112,7 @@ SAME = ("epoch", "samples_seen", "backward_samples", "updates", "updates_possibl
 CLOSE = ("train_loss", "energy_l1", "energy_l1_min")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", ["lazy", "backprop", "confidence"])
 @pytest.mark.parametrize("batch_size", [1, 16])
 def test_whole_runs_of_both_engines_have_the_same_rows_and_counts(rule, batch_size):

@@ -100,6 +100,7 @@ def test_command_lines_of_the_finals(run, searches, words, message):  # noqa: F8
     refused(run("--finals", *words), message)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "text, message",
     [
@@ -166,6 +167,7 @@ def test_folders_with_other_files(run, tmp_path, file, content, message):
     assert (tmp_path / "search" / file).read_bytes() == content
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("end", [b'{"op_code": 4, "wor', b"\x00\x00\x00"])
 def test_a_journal_whose_last_line_is_incomplete_continues(run, tmp_path, end):
     assert run(*GIVEN, "--folder", "search", "--trials", 2)[0] == 0
@@ -176,12 +178,14 @@ def test_a_journal_whose_last_line_is_incomplete_continues(run, tmp_path, end):
     assert len(pd.read_csv(tmp_path / "search" / "trials.csv")) == 3
 
 
+@pytest.mark.slow
 def test_a_lock_of_optuna_that_a_killed_process_left_is_removed(run, tmp_path):
     (tmp_path / "search").mkdir()
     (tmp_path / "search" / "study.journal.lock").symlink_to("study.journal")
     assert run(*GIVEN, "--folder", "search", "--trials", 1)[0] == 0
 
 
+@pytest.mark.slow
 def test_a_journal_of_another_study_is_refused(run, tmp_path):
     import optuna
     from optuna.storages import JournalStorage
@@ -224,12 +228,14 @@ def test_tables_of_something_else(run, tmp_path, content, message):
     refused(run("--finals", "one"), message)
 
 
+@pytest.mark.slow
 def test_a_folder_that_is_a_file(run, tmp_path):
     (tmp_path / "search").write_text("")
     refused(run(*GIVEN, "--folder", "search"), "--folder search: cannot write into it")
     refused(run(*GIVEN, "--folder", "search/below"), "cannot write into it")
 
 
+@pytest.mark.slow
 def test_two_tuners_in_one_folder(run, tmp_path, searches):  # noqa: F811
     for words in ([*GIVEN, "--folder", "folder"], ["--finals", "two", "--folder", "folder"]):
         (tmp_path / "folder").mkdir(exist_ok=True)
@@ -238,6 +244,7 @@ def test_two_tuners_in_one_folder(run, tmp_path, searches):  # noqa: F811
         assert run(*words, "--trials", 1)[0] == 0
 
 
+@pytest.mark.slow
 def test_a_full_disk_ends_the_search_in_one_line(run, tmp_path, monkeypatch):
     def full(path, text):
         raise OSError(errno.ENOSPC, "No space left on device", str(path))
@@ -253,6 +260,7 @@ def test_a_full_disk_ends_the_search_in_one_line(run, tmp_path, monkeypatch):
     assert len(pd.read_csv(tmp_path / "search" / "trials.csv")) == 2
 
 
+@pytest.mark.slow
 def test_a_search_whose_trials_all_fail_shows_the_reason_and_gives_up(run, monkeypatch):
     monkeypatch.setattr(cli, "train", lambda overrides, folder: Outcome(None, "dataset.path=x: no such folder"))
     code, out, error = run(*GIVEN, "--folder", "search")
@@ -266,12 +274,14 @@ def test_a_search_whose_trials_all_fail_shows_the_reason_and_gives_up(run, monke
     assert failed["overrides"].tolist() == completed["overrides"].tolist()[:5]  # repeated
 
 
+@pytest.mark.slow
 def test_some_failed_trials_do_not_end_a_search(run, monkeypatch):
     endings = iter([Outcome(None, "out of memory")] * 4 + [outcome()] + [Outcome(None, "out of memory")] * 5)
     monkeypatch.setattr(cli, "train", lambda overrides, folder: next(endings))
     refused(run(*GIVEN, "--folder", "search", "--trials", 9), "the last 5 trials failed: out of memory", code=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["t (1)", "t,1", "t=1", "tü", "it's", "a b", "[x]", "{y}", "t#1", "$HOME", "-t", "日本"]
 )
@@ -288,6 +298,7 @@ def test_folders_with_special_names(run, monkeypatch, tmp_path, name, space):  #
     assert settings["targets"] == [0.9, 0.95] and settings["epochs"] == 1
 
 
+@pytest.mark.slow
 def test_overrides_after_between_and_before_options(run, monkeypatch):
     seen = []
     monkeypatch.setattr(cli, "train", lambda overrides, folder: (seen.append(overrides), outcome())[1])
@@ -298,6 +309,7 @@ def test_overrides_after_between_and_before_options(run, monkeypatch):
     assert seen[0] == seen[1] == seen[2] and seen[0][:2] == GIVEN
 
 
+@pytest.mark.slow
 def test_overrides_after_options_of_several_words(run, searches, monkeypatch):  # noqa: F811
     seen = []
     monkeypatch.setattr(cli, "train", lambda overrides, folder: (seen.append(overrides), outcome())[1])
@@ -307,6 +319,7 @@ def test_overrides_after_options_of_several_words(run, searches, monkeypatch):  
     assert code == 0 and out.count("seed 100") == 2
 
 
+@pytest.mark.slow
 def test_given_values_hold_in_every_trial(run, monkeypatch):
     seen = []
     monkeypatch.setattr(cli, "train", lambda overrides, folder: (seen.append(overrides), outcome())[1])
@@ -318,6 +331,7 @@ def test_given_values_hold_in_every_trial(run, monkeypatch):
         assert "optimizer.lr" in keys and "optimizer.momentum" not in keys
 
 
+@pytest.mark.slow
 def test_a_preset_holds_in_every_trial(run, monkeypatch):
     seen = []
     monkeypatch.setattr(cli, "train", lambda overrides, folder: (seen.append(overrides), outcome())[1])
@@ -327,6 +341,7 @@ def test_a_preset_holds_in_every_trial(run, monkeypatch):
         assert not fixed & {word.partition("=")[0] for word in words} and "epochs=3" in words
 
 
+@pytest.mark.slow
 def test_lines_show_the_validation_accuracy(run, monkeypatch):
     endings = iter([outcome(accuracy=0.875, seconds=2.5), outcome("diverged"), Outcome(None, "no memory")])
     monkeypatch.setattr(cli, "train", lambda overrides, folder: next(endings, outcome()))
@@ -346,6 +361,7 @@ def test_without_a_front_nothing_breaks(run, monkeypatch):
     assert code == 0 and "no trial was completed without diverging" in out
 
 
+@pytest.mark.slow
 def test_without_optuna(run, monkeypatch, searches):  # noqa: F811
     monkeypatch.setitem(sys.modules, "optuna", None)
     refused(run(*GIVEN), 'Optuna is not installed; pip install "lazyexp[tune]"')
@@ -357,6 +373,7 @@ def test_the_journal_is_a_folder(run, tmp_path):
     refused(run(*GIVEN, "--folder", "search"), "Is a directory")
 
 
+@pytest.mark.slow
 def test_home_is_expanded(run, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     assert run(*GIVEN, "--folder", "~/search", "--trials", 1)[0] == 0

@@ -80,6 +80,7 @@ def test_a_search_without_a_trial_at_a_line(tmp_path, two):
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_trial_that_selects_all_samples_is_one_of_backprop(tmp_path, two, monkeypatch, capsys):
     """The audit's case: the fastest trial of smrd was backprop. It speeds up backprop and sets backprop's best."""
     smrd = write(tmp_path / "smrd", "smrd", (0.991, 1.5, True), (0.9902, 3.0, False))
@@ -96,6 +97,7 @@ def test_a_trial_that_selects_all_samples_is_one_of_backprop(tmp_path, two, monk
     assert "speedup at 0.1 percentage points below backprop's best validation accuracy (fixed in advance)" in out
 
 
+@pytest.mark.slow
 def test_backprop_of_another_rules_setting():
     register()
     assert as_backprop(["rule=smrd", "rule.threshold=0.2", "rule_label=x", "epochs=2", "++packing.block_size=9"]) == [
@@ -194,6 +196,7 @@ def test_seeds_are_fresh(tmp_path, two):
         fresh_seeds(two, tmp_path / "f", 2)
 
 
+@pytest.mark.slow
 def test_borrowed_values_are_compared_as_they_were_trained_with(tmp_path, monkeypatch, capsys):
     """Optuna keeps a float with all of its digits, the trial has four of them."""
     space = tmp_path / "space.yaml"

@@ -85,6 +85,7 @@ def test_a_nested_resample_is_the_median_of_medians():
     assert np.isinf(nested_resamples([np.array([math.inf])], np.random.default_rng(0))).all()
 
 
+@pytest.mark.slow
 def test_the_nested_interval_covers_what_it_says_and_one_over_seeds_alone_does_not():
     """Seconds of 10 searches with 5 seeds each, log-normal in both levels; the true speedup is 2."""
     generator = np.random.default_rng(1)

@@ -112,6 +112,7 @@ def test_given_keys_are_not_searched(space):
         Space(space, "lazy", {"epochs": 1, "optimizer": "sgd", "optimizer.lr": 0.1})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("preset", ["fair", "methods", "shifts"])
 @pytest.mark.parametrize("rule", ["backprop", "lazy", "confidence", "spaced", "infobatch", "random"])
 def test_the_presets_consist_of_keys_that_exist(preset, rule):
@@ -229,6 +230,7 @@ def searches(tmp_path):
     return [tmp_path / "one", tmp_path / "two"]
 
 
+@pytest.mark.slow
 def test_chosen_points_of_other_searches_are_borrowed_once(tmp_path, monkeypatch, capsys):
     """Of two searches two points each, one of them in both; options of the other rule are not borrowed."""
     space = tmp_path / "space.yaml"
@@ -260,6 +262,7 @@ def test_chosen_points_of_other_searches_are_borrowed_once(tmp_path, monkeypatch
     assert code == 2 and "has no readable trials.csv" in error
 
 
+@pytest.mark.slow
 def test_finals_take_turns_and_have_fresh_seeds(tmp_path, monkeypatch, capsys, searches):
     done = []
     monkeypatch.setattr(finals, "attempt", lambda words: (done.append(words), outcome())[1])
@@ -278,6 +281,7 @@ def test_finals_take_turns_and_have_fresh_seeds(tmp_path, monkeypatch, capsys, s
     assert "test accuracy" in table and "50.00%" in table and "median seconds" in table and "1.50" in table
 
 
+@pytest.mark.slow
 def test_a_failed_final_makes_the_exit_code_1(tmp_path, monkeypatch, capsys, searches):
     monkeypatch.setattr(
         finals,
@@ -289,6 +293,7 @@ def test_a_failed_final_makes_the_exit_code_1(tmp_path, monkeypatch, capsys, sea
     assert "median seconds" in out  # of the others
 
 
+@pytest.mark.slow
 def test_a_diverging_trial_is_a_result(tmp_path, folder, space):
     search = Search(folder, [*SMALL, "rule=backprop"], Space(space, "backprop"), 0)
     register()
