@@ -159,7 +159,7 @@ def test_every_rule_with_custom_model_data_and_optimizer(monkeypatch, tmp_path, 
     assert row["energy_l1_min"] == pytest.approx(moved, rel=1e-4) and row["energy_l1"] > moved
 
 
-@pytest.mark.parametrize("batch_size", [1, 8])
+@pytest.mark.parametrize("batch_size", [pytest.param(1, marks=pytest.mark.slow), 8])
 @pytest.mark.parametrize("rule", RULES)
 def test_every_rule(monkeypatch, tmp_path, rule, batch_size):
     assert_resumes_exactly(monkeypatch, tmp_path, rule=rule, batch_size=batch_size)
