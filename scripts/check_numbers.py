@@ -44,8 +44,10 @@ NOT_MEASURED = re.compile(
     r"|(?:at|less|minus|within|most)\s+[\d.]+\s+(?:percentage )?points?|[\d.]+\s+(?:percentage )?points?\s+less",
     re.DOTALL | re.MULTILINE,
 )
-GROUPS = ("group", "protocol", "rule", "rule_label", "rule_options", "epochs", "batch_size", "lr", "data", "case")
-GROUPS += ("dataset.label_noise", "dataset.imbalance", "target", "measure", "phase", "store_alone", "width")
+GROUPS = (
+    "group", "protocol", "rule", "rule_label", "rule_options", "epochs", "batch_size", "lr", "data", "case",
+    "dataset.label_noise", "dataset.imbalance", "target", "measure", "phase", "store_alone", "width",
+)  # fmt: skip
 
 
 def measured(text: str) -> list[tuple[str, str]]:

@@ -11,6 +11,7 @@ from pages import ROOT
 
 SCRIPT = ROOT / "scripts" / "check_numbers.py"
 spec = importlib.util.spec_from_file_location("check_numbers", SCRIPT)
+assert spec is not None and spec.loader is not None
 check = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(check)
 
