@@ -103,7 +103,7 @@ def browse(page: Path, profile: Path, width: int, dark: bool) -> tuple[dict, str
     return json.loads(title[1].replace("&amp;", "&").replace("&lt;", "<").replace("&gt;", ">")), console
 
 
-@pytest.mark.parametrize("width, dark", [(1280, False), (390, False), (390, True)])
+@pytest.mark.parametrize("width, dark", [(1280, False), (1280, True), (390, False), (390, True)])
 def test_the_page_fits_the_screen_and_shows_all_figures(page, tmp_path, width, dark):
     found, console = browse(page, tmp_path / "profile", width, dark)
     assert found["width"] == width and found["folded"] <= width and found["open"] <= width, found
