@@ -30,7 +30,7 @@ KINDS: dict[str, Callable[[Path, Path], dict[str, str]]] = {
     **dict.fromkeys(("phases", "stored", "saved", "exponents"), streams),
     "standings": standings,
     "energy": energy,
-    **dict.fromkeys(("speedups", "finals", "extremes"), trials),
+    **dict.fromkeys(("speedups", "finals"), trials),
     **dict.fromkeys(("test_accuracy", "above_backprop", "worst_class", "calibration"), failure),
 }
 PAGES = {path.stem for path in (Path(__file__).resolve().parent.parent / "docs" / "results").glob("*.md")}

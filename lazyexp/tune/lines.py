@@ -108,19 +108,8 @@ def choose_by_lines(searches: Sequence[Searched], margins: Sequence[float]) -> p
                 row |= {"point": points.setdefault(tuple(words), len(points)), "words": words}
                 row |= {name: chosen[name] for name in ("trial", "val_accuracy", "train_seconds", "run_id")}
             rows.append(row)
-    columns = [
-        "margin",
-        "line",
-        "rule",
-        "search",
-        "trials",
-        "reaches",
-        "point",
-        "trial",
-        "val_accuracy",
-        "train_seconds",
-    ]
-    table = pd.DataFrame(rows, columns=[*columns, "run_id", "words"])
+    columns = ["margin", "line", "rule", "search", "trials", "reaches", "point", "trial", "val_accuracy"]
+    table = pd.DataFrame(rows, columns=[*columns, "train_seconds", "run_id", "words"])
     return table.astype({"point": "Int64"})
 
 

@@ -23,7 +23,6 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 import os
-import platform
 import time
 from copy import deepcopy
 from datetime import date
@@ -38,7 +37,9 @@ from torch import Tensor, nn
 
 from lazyexp.config.schema import DatasetConfig, OptimizerConfig
 from lazyexp.data import Samples, load_data
+from lazyexp.report.prediction import required_ratio
 from lazyexp.rules import RunInfo, make_rule
+from lazyexp.runs.provenance import session
 from lazyexp.training import EngineSpec, make_engine
 from lazyexp.training.clock import Clock
 from lazyexp.training.energy import Energy
@@ -118,7 +119,7 @@ def measure(threads: int, number: int, repeats: int, train_size: int | None) -> 
     torch.set_num_threads(threads)
     config = DatasetConfig(name="emnist", train_size=train_size)
     samples = load_data(config, os.environ.get("LAZYEXP_DATA", "data"), CPU).train
-    rows = []
+    machine, rows = session(CPU)["device"], []
     for situation, (model, index) in situations(samples, number).items():
         turns = [[run_case(model, samples, index, *case) for case in CASES] for _ in range(repeats + 1)]
         times = np.median([[spent for spent, _ in turn] for turn in turns[1:]], axis=0)  # the first is the warm-up
@@ -129,19 +130,12 @@ def measure(threads: int, number: int, repeats: int, train_size: int | None) -> 
             rows.append({
                 "threads": threads, "situation": situation, "engine": case[0], "rule": case[1],
                 "us_per_sample": round(micros[case], 3), "mistakes": round(share, 5), "ratio": round(ratio, 3),
-                "cost_ratio": round((ratio - 1) / (1 - ratio * share), 3) if solvable else None,
+                "cost_ratio": round(required_ratio(ratio, share), 3) if solvable else None,
                 "ratio_to_plain_backprop": round(micros["plain", "backprop"] / micros[case], 3),
-                "samples": len(index), "repeats": repeats, "machine": processor(), "torch": torch.__version__,
+                "samples": len(index), "repeats": repeats, "machine": machine, "torch": torch.__version__,
                 "date": date.today().isoformat(),
             })  # fmt: skip
     return rows
-
-
-def processor() -> str:
-    """The model of the CPU."""
-    info = Path("/proc/cpuinfo")
-    names = [line.partition(": ")[2].strip() for line in info.open() if "model name" in line] if info.exists() else []
-    return names[0] if names else platform.processor()
 
 
 def draw(path: Path) -> None:

@@ -1,6 +1,7 @@
 """What the tables take from lazyexp.report, imported here alone, and the format of cells."""
 
 import math
+from pathlib import Path
 
 import pandas as pd
 
@@ -23,7 +24,13 @@ __all__ = [
     "energy_blocks", "energy_table", "exponent", "final_table", "interval", "looks", "markdown", "matched_groups",
     "method_rows", "number", "phase_table", "ratio", "read_runs", "rule_order", "run_table", "short",
     "speedup_table", "stores", "tuned_groups", "with_interval", "within_table", "without_dash",
+    "write_summary",
 ]  # fmt: skip
+
+
+def write_summary(groups: list[Group], output: Path) -> None:
+    """Write summary.csv, a row per run, without the folders of the machine on which the runs were made."""
+    run_table(groups).drop(columns="folder").to_csv(output / "summary.csv", index=False)
 
 
 def markdown(columns: list[str], rows: list[list[str]]) -> str:

@@ -15,6 +15,7 @@ from tables.report import (
     read_runs,
     run_table,
     without_dash,
+    write_summary,
 )
 
 # Columns of the energy sweep's summary.csv.
@@ -36,7 +37,7 @@ FAMILIES = ("plasticity.", "energy_l", "energy_m")
 def standings(folder: Path, output: Path) -> dict[str, str]:
     """Write summary.csv; return the time of every rule to backprop's best accuracy less 0.1 points."""
     runs = read_runs([folder]).runs
-    run_table(matched_groups(runs)).to_csv(output / "summary.csv", index=False)
+    write_summary(matched_groups(runs), output)
     columns = ["rule", "seconds", "speedup", "best test accuracy %", "forward passes", "backward passes", "M1"]
     rows = [without_dash(cells, 1) for comparison in comparisons(runs) for _, *cells in method_rows(comparison)]
     return {"standings": markdown(columns, rows)}

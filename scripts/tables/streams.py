@@ -16,9 +16,9 @@ from tables.report import (
     matched_groups,
     phase_table,
     read_runs,
-    run_table,
     short,
     stores,
+    write_summary,
 )
 
 # Settings that name a row, and their column heads.
@@ -36,7 +36,7 @@ NAMED = {
 def streams(folder: Path, output: Path) -> dict[str, str]:
     """Write summary.csv and, for phases and stores, phases.csv; return the tables."""
     groups = matched_groups([run for run in read_runs([folder]).runs if run.complete])
-    run_table(groups).to_csv(output / "summary.csv", index=False)
+    write_summary(groups, output)
     phases = phase_table(groups)
     if len(phases):
         phases.to_csv(output / "phases.csv", index=False)

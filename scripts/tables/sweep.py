@@ -17,11 +17,11 @@ from tables.report import (
     matched_groups,
     ratio,
     read_runs,
-    run_table,
     short,
     speedup_table,
     tuned_groups,
     with_interval,
+    write_summary,
 )
 
 # Column heads and cells in place of a swept key and its values.
@@ -43,7 +43,7 @@ def sweep(folder: Path, output: Path) -> dict[str, str]:
     matched = matched_groups(runs)
     groups = matched + tuned_groups(runs)
     speedups = speedup_table(groups)
-    run_table(groups).to_csv(output / "summary.csv", index=False)
+    write_summary(groups, output)
     speedups.drop(columns="rule_label").to_csv(output / "speedup.csv", index=False)
     return {
         "final": final(matched),

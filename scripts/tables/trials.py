@@ -63,7 +63,7 @@ def trials(folder: Path, output: Path) -> dict[str, str]:
     for name in ("chosen.csv", "speedups.csv"):
         shutil.copyfile(folder / "finals" / name, output / name)
     found = {"speedups": speedups(pd.read_csv(output / "speedups.csv"))}
-    return found | {"finals": finals(comparison), "extremes": extremes(comparison)}
+    return found | {"finals": finals(comparison)}
 
 
 def speedups(table: pd.DataFrame) -> str:
@@ -87,17 +87,6 @@ def finals(comparison: Comparison) -> str:
             counts = [f"{final.median(name):,.0f}" for name in ("forward_samples", "backward_samples", "updates")]
             cells = [f"`{rule}`", settings(final), accuracy(final), seconds(final), *counts]
             rows.append((final.median("train_seconds"), cells))
-    return markdown(columns, [cells for _, cells in sorted(rows)])
-
-
-def extremes(comparison: Comparison) -> str:
-    """The fastest and the most accurate final of every rule, the fastest rule first."""
-    columns = ["rule", "fastest final: accuracy %", "seconds", "most accurate final: accuracy %", "seconds"]
-    rows = []
-    for rule, some in comparison.rules.items():
-        fastest = min(some, key=lambda final: final.median("train_seconds"))
-        cells = [text for final in (fastest, comparison.best(rule)) for text in (accuracy(final), seconds(final))]
-        rows.append((fastest.median("train_seconds"), [f"`{rule}`", *cells]))
     return markdown(columns, [cells for _, cells in sorted(rows)])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import subprocess
 import sys
 
@@ -45,3 +46,9 @@ def test_what_counts_as_measured():
 def test_no_page_has_a_number_that_is_neither_found_nor_listed():
     answer = subprocess.run([sys.executable, SCRIPT], capture_output=True, text=True)
     assert answer.returncode == 0, answer.stdout
+
+
+def test_no_file_names_a_folder_of_the_machine_that_made_it():
+    files = [path for path in check.RESULTS.rglob("*") if path.suffix in {".csv", ".json", ".md"}]
+    found = [path.name for path in files if re.search(r"""[,"'\s]/(?:home|root|tmp|work|Users)/""", path.read_text())]
+    assert len(files) > 50 and found == []
