@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from lazyexp.report.formatting import setting_value
 from lazyexp.report.groups import Group
 from lazyexp.report.intervals import interval
-from lazyexp.report.labels import TARGET, End
+from lazyexp.report.labels import End, mark_target
 from lazyexp.report.read import Run
 from lazyexp.report.speedups import seconds_to
 from lazyexp.report.style import LOG_FROM, TALL, WIDE, FigureFolder, line, scale
@@ -54,10 +54,10 @@ def error_curves(group: Group, folder: FigureFolder, x: str, target: float | Non
         ends = _lines(axes, group, folder, curves)
         scale(axes.xaxis, _extremes([across for across, _ in curves.values()]))
         errors = [float(value) for _, up in curves.values() for value in up.to_numpy().ravel()]
+        errors += [] if target is None else [100 * (1 - target)]
         scale(axes.yaxis, errors, log=min(errors, default=0) > 0)
         if target is not None:
-            axes.axhline(100 * (1 - target), color=TARGET.color, lw=0.8, ls=TARGET.line, zorder=0)
-            ends.append(End(f"target {100 * target:.4g} %", axes.get_xlim()[1], 100 * (1 - target), TARGET))
+            ends.append(mark_target(axes, target, axes.get_xlim()[1]))
         axes.set(xlabel=LABELS[x], ylabel="test error (%)")
         return ends
 

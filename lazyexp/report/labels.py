@@ -34,6 +34,13 @@ class End:
     look: Look
 
 
+def mark_target(axes: Axes, target: float, x: float) -> End:
+    """Mark a test accuracy (0 to 1) by a line in a figure of test errors (%); its label begins at `x`."""
+    error = 100 * (1 - target)
+    axes.axhline(error, color=TARGET.color, lw=0.8, ls=TARGET.line, zorder=0)
+    return End(f"target {100 * target:.4g} %", x, error, TARGET)
+
+
 def label_ends(figure: Figure, axes: Axes, ends: list[End], fontsize: float = 7) -> None:
     """Write each label right of the axes at the height of its line's end, moved apart where they would overlap.
 

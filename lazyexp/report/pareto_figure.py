@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from lazyexp.report.comparisons import Comparison
-from lazyexp.report.labels import TARGET, End
+from lazyexp.report.labels import End, mark_target
 from lazyexp.report.style import TALL, WIDE, FigureFolder, scale
 from lazyexp.runs.columns import LABELS
 
@@ -41,10 +41,10 @@ def pareto_figure(comparison: Comparison, folder: FigureFolder, target: float | 
             axes.plot(x, y, color=look.color, ls=look.line, lw=1, drawstyle="steps-post", zorder=1.5, alpha=0.8)
             ends.append(End(str(rule), right, float(y[-1]), look))
         scale(axes.xaxis, [*data["seconds_low"], right / 1.1], log=True)
-        scale(axes.yaxis, [*data["error_low"], *data["error_high"]], log=True)
+        marked = [] if target is None else [100 * (1 - target)]
+        scale(axes.yaxis, [*data["error_low"], *data["error_high"], *marked], log=True)
         if target is not None:
-            axes.axhline(100 * (1 - target), color=TARGET.color, lw=0.8, ls=TARGET.line, zorder=0)
-            ends.append(End(f"target {100 * target:.4g} %", right, 100 * (1 - target), TARGET))
+            ends.append(mark_target(axes, target, right))
         axes.set(xlabel=LABELS["train_seconds"], ylabel="test error (%)")
         return ends
 

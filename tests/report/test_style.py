@@ -13,6 +13,7 @@ from lazyexp.report.curves import error_curves, forgetting
 from lazyexp.report.groups import matched_groups
 from lazyexp.report.headline import Headline, headlines
 from lazyexp.report.main_table import main_table
+from lazyexp.report.pareto_figure import pareto_figure
 from lazyexp.report.read import read_runs
 from lazyexp.report.style import FigureFolder, looks, scale
 from lazyexp.report.summary import sentences
@@ -71,6 +72,21 @@ def test_a_share_of_0_is_a_gap_on_a_logarithmic_axis(tmp_path, drawn):
     assert axes.get_yscale() == "log"
     (shown,) = (line for line in axes.lines if len(line.get_xdata()) == 4)
     assert pd.Series(shown.get_ydata()).isna().tolist() == [True, False, False, True]
+
+
+@pytest.mark.parametrize("target", [0.5, 0.9999])
+def test_a_target_beyond_all_errors_is_within_the_axes(tmp_path, drawn, target):
+    for seed in range(2):
+        make_run(tmp_path, "backprop", seed, cost=2.0)
+        make_run(tmp_path, "lazy", seed)
+    runs = read_runs([tmp_path]).runs
+    folder = FigureFolder(tmp_path, ["backprop", "lazy"])
+    error_curves(matched_groups(runs)[0], folder, "train_seconds", target)
+    pareto_figure(comparisons(runs)[0], folder, target)
+    assert len(drawn) == 2
+    for figure in drawn:
+        low, high = figure.axes[0].get_ylim()
+        assert low < 100 * (1 - target) < high
 
 
 def test_accuracy_and_speedup_against_the_swept_setting(tmp_path, drawn):
