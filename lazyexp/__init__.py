@@ -1,10 +1,10 @@
 """lazyexp: train networks on the samples they misclassify, and measure what that costs and saves."""
 
 from importlib import import_module
-from typing import TYPE_CHECKING
 
 __version__ = "0.2.0"
 
+TYPE_CHECKING = False  # as typing has it, without its import: Ctrl-C is not caught yet
 if TYPE_CHECKING:
     from lazyexp.api import Run as Run
     from lazyexp.api import finished as finished

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from contextlib import suppress
-from typing import NoReturn
+
+TYPE_CHECKING = False  # as typing has it, without its import: Ctrl-C is not caught yet
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 
 def _prepare() -> None:
@@ -31,8 +33,10 @@ def _exit_on_interrupt() -> None:
 
     def leave(*_: object) -> NoReturn:
         for stream in (sys.stdout, sys.stderr):
-            with suppress(Exception):  # closed, or in the middle of a write
+            try:  # noqa: SIM105  # contextlib is not imported, for the same reason
                 stream.flush()
+            except Exception:  # closed, or in the middle of a write
+                pass
         os._exit(130)
 
     signal.signal(signal.SIGINT, leave)
