@@ -30,7 +30,7 @@ from lazyexp.config.sweeps import (
 )
 from lazyexp.errors import UserError
 from lazyexp.settings import checked, sweep_settings
-from lazyexp.utils.memory import is_out_of_memory
+from lazyexp.utils.memory import is_out_of_memory, keep_freed_blocks
 from lazyexp.utils.sweep_display import SweepDisplay
 from lazyexp.utils.terminal import Position, log
 from lazyexp.utils.workers import SweepFolder, asked_to_stop, forget_notes, has_parent, note, parent_is_gone
@@ -202,6 +202,7 @@ def execute(settings: Settings, position: Position | None = None) -> RunEnd:
     from lazyexp.runs.display import end_line, end_text, exit_code
     from lazyexp.runs.folder import RunIsBusy
 
+    keep_freed_blocks()
     title = f"{settings.dataset.name} {settings.rule['name']} seed {settings.seed}"
     title = position.title or title if position else title
     start = time.monotonic()

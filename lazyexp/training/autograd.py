@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from contextlib import nullcontext
 from typing import Any, ClassVar
 
@@ -19,6 +21,9 @@ from lazyexp.training.modes import batch_norms
 from lazyexp.training.optimizers import Stepper, make_optimizer
 from lazyexp.training.selection import Selector
 from lazyexp.utils.terminal import log
+
+# Inputs of small batches are gathered for several batches at once: so many numbers stay in a core's cache.
+AT_ONCE = 2**18
 
 
 class AutogradEngine:
@@ -57,6 +62,9 @@ class AutogradEngine:
         self.batch_size, self.reduction = spec.batch_size, spec.reduction
         self.norms = batch_norms(spec.model)
         self.plain = Layers.fit(spec.model)
+        self.at_once = 1  # batches; a custom model may change its last input later
+        if self.plain:
+            self.at_once = max(1, AT_ONCE // (spec.batch_size * math.prod(spec.samples.shape)))
         if self.norms and self.selector.scores and spec.batch_size > 1:
             log(
                 "note: with BatchNorm every batch is trained on as a whole, so that selecting samples saves no time; "
@@ -78,31 +86,44 @@ class AutogradEngine:
             return self._train(index, rates)
 
     def _train(self, index: Tensor, rates: list[float]) -> Outcome:
-        parts, masks, forwards, updates = [], [], 0, 0
-        for batch, rate in zip(index.split(self.batch_size), rates, strict=True):
+        # Made before training: a small tensor that is kept from every batch would lie where the gradients of a batch
+        # were, so that those of the next one do not fit, and memory would grow with every step.
+        selected, all_logits = torch.empty_like(index, dtype=torch.bool), None
+        start = forwards = updates = 0
+        for rate, (batch, inputs, targets) in zip(rates, self._batches(index), strict=True):
             weight = None if self.one_pass else self.selector.before(batch)
             if weight is None:
-                logits, selected, number = self._train_batch(batch, rate)
+                logits, chosen, number = self._train_batch(batch, inputs, targets, rate)
                 forwards += 0 if self.one_pass else number
             else:
-                logits, selected, number = self._train_preselected(batch, rate, weight)
-            parts.append(logits)
-            masks.append(selected)
+                logits, chosen, number = self._train_preselected(inputs, targets, rate, weight)
+            if all_logits is None:
+                all_logits = logits.new_empty((len(index), *logits.shape[1:]))
+            stop = start + len(batch)
+            all_logits[start:stop], selected[start:stop] = logits, chosen
             forwards += len(batch)
             updates += number > 0
-        selected = torch.cat(masks)
-        return Outcome(torch.cat(parts), index, forwards, updates, selected, selected)
+            start = stop
+        assert all_logits is not None
+        return Outcome(all_logits, index, forwards, updates, selected, selected)
 
-    def _train_batch(self, index: Tensor, rate: float) -> tuple[Tensor, Tensor, int]:
+    def _batches(self, index: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """The batches of a chunk: indices (b,), inputs (b, ...), targets (b,)."""
+        for part in index.split(self.batch_size * self.at_once):
+            tensors = (part, *self.samples.batch(part))
+            yield from zip(*(tensor.split(self.batch_size) for tensor in tensors), strict=True)
+
+    def _train_batch(self, index: Tensor, inputs: Tensor, targets: Tensor, rate: float) -> tuple[Tensor, Tensor, int]:
         """Score a batch and train on it. Returns logits (b, classes), the selected (b,) bool, and their number."""
-        inputs, targets = self.samples.batch(index)
         self._set_mode(training=self.one_pass, samples=len(index))
         with torch.set_grad_enabled(self.one_pass):
             graph = forward(self.model, inputs, self.precision)
         logits = graph.detach() if self.plain else graph.detach().clone()  # a custom model may reuse its output
         weight = self.selector.select(ScoredBatch(index, logits, targets, None, self.label_smoothing))
-        selected = torch.ones_like(index, dtype=torch.bool) if weight is None else weight != 0
+        selected = as_mask(weight, index)
         number = len(index) if weight is None else int(selected.sum())
+        if number == len(index) and selected is weight:  # all samples, with weight 1
+            weight = None
         if number:
             if not self.one_pass:
                 self._set_mode(training=True, samples=number)
@@ -111,32 +132,36 @@ class AutogradEngine:
             self._step(graph, targets, weight, divisor(len(index), number, self.reduction), rate)
         return logits, selected, number
 
-    def _train_preselected(self, index: Tensor, rate: float, weight: Tensor) -> tuple[Tensor, Tensor, int]:
+    def _train_preselected(
+        self, inputs: Tensor, targets: Tensor, rate: float, weight: Tensor
+    ) -> tuple[Tensor, Tensor, int]:
         """As `_train_batch` for a batch whose `weight` (b,) is known: every sample is forwarded once."""
-        inputs, targets = self.samples.batch(index)
         selected = weight != 0
         number, parts = int(selected.sum()), []
-        if number < len(index):
-            self._set_mode(training=False, samples=len(index) - number)
+        if number < len(weight):
+            self._set_mode(training=False, samples=len(weight) - number)
             with torch.no_grad():
                 parts.append((~selected, forward(self.model, inputs[~selected], self.precision).clone()))
         if number:
             self._set_mode(training=True, samples=number)
             graph = forward(self.model, inputs[selected], self.precision)
             parts.append((selected, graph.detach().clone()))
-            divide_by = divisor(len(index), number, self.reduction)
+            divide_by = divisor(len(weight), number, self.reduction)
             self._step(graph, targets[selected], weight[selected], divide_by, rate)
-        logits = parts[0][1].new_empty(len(index), parts[0][1].shape[1])
+        logits = parts[0][1].new_empty(len(weight), parts[0][1].shape[1])
         for mask, values in parts:
             logits[mask] = values
         return logits, selected, number
 
     def _step(self, logits: Tensor, targets: Tensor, weight: Tensor | None, divide_by: int, rate: float) -> None:
         """One optimizer step by the gradient of the weighted, summed loss over `divide_by`."""
-        loss = F.cross_entropy(logits, targets, reduction="none", label_smoothing=self.label_smoothing)
-        total = loss.sum() if weight is None else (loss * weight).sum()
-        self.stepper.optimizer.zero_grad()
-        (total / divide_by).backward()
+        if weight is None:
+            total = F.cross_entropy(logits, targets, reduction="sum", label_smoothing=self.label_smoothing)
+        else:
+            loss = F.cross_entropy(logits, targets, reduction="none", label_smoothing=self.label_smoothing)
+            total = (loss * weight).sum()
+        self.stepper.zero_grad()
+        (total if divide_by == 1 else total / divide_by).backward()
         self.stepper.step(rate)
 
     def _set_mode(self, training: bool, samples: int) -> None:
@@ -154,3 +179,10 @@ class AutogradEngine:
     def restore(self, state: dict[str, Any]) -> None:
         self.calls = state.get("calls", 0)
         self.stepper.optimizer.load_state_dict({name: value for name, value in state.items() if name != "calls"})
+
+
+def as_mask(weight: Tensor | None, index: Tensor) -> Tensor:
+    """The selected of the samples `index` (b,): (b,) bool, by a rule's answer."""
+    if weight is None:
+        return torch.ones_like(index, dtype=torch.bool)
+    return weight if weight.dtype == torch.bool else weight != 0

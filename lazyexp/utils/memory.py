@@ -1,8 +1,11 @@
-"""Memory: how much is available, and whether an error means that there was too little."""
+"""Memory: how much is available, whether an error means that there was too little, and keeping what was freed."""
 
 from __future__ import annotations
 
+import ctypes
+import os
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +18,25 @@ OUT_OF_MEMORY = re.compile(
     r"|cudaErrorMemoryAllocation",
     re.IGNORECASE,
 )
+
+
+# Parameters of glibc's mallopt: blocks from this size on are returned when they are freed; smaller ones are kept, up
+# to so many bytes at the end of the heap.
+MMAP_THRESHOLD, TRIM_THRESHOLD = (-3, 2**25), (-1, 2**28)
+
+
+def keep_freed_blocks() -> None:
+    """Let this process keep freed blocks below 32 MiB, at most 256 MiB of them, for the next step of training.
+
+    By default glibc can return the gradients to the system after a step, which then clears their pages again. Does
+    nothing with another C library, or if the environment variables MALLOC_... choose otherwise.
+    """
+    if not sys.platform.startswith("linux") or any(name.startswith("MALLOC_") for name in os.environ):
+        return
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(*MMAP_THRESHOLD)
+        mallopt(*TRIM_THRESHOLD)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

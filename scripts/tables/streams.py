@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
+
 from tables.report import (
-    BASELINE,
     Group,
     Run,
     ends,
@@ -33,105 +35,150 @@ NAMED = {
 }
 
 
+# Heads of the columns of each kind of table, by the measure that they show.
+PHASES = {
+    "old_class_accuracy": "old classes %",
+    "new_class_accuracy": "new classes %",
+    "average_accuracy": "average %",
+    "backward_transfer": "backward transfer %",
+    "updates": "updates",
+    "updates_of_backprop": "of backprop %",
+    "energy_l1": "M1",
+    "energy_l1_of_backprop": "M1 of backprop %",
+}
+STORED = {
+    "stored": "stored",
+    "replay_accuracy": "replay %",
+    "store_alone_accuracy": "store alone %",
+    "updates": "updates in the stream",
+    "energy_l1": "M1 in the stream",
+}
+SAVED = {
+    "test_accuracy": "test accuracy %",
+    "updates_of_backprop": "updates, % of backprop",
+    "crossing": "at the first crossing, %",
+    "selected": "selected %",
+    "energy_l1_of_backprop": "M1, %",
+}
+
+
 def streams(folder: Path, output: Path) -> dict[str, str]:
-    """Write summary.csv and, for phases and stores, phases.csv; return the tables."""
+    """Write summary.csv, a CSV file for each table and, for phases and stores, phases.csv; return the tables."""
     groups = matched_groups([run for run in read_runs([folder]).runs if run.complete])
     write_summary(groups, output)
     phases = phase_table(groups)
     if len(phases):
         phases.to_csv(output / "phases.csv", index=False)
     return {
-        "phases": with_names(groups, phase_columns, phase_cells),
-        "stored": with_names(groups, stored_columns, stored_cells),
-        "saved": with_names(groups, saved_columns, saved_cells),
-        "exponents": exponents(groups),
+        "phases": rows_of(groups, PHASES, phase_measures, output / "phases_table.csv"),
+        "stored": rows_of(groups, STORED, stored_measures, output / "stored_table.csv"),
+        "saved": rows_of(groups, SAVED, saved_measures, output / "saved_table.csv"),
+        "exponents": exponents(groups, output / "exponents_table.csv"),
     }
 
 
-def with_names(groups: list[Group], columns: list[str], cells) -> str:
-    """A row per group and rule; the first columns have the settings that differ between the groups."""
+def rows_of(
+    groups: list[Group],
+    heads: dict[str, str],
+    measures: Callable[[Run, Group], dict[str, float]],
+    path: Path,
+) -> str:
+    """A row per group and rule with medians and ranges of what `measures` returns of a run.
+
+    The first columns have the settings that differ between the groups. What the runs gave goes to `path`, a row per
+    run. A run that `measures` returns nothing for is left out.
+    """
     keys = [key for key in NAMED if len({str(group.settings.get(key)) for group in groups}) > 1]
-    rows = []
+    rows, found = [], []
     for group in groups:
         names = [_shown(group.settings.get(key)) for key in keys]
-        rows += [[*names, f"`{rule}`", *found] for rule, runs in group.rules.items() if (found := cells(runs, group))]
-    return markdown([*(NAMED[key] for key in keys), "rule", *columns], rows)
+        for rule, runs in group.rules.items():
+            values = pd.DataFrame([{"seed": run.seed, **row} for run in runs if (row := measures(run, group))])
+            if values.empty:
+                continue
+            cells = [short(interval(values[name].dropna())) if name in values else "" for name in heads]
+            if reached := last_target(group) if "crossing" in heads else None:
+                cells[list(heads).index("crossing")] += f" ({100 * reached:g} %)"
+            rows.append([*names, f"`{rule}`", *cells])
+            found.append(values.assign(group=group.label, rule=rule))
+    if found:
+        table = pd.concat(found, ignore_index=True)
+        first = ["group", "rule", "seed"]
+        table[[*first, *(name for name in table if name not in first)]].to_csv(path, index=False)
+    return markdown([*(NAMED[key] for key in keys), "rule", *heads.values()], rows)
 
 
 def _shown(value: object) -> str:
     return "none" if value is None or value == "[]" else str(value).replace(" ", "").replace('"', "")
 
 
-phase_columns = ["old classes %", "new classes %", "average %", "backward transfer %", "updates", "of backprop %"]
-phase_columns += ["M1", "M1 of backprop %"]
+def phase_measures(run: Run, group: Group) -> dict[str, float]:
+    """Accuracies after the last phase of classes in percent, and the costs from the second phase on."""
+    end = ends(run)[0]
+    accuracies = {name: 100 * end[name] for name in list(PHASES)[:4]}
+    return {**accuracies, **_costs(end, run, group)}
 
 
-def phase_cells(runs: list[Run], group: Group) -> list[str]:
-    """Accuracies after the last phase of classes, and the costs from the second phase on."""
-    found = [ends(run)[0] for run in runs]
-    names = ("old_class_accuracy", "new_class_accuracy", "average_accuracy", "backward_transfer")
-    cells = [short(interval(100 * end[name] for end in found)) for name in names]
+def _costs(end: dict[str, float], run: Run, group: Group) -> dict[str, float]:
+    """Updates and M1, also in percent of the baseline's with the same seed."""
+    base = next((ends(other)[0] for other in group.baselines if other.seed == run.seed), None)
+    costs = {}
     for name in ("updates", "energy_l1"):
-        cells += [short(interval(end[name] for end in found)), short(interval(_of_baseline(runs, group, name)))]
-    return cells
+        costs[name] = end[name]
+        costs[f"{name}_of_backprop"] = 100 * end[name] / base[name] if base else math.nan
+    return costs
 
 
-def _of_baseline(runs: list[Run], group: Group, name: str) -> Iterable[float]:
-    """A cost in percent of the baseline's with the same seed."""
-    spent = {run.seed: ends(run)[0][name] for run in group.baselines}
-    return [100 * ends(run)[0][name] / spent[run.seed] for run in runs if run.seed in spent]
+def stored_measures(run: Run, group: Group) -> dict[str, float]:
+    """Accuracy in percent with replays and from the store alone, and the costs of the stream."""
+    if not stores(run):
+        return {}
+    end, restart = ends(run)
+    return {
+        "stored": float(run.rows["memory_samples"].max()),
+        "replay_accuracy": 100 * end["test_accuracy"],
+        "store_alone_accuracy": 100 * restart["test_accuracy"] if restart else math.nan,
+        "updates": end["updates"],
+        "energy_l1": end["energy_l1"],
+    }
 
 
-stored_columns = ["stored", "replay %", "store alone %", "updates in the stream", "M1 in the stream"]
-
-
-def stored_cells(runs: list[Run], group: Group) -> list[str]:
-    """Accuracy with replays and from the store alone, and the costs of the stream."""
-    some = [run for run in runs if stores(run)]
-    if not some:
-        return []
-    found = [ends(run) for run in some]
-    alone = [100 * restart["test_accuracy"] for _, restart in found if restart]
-    return [
-        short(interval(float(run.rows["memory_samples"].max()) for run in some)),
-        short(interval(100 * end["test_accuracy"] for end, _ in found)),
-        short(interval(alone)) if alone else "",
-        *(short(interval(end[name] for end, _ in found)) for name in ("updates", "energy_l1")),
-    ]
-
-
-saved_columns = ["test accuracy %", "updates, % of backprop", "at the first crossing, %", "selected %", "M1, %"]
-
-
-def saved_cells(runs: list[Run], group: Group) -> list[str]:
-    """Accuracy, and updates and M1 in percent of backprop's: of the whole run, and up to the last target that is
-    reached by all runs of the group."""
-    reached = [t for t in group.targets if all((run.rows["test_accuracy"] >= t).any() for run in group.runs)]
-    first = [float("nan")]
+def saved_measures(run: Run, group: Group) -> dict[str, float]:
+    """Accuracy, and updates and M1 in percent of backprop's: of the whole run, and up to `last_target`."""
+    reached, crossing = last_target(group), math.nan
     if reached:
-        rows = [run.rows[run.rows["test_accuracy"] >= reached[-1]].iloc[0] for run in runs]
-        first = [100 * row["updates"] / row["updates_possible"] for row in rows]
-    crossing = short(interval(first)) + (f" ({100 * reached[-1]:g} %)" if reached else "never")
-    return [
-        short(interval(100 * run.final("test_accuracy") for run in runs)),
-        short(interval(100 * run.final("updates") / run.final("updates_possible") for run in runs)),
-        crossing,
-        short(interval(100 * run.final("backward_samples") / run.final("samples_seen") for run in runs)),
-        short(interval(_of_baseline(runs, group, "energy_l1"))) if BASELINE in group.rules else "",
-    ]
+        row = run.rows[run.rows["test_accuracy"] >= reached].iloc[0]
+        crossing = 100 * row["updates"] / row["updates_possible"]
+    return {
+        "test_accuracy": 100 * run.final("test_accuracy"),
+        "updates_of_backprop": 100 * run.final("updates") / run.final("updates_possible"),
+        "crossing": crossing,
+        "selected": 100 * run.final("backward_samples") / run.final("samples_seen"),
+        "energy_l1_of_backprop": _costs(ends(run)[0], run, group)["energy_l1_of_backprop"],
+    }
 
 
-def exponents(groups: list[Group]) -> str:
-    """Distinct samples selected at every size of the data set, and the exponent of a power law."""
+def last_target(group: Group) -> float | None:
+    """The last target that is reached by all runs of the group."""
+    reached = [t for t in group.targets if all((run.rows["test_accuracy"] >= t).any() for run in group.runs)]
+    return reached[-1] if reached else None
+
+
+def exponents(groups: list[Group], path: Path) -> str:
+    """Distinct samples selected at every size of the data set, and the exponent of a power law, which `path` gets."""
     sizes = sorted({run.train_size for group in groups for run in group.runs})
     kinds: dict[tuple[str, str], list[Run]] = {}
     for group in groups:
         for rule, runs in group.rules.items():
             kinds.setdefault((_shown(group.settings.get("dataset.augment")), rule), []).extend(runs)
-    rows = []
+    rows, found = [], []
     for (augment, rule), runs in kinds.items():
         cells = [
             short(interval(run.final("distinct_learned") for run in runs if run.train_size == size)) for size in sizes
         ]
-        rows.append([augment, f"`{rule}`", *cells, short(exponent(runs), 1, 2)])
+        power = exponent(runs)
+        rows.append([augment, f"`{rule}`", *cells, short(power, 1, 2)])
+        found.append((augment, rule, power.median, power.low, power.high))
+    if len(sizes) > 1:
+        pd.DataFrame(found, columns=["augment", "rule", "exponent", "low", "high"]).to_csv(path, index=False)
     return markdown(["augment", "rule", *(f"{size:,.0f}" for size in sizes), "exponent"], rows)
