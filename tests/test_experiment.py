@@ -294,9 +294,9 @@ def lazyexp(*arguments: str, cwd: Path) -> subprocess.Popen:
 
 
 LONG = (
-    "epochs=8",
+    "epochs=5",
     "model.width=50",
-    "eval_every=500",
+    "eval_every=300",
     "engine=autograd",
     "checkpoint_every=0",
     "device=cpu",

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from lazyexp.data import image_folder, tables
+from lazyexp.data import image_folder
 from lazyexp.data.arrays import PARTS, Array, make_raw
 from lazyexp.data.idx import read_idx
 from lazyexp.data.npz import find_npy, read_npy, read_npz
@@ -45,6 +45,8 @@ def load_folder(
     columns to use although they seem to count the rows; see `tables`. `size` resizes images to (size, size) or to
     (height, width), `cache` is a folder for their pixels; see `image_folder`. Raises UserError.
     """
+    from lazyexp.data import tables  # imports pandas, which takes a second
+
     path = Path(path).expanduser()
     if not path.exists():
         raise UserError(f"dataset.path={path}: no such file or folder")

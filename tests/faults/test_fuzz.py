@@ -25,7 +25,7 @@ from lazyexp.rules import RULES
 from lazyexp.runs.columns import COLUMNS
 
 SEED = int(os.environ.get("LAZYEXP_FUZZ_SEED", 0))
-INPUTS = int(os.environ.get("LAZYEXP_FUZZ_INPUTS", 120))
+INPUTS = int(os.environ.get("LAZYEXP_FUZZ_INPUTS", 80))
 SMALL = ["dataset.train_size=100", "epochs=1", "model.width=8", "batch_size=16", "eval_every=50"]
 # Valid settings that make a run endless are not tested.
 ONLY_SMALL = {"epochs", "model.depth"}

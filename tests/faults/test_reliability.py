@@ -19,7 +19,7 @@ from lazyexp.runs.columns import COLUMNS
 from lazyexp.runs.folder import RunFolder
 
 FAULTS = Path(__file__).resolve().parent
-FAULTS_WANTED = os.environ.get("LAZYEXP_STRESS_FAULTS", "20")
+FAULTS_WANTED = os.environ.get("LAZYEXP_STRESS_FAULTS", "12")
 ROOT = FAULTS.parents[1]
 QUICK = ["dataset.train_size=300", "epochs=4", "model.width=8", "batch_size=8", "eval_every=50", "device=cpu"]
 

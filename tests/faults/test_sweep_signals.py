@@ -15,9 +15,9 @@ import pytest
 from lazyexp.sweeps import multirun
 from lazyexp.utils import workers
 
-SEEDS = 5
+SEEDS = 4
 SWEEP = f"""{sys.executable} -m lazyexp -m seed=range(0,{SEEDS}) hydra/launcher=joblib hydra.launcher.n_jobs=2
-epochs=40 model.width=64 batch_size=8 eval_every=10000 checkpoint_every=0.2 rule=backprop engine=autograd
+epochs=25 model.width=64 batch_size=8 eval_every=10000 checkpoint_every=0.2 rule=backprop engine=autograd
 device=cpu energy=false""".split()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 from pathlib import Path
 
@@ -72,6 +73,27 @@ def test_the_report_has_the_tables_and_figures_of_streams(runs, tmp_path):
     data = pd.read_csv(stored)
     assert set(data["memory"]) == {"mistakes", "reservoir"} and set(data["use"]) == {"replay", "alone"}
     assert set(data["capacity"]) == {20, 60} and len(data) == 8
+
+
+@pytest.mark.slow
+def test_the_tables_of_the_pages_of_results(runs, tmp_path, monkeypatch):
+    """Their cells, and a CSV file with a row per run from which they can be computed."""
+    monkeypatch.syspath_prepend(Path(__file__).resolve().parents[2] / "scripts")
+    module = importlib.import_module("tables.streams")
+    tables = module.streams(runs, tmp_path)
+    rows = [[cell.strip() for cell in line.strip("| ").split("|")] for line in tables["stored"].splitlines()]
+    assert rows[0][:5] == ["store", "capacity", "rule", "stored", "replay %"] and len(rows) == 2 + 8
+    stored = pd.read_csv(tmp_path / "stored_table.csv")
+    assert len(stored) == 8 and (stored["stored"] <= 60).all()
+    phases = pd.read_csv(tmp_path / "phases_table.csv")
+    raw = pd.read_csv(tmp_path / "phases.csv")
+    raw = raw[(raw["phase"] > 1) & ~raw["store_alone"]].groupby(["group", "rule"])["updates"].sum()
+    for (group, rule), updates in raw.items():
+        (row,) = phases[(phases["group"] == group) & (phases["rule"] == rule)].to_dict("records")
+        assert row["updates"] == updates
+        assert row["updates_of_backprop"] == pytest.approx(100 * updates / raw[group, "backprop"])
+    saved = pd.read_csv(tmp_path / "saved_table.csv")
+    assert (saved["updates_of_backprop"] <= 100).all() and "(" not in tables["phases"]
 
 
 @pytest.mark.slow

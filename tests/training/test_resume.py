@@ -61,10 +61,10 @@ def settings(
     config.dataset.components, config.packing.components = components, scored_on
     if resnet:  # and all that goes with it in the protocols of CIFAR
         config.model.name, config.model.depth, config.model.width, config.model.norm = "resnet", 8, 2, resnet
-        config.precision, config.loss.label_smoothing, config.dataset.train_size = precision, 0.1, 300
+        config.precision, config.loss.label_smoothing, config.dataset.train_size = precision, 0.1, 200
         config.optimizer.momentum, config.optimizer.nesterov, config.optimizer.schedule = 0.9, True, "multistep"
         config.dataset.augment, config.dataset.padding_mode = ["crop", "flip", "cutout"], "reflect"
-        config.dataset.cutout_size, config.dataset.scale, config.eval_every = 2, "channel", 125
+        config.dataset.cutout_size, config.dataset.scale, config.eval_every = 2, "channel", 80
     if custom:  # a module with Net, data and Descent
         config.model._target_, config.model.width = f"{custom}.Net", Config().model.width
         config.dataset._target_, config.dataset.train_size = f"{custom}.data", None
@@ -142,7 +142,7 @@ Descent = torch.optim.RMSprop
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("norm", ["BatchNorm1d", pytest.param("LayerNorm", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("norm", ["BatchNorm1d", "LayerNorm"])
 @pytest.mark.parametrize("rule", RULES)
 def test_every_rule_with_custom_model_data_and_optimizer(monkeypatch, tmp_path, rule, norm):
     name = f"custom_{rule}_{norm}"
@@ -185,11 +185,8 @@ def test_every_engine_and_optimizer(monkeypatch, tmp_path, rule, options):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("precision", ["float32", pytest.param("bfloat16", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("norm", ["batch", pytest.param("group", marks=pytest.mark.slow)])
-@pytest.mark.parametrize(
-    "rule", [rule if rule in ("lazy", "infobatch") else pytest.param(rule, marks=pytest.mark.slow) for rule in RULES]
-)
+@pytest.mark.parametrize("norm, precision", [("batch", "float32"), ("group", "bfloat16")])
+@pytest.mark.parametrize("rule", RULES)
 def test_every_rule_with_a_resnet(monkeypatch, tmp_path, rule, norm, precision):
     assert_resumes_exactly(monkeypatch, tmp_path, rule=rule, batch_size=32, resnet=norm, precision=precision)
 
