@@ -19,6 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tables.failure import failure
+from tables.savings import savings
 from tables.sections import energy, standings
 from tables.streams import streams
 from tables.sweep import sweep
@@ -29,6 +30,7 @@ KINDS: dict[str, Callable[[Path, Path], dict[str, str]]] = {
     **dict.fromkeys(("final", "costs", "times", "targets"), sweep),
     **dict.fromkeys(("phases", "stored", "saved", "exponents"), streams),
     "standings": standings,
+    "savings": savings,
     "energy": energy,
     **dict.fromkeys(("speedups", "finals"), trials),
     **dict.fromkeys(("test_accuracy", "above_backprop", "worst_class", "calibration"), failure),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import importlib.util
 import os
 import re
@@ -81,6 +82,7 @@ def test_collect_writes_the_tables_between_their_markers(call, tmp_path):
         ("methods/one", "rule=lazy,backprop,random"), ("energy/mnist", "plasticity=all,cached"),
     ):  # fmt: skip
         assert call(*words, *more, f"runs_dir=runs/{name}").code == 0
+    shutil.copytree("runs/methods/one", "runs/cifar10/matched")
     docs = tmp_path / "docs"
     docs.mkdir()
     figure = "headline/a_figure.png"  # as the report would have drawn it
@@ -91,6 +93,7 @@ def test_collect_writes_the_tables_between_their_markers(call, tmp_path):
         "shifts": table("matched/times") + table("matched/targets") + table("trials/finals"),
         "failure": "".join(map(table, ("test_accuracy", "above_backprop", "worst_class", "calibration"))),
         "methods": table("one/standings"),
+        "cifar10": table("matched/savings"),
         "energy": table("mnist/energy"),
         "width": table("final"),
     }
@@ -125,6 +128,14 @@ def test_collect_writes_the_tables_between_their_markers(call, tmp_path):
     assert {row[0] for row in read_table(new["methods"], "one/standings")[1:]} == {"lazy", "backprop", "random"}
     assert {row[1] for row in read_table(new["energy"], "mnist/energy")[1:]} == {"all", "cached"}
     assert (docs / "energy" / "mnist" / "energy.csv").is_file()
+    saved = {row[0]: row[1:] for row in read_table(new["cifar10"], "matched/savings")[1:]}
+    assert set(saved) == {"`lazy`", "`backprop`", "`random`"} and saved["`backprop`"][1:] == ["0.0", *["0"] * 4]
+    with (docs / "cifar10" / "matched" / "summary.csv").open(newline="") as file:
+        runs = {(row["rule"], row["seed"]): row for row in csv.DictReader(file)}
+    share = [
+        float(runs["lazy", s]["backward_samples"]) / float(runs["backprop", s]["backward_samples"]) for s in "01"
+    ]
+    assert saved["`lazy`"][4].startswith(f"{100 - 50 * sum(share):.0f}")
 
     collect(tmp_path / "runs", docs)
     assert new == {name: (docs / f"{name}.md").read_text() for name in pages}

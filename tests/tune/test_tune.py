@@ -16,6 +16,7 @@ import pytest
 optuna = pytest.importorskip("optuna")
 
 from lazyexp.config.compose import register  # noqa: E402
+from lazyexp.config.registry import RULES  # noqa: E402
 from lazyexp.errors import UserError  # noqa: E402
 from lazyexp.tune import cli, finals  # noqa: E402
 from lazyexp.tune.fronts import choose, front  # noqa: E402
@@ -113,8 +114,11 @@ def test_given_keys_are_not_searched(space):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("preset", ["fair", "methods", "shifts"])
-@pytest.mark.parametrize("rule", ["backprop", "lazy", "confidence", "spaced", "infobatch", "random"])
+@pytest.mark.parametrize(
+    "preset, rule",
+    [*((preset, rule) for preset in ("fair", "shifts") for rule in ("backprop", "confidence", "spaced", "infobatch"))]
+    + [("methods", rule) for rule in RULES],
+)
 def test_the_presets_consist_of_keys_that_exist(preset, rule):
     register()
     found = Space(preset, rule)
