@@ -11,9 +11,9 @@
 #         width dataset_size augmentation batch_size learning_rate
 #         rules           the same setting for every rule (pages rules and methods)
 #         energy failure coreset datasets shifts incremental mistake_gating replay scaling batch_limits
+#         cifar10         every rule with a small ResNet on a subset of CIFAR-10, reduced
 #         defaults sampler text benchmarks
-#         sweeps          all named sweeps of conf/sweep/
-#         cifar10         every rule with a ResNet on a subset of CIFAR-10; not part of a run without PART
+#         sweeps          all named sweeps of conf/sweep/ but those of CIFAR-10
 #         cifar10_gpu     published protocols with ResNet-18, for a GPU; not part of a run without PART
 # FOLDER  folder of the runs, runs/reproduce by default: FOLDER/PAGE for docs/results/PAGE.md
 # --quick all parts at sizes that take about ten minutes on one core. The figures then mean little.
@@ -29,9 +29,9 @@ root=$PWD
 part=all
 parts="headline paper_loop equal_seconds fair_fight width dataset_size augmentation batch_size learning_rate rules"
 parts+=" energy failure coreset datasets shifts incremental mistake_gating replay scaling"
-parts+=" batch_limits defaults sampler text benchmarks"
+parts+=" batch_limits cifar10 defaults sampler text benchmarks"
 only= # pages of sweeps(); empty: all
-if [[ " $parts sweeps cifar10 cifar10_gpu " == *" ${1:-} "* ]]; then
+if [[ " $parts sweeps cifar10_gpu " == *" ${1:-} "* ]]; then
   part=$1
   shift
 fi
@@ -209,12 +209,15 @@ benchmarks() {
   fi
 }
 
-# Every rule on the same network and schedule, and shorter schedules of backprop.
+# Every rule on the same network and schedule, and shorter schedules of backprop. The full sweep takes many hours.
 cifar10() {
-  local small=()
-  [ ${#quick[@]} = 0 ] || small=(dataset.train_size=1000 dataset.test_size=500 epochs=2 eval_every=1000 model.width=4 "seed=0,1")
-  runs cifar10/matched sweep=cifar10 "${small[@]}"
-  [ ${#quick[@]} != 0 ] || runs cifar10/matched sweep=cifar10 rule=backprop epochs=4,6,8
+  local epochs=8 less=4,6 small=(dataset.train_size=6000 dataset.test_size=3000 eval_every=24000)
+  small+=(model.width=8 batch_size=64 optimizer.lr=0.1)
+  if [ ${#quick[@]} != 0 ]; then
+    epochs=2 less=1 small=(dataset.train_size=1000 dataset.test_size=500 eval_every=1000 model.width=4 "seed=0,1")
+  fi
+  runs cifar10/matched sweep=cifar10 "${small[@]}" epochs=$epochs
+  runs cifar10/matched sweep=cifar10 "${small[@]}" rule=backprop epochs=$less
 }
 
 # The protocols of the methods' authors, with the published network.

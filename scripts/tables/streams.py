@@ -57,6 +57,7 @@ SAVED = {
     "test_accuracy": "test accuracy %",
     "updates_of_backprop": "updates, % of backprop",
     "crossing": "at the first crossing, %",
+    "crossing_of_backprop": "against backprop's crossing, %",
     "selected": "selected %",
     "energy_l1_of_backprop": "M1, %",
 }
@@ -144,18 +145,28 @@ def stored_measures(run: Run, group: Group) -> dict[str, float]:
 
 
 def saved_measures(run: Run, group: Group) -> dict[str, float]:
-    """Accuracy, and updates and M1 in percent of backprop's: of the whole run, and up to `last_target`."""
-    reached, crossing = last_target(group), math.nan
+    """Accuracy, and updates and M1 in percent of backprop's: of the whole run, and up to the first evaluation with
+    `last_target`, there in percent of the presented samples and of backprop's updates up to its own."""
+    reached, crossing, of_backprop = last_target(group), math.nan, math.nan
     if reached:
-        row = run.rows[run.rows["test_accuracy"] >= reached].iloc[0]
+        row = _first(run, reached)
         crossing = 100 * row["updates"] / row["updates_possible"]
+        for other in group.baselines:
+            if other.seed == run.seed:
+                of_backprop = 100 * row["updates"] / _first(other, reached)["updates"]
     return {
         "test_accuracy": 100 * run.final("test_accuracy"),
         "updates_of_backprop": 100 * run.final("updates") / run.final("updates_possible"),
         "crossing": crossing,
+        "crossing_of_backprop": of_backprop,
         "selected": 100 * run.final("backward_samples") / run.final("samples_seen"),
         "energy_l1_of_backprop": _costs(ends(run)[0], run, group)["energy_l1_of_backprop"],
     }
+
+
+def _first(run: Run, accuracy: float) -> pd.Series:
+    """The first row of a run with this test accuracy."""
+    return run.rows[run.rows["test_accuracy"] >= accuracy].iloc[0]
 
 
 def last_target(group: Group) -> float | None:

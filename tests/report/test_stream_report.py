@@ -94,6 +94,8 @@ def test_the_tables_of_the_pages_of_results(runs, tmp_path, monkeypatch):
         assert row["updates_of_backprop"] == pytest.approx(100 * updates / raw[group, "backprop"])
     saved = pd.read_csv(tmp_path / "saved_table.csv")
     assert (saved["updates_of_backprop"] <= 100).all() and "(" not in tables["phases"]
+    if "crossing_of_backprop" in saved:
+        assert set(saved.loc[saved["rule"] == "backprop", "crossing_of_backprop"].dropna()) <= {100.0}
 
 
 @pytest.mark.slow

@@ -66,10 +66,11 @@ def settings(tmp_path, device, rule="lazy", batch_size=8, optimizer="sgd", momen
              model="mlp", folder="runs", decay=0.0, depth=1, activation="relu", reduction=None,
              precision="float32"):  # fmt: skip
     config = Config(
-        epochs=3, eval_every=250, batch_size=batch_size, engine=engine, device=device, checkpoint_every=0,
+        epochs=3, eval_every=60, batch_size=batch_size, engine=engine, device=device, checkpoint_every=0,
         runs_dir=str(tmp_path / folder), rule=RULES[rule],
     )  # fmt: skip
-    config.model.width, config.dataset.train_size, config.dataset.val_size = 12, 300 if batch_size == 1 else 600, 50
+    config.model.width, config.dataset.val_size = 12, 50
+    config.dataset.train_size = 160 if batch_size == 1 else max(320, batch_size)
     config.model.name, config.model.depth, config.model.activation = model, depth, activation
     config.optimizer.name, config.optimizer.momentum, config.optimizer.weight_decay = optimizer, momentum, decay
     config.optimizer.lr = 0.05 if optimizer == "sgd" else 0.003
