@@ -40,7 +40,7 @@ UNIT = r"\s?(?:%|(?:s|seconds|times|points|percentage points|µs|microseconds)\b
 WITH_UNIT = re.compile(rf"{NUMBER}(?:\s*(?:to|and|or|,)\s*{NUMBER})*(?={UNIT})")
 BRACKETS = re.compile(rf"\({NUMBER} to {NUMBER}(?=[,;)])")
 NOT_MEASURED = re.compile(
-    r"```.*?```|<!--.*?-->|`[^`]*`|^#.*?$|\*\*Claim\*\*.*?\n\n|\]\([^)]*\)|95 %(?: \w+)? interval"
+    r"```.*?```|<!--.*?-->|`[^`]*`|^#.*?$|\*\*Claims?\*\*.*?\n\n|\]\([^)]*\)|95 %(?: \w+)? interval"
     r"|(?:at|less|minus|within|most)\s+[\d.]+\s+(?:percentage )?points?|[\d.]+\s+(?:percentage )?points?\s+less",
     re.DOTALL | re.MULTILINE,
 )

@@ -108,14 +108,14 @@ sweeps() {
     runs augmentation sweep=augmentation $small
     runs learning_rate sweep=learning_rate $small epochs=4
     runs failure sweep=failure $small
-    # The second paper's claims, reduced: the full sweeps take hours.
-    local few="dataset.train_size=5000 eval_every=2500"
+    # The second paper's claims, some of them reduced: the full sweeps take hours.
     local net="model.width=100 model.init=lecun_normal dataset.scale=unit optimizer.lr=0.02 optimizer.schedule=constant"
-    runs incremental sweep=incremental $few epochs=1
-    runs mistake_gating sweep=mistake_gating dataset=mnist $few $net epochs=5 eval_every=1000 targets=[0.85,0.9]
-    runs replay sweep=replay dataset.train_size=3000 eval_every=1000 memory.replay_every=1000 memory.capacity=100,300,1000,null rule=backprop,lazy
+    runs incremental/phases sweep=incremental epochs=1
+    runs incremental/scratch sweep=mistake_gating dataset=mnist $net epochs=5
+    runs mistake_gating sweep=mistake_gating
+    runs replay sweep=replay dataset.train_size=20000 eval_every=4000 memory.replay_every=4000 memory.capacity=100,300,1000,3000,null rule=backprop,lazy
     runs scaling sweep=scaling dataset=mnist dataset.train_size=1000,2000,4000 dataset.augment=[] model.width=100 epochs=4
-    runs batch_limits sweep=batch_limits dataset=mnist,fashion_mnist dataset.train_size=3000 epochs=5 model.width=100
+    runs batch_limits sweep=batch_limits dataset=mnist,fashion_mnist dataset.train_size=10000
     runs equal_seconds sweep=equal_seconds
     runs equal_seconds sweep=equal_seconds rule=lazy epochs=32,64
     runs shifts/matched sweep=shifts precision=bfloat16 eval_every=54500
@@ -133,7 +133,8 @@ sweeps() {
     runs failure sweep=failure "${quick[@]}" dataset.label_noise=0,0.4 dataset.imbalance=1,0.1
     runs batch_size sweep=batch_size "${quick[@]}" batch_size=1,16,64
     runs rules/emnist sweep=rules "${quick[@]}"
-    runs incremental sweep=incremental "${quick[@]}" epochs=1
+    runs incremental/phases sweep=incremental "${quick[@]}" epochs=1
+    runs incremental/scratch sweep=mistake_gating "${quick[@]}" dataset=mnist
     runs mistake_gating sweep=mistake_gating "${quick[@]}" dataset=mnist
     runs replay sweep=replay "${quick[@]}" epochs=1 memory.replay_every=500 memory.capacity=50,null
     runs scaling sweep=scaling "${quick[@]}" dataset.train_size=250,500,1000

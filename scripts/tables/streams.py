@@ -97,7 +97,9 @@ def rows_of(
             values = pd.DataFrame([{"seed": run.seed, **row} for run in runs if (row := measures(run, group))])
             if values.empty:
                 continue
-            cells = [short(interval(values[name].dropna())) if name in values else "" for name in heads]
+            cells = [
+                short(interval(values[name].dropna()), digits=4 if name == "test_accuracy" else 3) for name in heads
+            ]
             if reached := last_target(group) if "crossing" in heads else None:
                 cells[list(heads).index("crossing")] += f" ({100 * reached:g} %)"
             rows.append([*names, f"`{rule}`", *cells])
