@@ -59,6 +59,9 @@ def fill(page: str, runs: Path, output: Path) -> str:
         if (folder, make) not in made:
             target.mkdir(parents=True, exist_ok=True)
             made[folder, make] = make(source, target)
+            for path in target.glob("*_table.csv"):  # of tables that the page does not show
+                if f"<!-- table: {folder}{'/' * bool(folder)}{path.stem.removesuffix('_table')} -->" not in page:
+                    path.unlink()
             copy_figures(page, target.relative_to(output.parent).as_posix(), source, target)
             print(f"{source}: tables {', '.join(made[folder, make])}")
         return f"<!-- table: {match[1]} -->\n\n{made[folder, make][kind]}\n\n{origin(source)}\n\n<!-- end -->"
