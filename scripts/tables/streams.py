@@ -157,6 +157,7 @@ def saved_measures(run: Run, group: Group) -> dict[str, float]:
             if other.seed == run.seed:
                 of_backprop = 100 * row["updates"] / _first(other, reached)["updates"]
     return {
+        "target": math.nan if reached is None else 100 * reached,
         "test_accuracy": 100 * run.final("test_accuracy"),
         "updates_of_backprop": 100 * run.final("updates") / run.final("updates_possible"),
         "crossing": crossing,
