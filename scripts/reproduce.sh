@@ -112,9 +112,12 @@ sweeps() {
     local net="model.width=100 model.init=lecun_normal dataset.scale=unit optimizer.lr=0.02 optimizer.schedule=constant"
     runs incremental/phases sweep=incremental epochs=1
     runs incremental/scratch sweep=mistake_gating dataset=mnist $net epochs=5
+    local few="epochs=1 dataset.train_size=5000 eval_every=2500 stream.phases=5 stream.present=all"
+    runs incremental/emnist sweep=incremental $few dataset=emnist
+    runs incremental/blur sweep=incremental $few dataset.blur=1
     runs mistake_gating sweep=mistake_gating
     runs replay sweep=replay dataset.train_size=20000 eval_every=4000 memory.replay_every=4000 memory.capacity=100,300,1000,3000,null rule=backprop,lazy
-    runs scaling sweep=scaling dataset=mnist dataset.train_size=1000,2000,4000 dataset.augment=[] model.width=100 epochs=4
+    runs scaling sweep=scaling dataset.train_size=1000,3000,10000,30000,100000 dataset.augment=[] model.width=100 epochs=4
     runs batch_limits sweep=batch_limits dataset=mnist,fashion_mnist dataset.train_size=10000
     runs equal_seconds sweep=equal_seconds
     runs equal_seconds sweep=equal_seconds rule=lazy epochs=32,64
@@ -135,6 +138,8 @@ sweeps() {
     runs rules/emnist sweep=rules "${quick[@]}"
     runs incremental/phases sweep=incremental "${quick[@]}" epochs=1
     runs incremental/scratch sweep=mistake_gating "${quick[@]}" dataset=mnist
+    runs incremental/emnist sweep=incremental "${quick[@]}" epochs=1 dataset=emnist stream.phases=5
+    runs incremental/blur sweep=incremental "${quick[@]}" epochs=1 dataset.blur=1 stream.phases=5
     runs mistake_gating sweep=mistake_gating "${quick[@]}" dataset=mnist
     runs replay sweep=replay "${quick[@]}" epochs=1 memory.replay_every=500 memory.capacity=50,null
     runs scaling sweep=scaling "${quick[@]}" dataset.train_size=250,500,1000
