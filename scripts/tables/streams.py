@@ -150,12 +150,12 @@ def saved_measures(run: Run, group: Group) -> dict[str, float]:
     """Accuracy, and updates and M1 in percent of backprop's: of the whole run, and up to the first evaluation with
     `last_target`, there in percent of the presented samples and of backprop's updates up to its own."""
     reached, crossing, of_backprop = last_target(group), math.nan, math.nan
+    base = next((other for other in group.baselines if other.seed == run.seed), None)
     if reached:
         row = _first(run, reached)
         crossing = 100 * row["updates"] / row["updates_possible"]
-        for other in group.baselines:
-            if other.seed == run.seed:
-                of_backprop = 100 * row["updates"] / _first(other, reached)["updates"]
+        if base:
+            of_backprop = 100 * row["updates"] / _first(base, reached)["updates"]
     return {
         "target": math.nan if reached is None else 100 * reached,
         "test_accuracy": 100 * run.final("test_accuracy"),

@@ -63,8 +63,8 @@ def bars(lines: list[str]) -> list[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("width", [120])
-def test_a_run_shows_a_bar_is_interrupted_and_continues_where_it_was(tmp_path, width):
+def test_a_run_shows_a_bar_is_interrupted_and_continues_where_it_was(tmp_path):
+    width = 120
     words = (*RUN, "epochs=400", "eval_every=1437")
     code, lines = on_terminal(tmp_path, width, *words, interrupt="epoch 4/400")
     assert code == 130 and "saving and stopping" in "\n".join(lines) and "the same command continues it" in lines[-1]
@@ -77,8 +77,8 @@ def test_a_run_shows_a_bar_is_interrupted_and_continues_where_it_was(tmp_path, w
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("width", [80])
-def test_a_sweep_names_its_runs_shows_the_time_left_and_ends_with_a_table(tmp_path, width):
+def test_a_sweep_names_its_runs_shows_the_time_left_and_ends_with_a_table(tmp_path):
+    width = 80
     words = ("-m", *RUN[:-1], "rule=lazy,backprop", "optimizer.lr=0.05,1e30", "epochs=20", "dataset.train_size=1000")
     code, lines = on_terminal(tmp_path, width, *words)
     text = "\n".join(lines)
